@@ -1,0 +1,67 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// `Span`-returning members in Postgres and CGI say what they borrow from with `@_lifetime`.
+let house: [SwiftSetting] = [.enableExperimentalFeature("Lifetimes")]
+
+let package = Package(
+  name: "forkloop",
+  products: [.executable(name: "forkloop", targets: ["forkloop"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+  ],
+  targets: [
+    // Cellar: C module maps and the smallest shims.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CFastCGI", pkgConfig: "fcgi", providers: [.apt(["libfcgi-dev"])]),
+    .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+
+    // Ground floor: each knows nothing of the others.
+    .target(
+      name: "Platform",
+      dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: house),
+    .target(name: "JSON", swiftSettings: house),
+    .target(
+      name: "CGI", dependencies: [.product(name: "HTTPTypes", package: "swift-http-types")],
+      swiftSettings: house),
+    .target(name: "FastCGI", swiftSettings: house),
+    .target(name: "Postgres", dependencies: ["CPostgres"], swiftSettings: house),
+
+    // The living floor.
+    .target(name: "Shop", dependencies: ["JSON", "CGI", "Postgres"], swiftSettings: house),
+
+    // The two doors.
+    .target(
+      name: "SyncServer",
+      dependencies: ["Shop", "CGI", "Postgres", "Platform", "CFastCGI", "CLinux"], swiftSettings: house),
+    .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: house),
+    .target(
+      name: "AsyncServer",
+      dependencies: [
+        "Shop", "CGI", "FastCGI", "Postgres", "Platform", "EventLoop",
+        .product(name: "DequeModule", package: "swift-collections"),
+      ], swiftSettings: house),
+
+    // One machine with everything on it: PostgreSQL, both doors, nginx.
+    .target(name: "House", dependencies: ["Shop", "Postgres", "Platform", "CLinux"], swiftSettings: house),
+
+    .executableTarget(
+      name: "forkloop",
+      dependencies: [
+        "House", "Shop", "Postgres", "Platform", "SyncServer", "AsyncServer",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: house),
+
+    .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: house),
+    .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: house),
+    .testTarget(name: "CGITests", dependencies: ["CGI"], swiftSettings: house),
+    .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: house),
+    .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
+    .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
+    .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,63 @@
+// The query string's pairs, percent-decoded (WHATWG URL, application/x-www-form-urlencoded parsing, but strict).
+
+/// Names and values of a query string, in order.
+package enum QueryString {
+  /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
+  package struct Undecodable: Error, Equatable {}
+
+  package struct Pair: Equatable {
+    package let name: String
+    package let value: String
+  }
+
+  /// `a=1&b=x%20y`; empty pieces are passed over, a piece without `=` has an empty value, `+` is a space.
+  package static func pairs(_ query: Span<UInt8>) throws(Undecodable) -> [Pair] {
+    var pairs: [Pair] = []
+    var start = 0
+    while start < query.count {
+      var end = start
+      var equals: Int?
+      while end < query.count, query[end] != UInt8(ascii: "&") {
+        if equals == nil, query[end] == UInt8(ascii: "=") { equals = end }
+        end += 1
+      }
+      if end > start {
+        let name = try decoded(query.extracting(start..<(equals ?? end)))
+        let value = try equals.map { equals throws(Undecodable) in try decoded(query.extracting((equals + 1)..<end)) }
+        pairs.append(Pair(name: name, value: value ?? ""))
+      }
+      start = end + 1
+    }
+    return pairs
+  }
+
+  private static func decoded(_ text: Span<UInt8>) throws(Undecodable) -> String {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(text.count)
+    var index = 0
+    while index < text.count {
+      switch text[index] {
+      case UInt8(ascii: "+"): bytes.append(UInt8(ascii: " "))
+      case UInt8(ascii: "%"):
+        guard index + 2 < text.count, let high = hex(text[index + 1]), let low = hex(text[index + 2]) else {
+          throw Undecodable()
+        }
+        bytes.append(high << 4 | low)
+        index += 2
+      case let byte: bytes.append(byte)
+      }
+      index += 1
+    }
+    guard let string = String(validating: bytes, as: UTF8.self) else { throw Undecodable() }
+    return string
+  }
+
+  private static func hex(_ byte: UInt8) -> UInt8? {
+    switch byte {
+    case 0x30...0x39: byte - 0x30
+    case 0x41...0x46: byte - 0x37
+    case 0x61...0x66: byte - 0x57
+    default: nil
+    }
+  }
+}

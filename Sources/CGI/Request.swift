@@ -1,0 +1,101 @@
+// What CGI variables and a body mean as HTTP (RFC 3875 §4.1). A door feeds it name-value pairs as they come; the shop
+// reads it.
+
+import HTTPTypes
+
+/// An HTTP request as a gateway hands it on. The bytes of its variables are kept once, in the order they came.
+package struct Request {
+  /// Method, target and body as HTTP has them.
+  package private(set) var method: HTTPRequest.Method = .get
+  /// What CONTENT_LENGTH says; nil if it is absent or empty, −1 if it is no number.
+  package private(set) var contentLength: Int?
+  package var body: [UInt8] = []
+  /// The body was longer than its reader allows and has been thrown away.
+  package var bodyIsTooLarge = false
+
+  private var storage: [UInt8]
+  private var scriptName = 0..<0
+  private var pathInfo = 0..<0
+  private var queryString = 0..<0
+  private var type = 0..<0
+  private var id = 0..<0
+
+  /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
+  package init(storage: [UInt8] = []) { self.storage = storage }
+
+  /// The path, decoded: SCRIPT_NAME and PATH_INFO together, which is the whole of it whatever the gateway takes for the
+  /// script.
+  package var path: Span<UInt8> { storage.span.extracting(pathInfo.isEmpty ? scriptName : pathInfo) }
+  /// QUERY_STRING, as it was sent.
+  package var query: Span<UInt8> { storage.span.extracting(queryString) }
+  package var contentType: Span<UInt8> { storage.span.extracting(type) }
+  /// The id under which the gateway logs the request.
+  package var requestID: Span<UInt8> { storage.span.extracting(id) }
+
+  /// Takes a variable whose value stands at `value` in the storage. Unknown names are passed over.
+  package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
+    guard let variable = Variable(name) else { return }
+    switch variable {
+    case .requestMethod: method = Self.method(storage.span.extracting(value))
+    case .contentLength: contentLength = value.isEmpty ? nil : Self.length(storage.span.extracting(value))
+    case .scriptName: scriptName = value
+    case .pathInfo: pathInfo = value
+    case .queryString: queryString = value
+    case .contentType: type = value
+    case .requestID: id = value
+    }
+  }
+
+  /// Takes a copy of a variable.
+  package mutating func append(_ name: Span<UInt8>, _ value: Span<UInt8>) {
+    guard Variable(name) != nil else { return }
+    let start = storage.count
+    value.withUnsafeBufferPointer { storage.append(contentsOf: $0) }
+    set(name, to: start..<storage.count)
+  }
+
+  /// Call when all variables are in.
+  package mutating func finish() {
+    if !scriptName.isEmpty, !pathInfo.isEmpty {
+      let start = storage.count
+      storage.append(contentsOf: storage[scriptName])
+      storage.append(contentsOf: storage[pathInfo])
+      pathInfo = start..<storage.count
+    }
+  }
+
+  private static func method(_ text: Span<UInt8>) -> HTTPRequest.Method {
+    if text.equals("GET") { return .get }
+    if text.equals("POST") { return .post }
+    return HTTPRequest.Method(text.string) ?? HTTPRequest.Method("INVALID") ?? .trace
+  }
+
+  private static func length(_ text: Span<UInt8>) -> Int {
+    guard text.count <= 18 else { return .max }
+    var value = 0
+    for index in text.indices {
+      let digit = text[index] &- 0x30
+      guard digit < 10 else { return -1 }
+      value = value * 10 + Int(digit)
+    }
+    return value
+  }
+}
+
+/// The variables that are read, of the two dozen that a web server sends.
+private enum Variable {
+  case requestMethod, contentLength, scriptName, pathInfo, queryString, contentType, requestID
+
+  init?(_ name: Span<UInt8>) {
+    switch name.count {
+    case 9 where name.equals("PATH_INFO"): self = .pathInfo
+    case 11 where name.equals("SCRIPT_NAME"): self = .scriptName
+    case 12 where name.equals("QUERY_STRING"): self = .queryString
+    case 12 where name.equals("CONTENT_TYPE"): self = .contentType
+    case 14 where name.equals("REQUEST_METHOD"): self = .requestMethod
+    case 14 where name.equals("CONTENT_LENGTH"): self = .contentLength
+    case 17 where name.equals("HTTP_X_REQUEST_ID"): self = .requestID
+    default: return nil
+    }
+  }
+}

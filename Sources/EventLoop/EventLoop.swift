@@ -1,0 +1,159 @@
+// An event loop that runs Swift tasks: epoll(7) as a `TaskExecutor` (SE-0417).
+//
+// One turn: wait for events, wake the tasks that waited for them, run jobs until none is left, then let those who gather
+// work (queries for the database) send it in one go. Everything that a loop's tasks touch belongs to its thread.
+
+import CLinux
+import Glibc
+import Platform
+import Synchronization
+
+/// A loop and its thread. Tasks prefer it by `Task(executorPreference:)`; their children inherit the preference.
+///
+/// Unchecked Sendable: `enqueue` is the only entrance from other threads and goes through a mutex; everything else traps
+/// when another thread calls it.
+package final class EventLoop: TaskExecutor, @unchecked Sendable {
+  private let thread: pthread_t
+  private let epoll: Epoll
+  private let wakeup: Wakeup
+  private let fromOutside = Mutex<[UnownedJob]>([])
+
+  private var jobs: [UnownedJob] = []
+  private var watches: [Watch?] = []
+  private var freeSlots: [Int] = []
+  private var timers = Timers<UnsafeContinuation<Void, Never>>()
+  private var turnEnders: [() -> Void] = []
+  private var isStopped = false
+
+  private static let wakeupToken = UInt64.max
+
+  /// A loop of the calling thread, which must then call `run`.
+  package init() throws(SystemError) {
+    thread = pthread_self()
+    epoll = try Epoll()
+    wakeup = try Wakeup()
+    try epoll.add(wakeup.number, .readable, token: Self.wakeupToken)
+  }
+
+  /// Whether the caller runs on the loop's thread.
+  package var isCurrent: Bool { pthread_equal(thread, pthread_self()) != 0 }
+
+  package func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    if isCurrent {
+      jobs.append(job)
+    } else {
+      fromOutside.withLock { $0.append(job) }
+      wakeup.ring()
+    }
+  }
+
+  /// Calls `body` at the end of each turn, before the loop waits again.
+  package func atEndOfTurn(_ body: @escaping () -> Void) { turnEnders.append(body) }
+
+  /// Runs turns until `stop`.
+  package func run() {
+    precondition(isCurrent, "a loop is run by the thread that made it")
+    let executor = asUnownedTaskExecutor()
+    while !isStopped {
+      runJobs(executor)
+      for end in turnEnders { end() }
+      // A turn's end may have woken somebody.
+      let timeout = jobs.isEmpty ? millisecondsToNextTimer() : 0
+      epoll.wait(timeout: timeout) { token, readiness in
+        if token == Self.wakeupToken { takeJobsFromOutside() } else { deliver(readiness, to: token) }
+      }
+      wakeTimers()
+    }
+  }
+
+  /// Ends `run` after the current turn.
+  package func stop() {
+    precondition(isCurrent)
+    isStopped = true
+  }
+
+  private func runJobs(_ executor: UnownedTaskExecutor) {
+    var batch: [UnownedJob] = []
+    while !jobs.isEmpty {
+      swap(&batch, &jobs)
+      for job in batch { job.runSynchronously(on: executor) }
+      batch.removeAll(keepingCapacity: true)
+    }
+    // Keep the larger of the two buffers for the next turn.
+    if batch.capacity > jobs.capacity { swap(&batch, &jobs) }
+  }
+
+  private func takeJobsFromOutside() {
+    wakeup.silence()
+    fromOutside.withLock {
+      jobs.append(contentsOf: $0)
+      $0.removeAll(keepingCapacity: true)
+    }
+  }
+
+  // MARK: Descriptors
+
+  /// A token is the watch's slot and, in the upper half, its serial: an event that was on its way when a descriptor was
+  /// closed can't reach the watch that got the slot next.
+  private static func token(slot: Int, serial: UInt32) -> UInt64 { UInt64(serial) << 32 | UInt64(slot) }
+
+  /// Watches `number` until the watch is cancelled. Edge-triggered watches report what has changed, for whoever reads and
+  /// writes until it would block; the others report what is, for libpq, which reads as much as it likes.
+  package func watch(_ number: Int32, for readiness: Readiness, edgeTriggered: Bool) throws(SystemError) -> Watch {
+    let slot = freeSlots.popLast() ?? watches.count
+    if slot == watches.count { watches.append(nil) }
+    nextSerial &+= 1
+    let mask = readiness.union(edgeTriggered ? .edge : [])
+    let watch = Watch(loop: self, number: number, token: Self.token(slot: slot, serial: nextSerial), mask: mask)
+    do throws(SystemError) {
+      try epoll.add(number, mask, token: watch.token)
+    } catch {
+      freeSlots.append(slot)
+      throw error
+    }
+    watches[slot] = watch
+    return watch
+  }
+
+  private var nextSerial: UInt32 = 0
+
+  private func deliver(_ readiness: Readiness, to token: UInt64) {
+    let slot = Int(token & 0xFFFF_FFFF)
+    guard slot < watches.count, let watch = watches[slot], watch.token == token else { return }
+    watch.deliver(readiness)
+  }
+
+  func change(_ watch: Watch, to mask: Readiness) throws(SystemError) {
+    try epoll.change(watch.number, mask, token: watch.token)
+  }
+
+  func remove(_ watch: Watch) {
+    let slot = Int(watch.token & 0xFFFF_FFFF)
+    guard watches[slot] === watch else { return }
+    epoll.remove(watch.number)
+    watches[slot] = nil
+    freeSlots.append(slot)
+  }
+
+  // MARK: Time
+
+  /// Lets the task continue when `duration` has passed.
+  package func sleep(_ duration: Duration) async {
+    let deadline = MonotonicClock.now + duration.nanoseconds
+    await withUnsafeContinuation { timers.add(deadline: deadline, $0) }
+  }
+
+  private func millisecondsToNextTimer() -> Int32 {
+    guard let next = timers.next else { return -1 }
+    let now = MonotonicClock.now
+    // Rounded up: waking a moment too early would be a turn for nothing.
+    return next <= now ? 0 : Int32(min((next - now + 999_999) / 1_000_000, 3_600_000))
+  }
+
+  private func wakeTimers() {
+    guard !timers.isEmpty else { return }
+    let now = MonotonicClock.now
+    while let waiter = timers.takeDue(now) { waiter.resume() }
+  }
+}

@@ -1,0 +1,111 @@
+// A descriptor that a loop watches, and the tasks that wait for it.
+
+import Platform
+
+/// A registration with the loop. At most one task waits to read and one to write.
+///
+/// Unchecked Sendable: it is made, used and cancelled on its loop's thread only.
+package final class Watch: @unchecked Sendable {
+  private let loop: EventLoop
+  let number: Int32
+  let token: UInt64
+  private var mask: Readiness
+  /// What has been reported and nobody has waited for yet.
+  private var pending: Readiness = []
+  private var reader: UnsafeContinuation<Void, Never>?
+  private var writer: UnsafeContinuation<Void, Never>?
+  private var isCancelled = false
+  /// Whether the peer has closed at least its writing side.
+  package private(set) var isHungUp = false
+
+  /// Called once when the peer hangs up.
+  package var onHangUp: (() -> Void)?
+
+  init(loop: EventLoop, number: Int32, token: UInt64, mask: Readiness) {
+    self.loop = loop
+    self.number = number
+    self.token = token
+    self.mask = mask
+  }
+
+  /// Waits until the descriptor can be read from, or there is an end or an error to be read; returns at once if that was
+  /// reported before, and after `cancel`.
+  package func readable() async {
+    if isCancelled { return }
+    if !pending.isDisjoint(with: [.readable, .hungUp]) {
+      pending.remove(.readable)
+      return
+    }
+    await withUnsafeContinuation { reader = $0 }
+  }
+
+  /// Waits until the descriptor can be written to, or there is an error; returns at once after `cancel`.
+  package func writable() async {
+    if isCancelled || pending.contains(.writable) {
+      pending.remove(.writable)
+      return
+    }
+    await withUnsafeContinuation { writer = $0 }
+  }
+
+  /// Waits for either.
+  package func readableOrWritable() async {
+    if isCancelled || !pending.isEmpty {
+      pending = []
+      return
+    }
+    await withUnsafeContinuation { reader = $0 }
+  }
+
+  /// Watches for something else from now on.
+  package func change(to readiness: Readiness) throws(SystemError) {
+    guard !isCancelled, readiness != mask else { return }
+    mask = readiness
+    pending = []
+    try loop.change(self, to: readiness)
+  }
+
+  /// Stops watching and lets everybody continue who waits. To be called before the descriptor is closed.
+  package func cancel() {
+    guard !isCancelled else { return }
+    isCancelled = true
+    loop.remove(self)
+    onHangUp = nil
+    resume(&reader)
+    resume(&writer)
+  }
+
+  /// Lets whoever waits continue, as if the descriptor were ready: for time limits.
+  package func interrupt() {
+    resume(&reader)
+    resume(&writer)
+  }
+
+  func deliver(_ readiness: Readiness) {
+    let isOver = !readiness.isDisjoint(with: .hungUp)
+    if readiness.contains(.readable) || isOver {
+      if reader != nil { resume(&reader) } else { pending.insert(.readable) }
+    }
+    if readiness.contains(.writable) || isOver {
+      if writer != nil {
+        resume(&writer)
+      } else if !mask.contains(.edge), reader != nil {
+        resume(&reader)
+      } else {
+        pending.insert(.writable)
+      }
+    }
+    if isOver {
+      isHungUp = true
+      let hangUp = onHangUp
+      onHangUp = nil
+      hangUp?()
+    }
+  }
+
+  private func resume(_ waiter: inout UnsafeContinuation<Void, Never>?) {
+    let continuation = waiter
+    waiter = nil
+    continuation?.resume()
+  }
+}

@@ -1,0 +1,58 @@
+// Writes records: answers, endings and management replies.
+
+/// Bytes to send, gathered so that an answer goes out in one write.
+package struct RecordWriter {
+  package private(set) var bytes: [UInt8] = []
+
+  package init(capacity: Int = 0) { bytes.reserveCapacity(capacity) }
+
+  /// One record.
+  package mutating func record(_ kind: RecordKind, requestID: UInt16, _ content: some Collection<UInt8>) {
+    header(kind, requestID: requestID, contentLength: content.count)
+    bytes += content
+  }
+
+  /// A whole answer: `head` and `body` as STDOUT in as few records as they fit in, at least one, then END_REQUEST.
+  ///
+  /// The stream's own closing record (an empty STDOUT, §5.3) is not sent: END_REQUEST closes it, and nginx and Apache
+  /// take it so.
+  package mutating func answer(requestID: UInt16, head: [UInt8], body: [UInt8]) {
+    let total = head.count + body.count
+    let records = max(1, (total + RecordHeader.longestContent - 1) / RecordHeader.longestContent)
+    bytes.reserveCapacity(bytes.count + total + records * RecordHeader.size + 16)
+    var written = 0
+    repeat {
+      let count = min(total - written, RecordHeader.longestContent)
+      header(.stdout, requestID: requestID, contentLength: count)
+      let fromHead = max(0, min(head.count - written, count))
+      if fromHead > 0 { bytes += head[written..<written + fromHead] }
+      let bodyStart = max(0, written - head.count)
+      bytes += body[bodyStart..<bodyStart + count - fromHead]
+      written += count
+    } while written < total
+    end(requestID: requestID, .requestComplete)
+  }
+
+  /// END_REQUEST (§5.5).
+  package mutating func end(requestID: UInt16, _ status: ProtocolStatus, applicationStatus: UInt32 = 0) {
+    header(.endRequest, requestID: requestID, contentLength: 8)
+    for shift in [24, 16, 8, 0] as [UInt32] { bytes.append(UInt8(truncatingIfNeeded: applicationStatus >> shift)) }
+    bytes += [status.rawValue, 0, 0, 0]
+  }
+
+  /// UNKNOWN_TYPE (§4.2): the answer to a management record that is not understood.
+  package mutating func unknownType(_ kind: RecordKind) {
+    record(.unknownType, requestID: RecordHeader.nullRequestID, [kind.rawValue, 0, 0, 0, 0, 0, 0, 0])
+  }
+
+  private mutating func header(_ kind: RecordKind, requestID: UInt16, contentLength: Int) {
+    bytes.append(RecordHeader.version)
+    bytes.append(kind.rawValue)
+    bytes.append(UInt8(requestID >> 8))
+    bytes.append(UInt8(requestID & 0xFF))
+    bytes.append(UInt8(contentLength >> 8))
+    bytes.append(UInt8(contentLength & 0xFF))
+    bytes.append(0)
+    bytes.append(0)
+  }
+}

@@ -1,0 +1,136 @@
+// The state folder of a house: where its data, sockets and logs live, and who may get at them.
+
+import Glibc
+import Platform
+
+/// Something that keeps a house from standing; the text says what to do.
+package struct HouseError: Error, CustomStringConvertible {
+  package let description: String
+  package init(_ description: String) { self.description = description }
+}
+
+/// Whom the house's processes run as. Started by root it needs unprivileged users, since PostgreSQL refuses root and
+/// responders have no need of it; otherwise all run as whoever started it.
+package struct Accounts: Sendable {
+  package let postgres: Account?
+  /// nginx's workers and both responders.
+  package let web: Account?
+
+  package init() throws(HouseError) {
+    guard geteuid() == 0 else {
+      (postgres, web) = (nil, nil)
+      return
+    }
+    guard let postgres = Account(named: "postgres") else {
+      throw HouseError("there is no user 'postgres': install PostgreSQL (apt-get install postgresql)")
+    }
+    guard let web = Account(named: "www-data") ?? Account(named: "nobody") else {
+      throw HouseError("there is neither a user 'www-data' nor 'nobody' to run the responders as")
+    }
+    self.postgres = postgres
+    self.web = web
+  }
+}
+
+/// `var/` and what is in it.
+package struct Folders: Sendable {
+  package let state: String
+  package var postgres: String { "\(state)/postgres" }
+  package var run: String { "\(state)/run" }
+  package var log: String { "\(state)/log" }
+  package var nginxTemporary: String { "\(state)/run/nginx" }
+
+  /// The longest path in it that is a Unix socket.
+  private static let longestSocket = "/run/.s.PGSQL.5432.lock".utf8.count
+
+  /// `state` may be relative to the working folder; it need not exist.
+  package init(state: String) throws(HouseError) {
+    var path = state
+    if !path.hasPrefix("/") {
+      guard let working = getcwd(nil, 0) else { throw HouseError("the working folder can't be found") }
+      defer { free(working) }
+      path = "\(String(cString: working))/\(path)"
+    }
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    self.state = path
+    guard path.utf8.count + Self.longestSocket <= ListenAddress.longestPath else {
+      throw HouseError(
+        "the state folder's path is too long for the sockets in it (\(path.utf8.count) bytes): choose another with --state")
+    }
+  }
+
+  /// Makes what is missing, with the right owners, and sees to it that they can get there.
+  package func make(for accounts: Accounts) throws(HouseError) {
+    try make(state, mode: 0o755, owner: nil, group: nil)
+    try make(log, mode: 0o755, owner: nil, group: nil)
+    // PostgreSQL makes its socket in it and the responders theirs; nobody else comes in, and so the private cluster
+    // can trust whoever reaches its socket.
+    try make(run, mode: 0o770, owner: accounts.postgres?.user, group: accounts.web?.group)
+    try make(postgres, mode: 0o700, owner: accounts.postgres?.user, group: accounts.postgres?.group)
+    try make(nginxTemporary, mode: 0o700, owner: accounts.web?.user, group: accounts.web?.group)
+    for account in [accounts.postgres, accounts.web] {
+      if let account, !Self.isReachable(run, for: account) {
+        throw HouseError(
+          "the user '\(account.name)' can't get to \(state): a folder above it is closed to others; "
+            + "open it (chmod a+x) or choose another with --state")
+      }
+    }
+  }
+
+  private func make(_ path: String, mode: mode_t, owner: uid_t?, group: gid_t?) throws(HouseError) {
+    if mkdir(path, mode) != 0, errno != EEXIST {
+      throw HouseError("can't make the folder \(path): \(String(cString: strerror(errno)))")
+    }
+    if owner != nil || group != nil {
+      guard chown(path, owner ?? uid_t.max, group ?? gid_t.max) == 0, chmod(path, mode) == 0 else {
+        throw HouseError("can't give the folder \(path) away: \(String(cString: strerror(errno)))")
+      }
+    }
+  }
+
+  private static func isReachable(_ path: String, for account: Account) -> Bool {
+    guard
+      let child = try? ChildProcess.fork(
+        parentDeathSignal: SIGKILL,
+        {
+          guard initgroups(account.name, account.group) == 0, setgid(account.group) == 0, setuid(account.user) == 0 else {
+            return 1
+          }
+          return access(path, X_OK) == 0 ? 0 : 1
+        })
+    else { return false }
+    var status: Int32 = 0
+    waitpid(child, &status, 0)
+    return status == 0
+  }
+}
+
+/// Finds programs: `PATH`, and where Debian keeps those that `PATH` lacks.
+package func findProgram(_ name: String, alsoIn folders: [String] = []) -> String? {
+  let path = getenv("PATH").map { String(cString: $0) } ?? ""
+  let candidates = folders + path.split(separator: ":").map(String.init) + ["/usr/sbin", "/usr/local/sbin", "/sbin"]
+  return candidates.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+}
+
+/// A text file's content; nil if it can't be read.
+package func readText(_ path: String) -> String? {
+  guard let file = fopen(path, "re") else { return nil }
+  defer { fclose(file) }
+  var bytes: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 16 << 10)
+  while true {
+    let count = fread(&chunk, 1, chunk.count, file)
+    if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+    bytes += chunk[..<count]
+  }
+}
+
+/// Replaces a text file's content.
+package func writeText(_ text: String, to path: String) throws(HouseError) {
+  guard let file = fopen(path, "we") else {
+    throw HouseError("can't write \(path): \(String(cString: strerror(errno)))")
+  }
+  let count = text.utf8.count
+  let written = fwrite(text, 1, count, file)
+  guard fclose(file) == 0, written == count else { throw HouseError("can't write \(path): the disk may be full") }
+}

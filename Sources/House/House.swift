@@ -1,0 +1,163 @@
+// `forkloop up`: PostgreSQL, the schema, both responders and nginx on one machine, for as long as somebody wants them.
+
+import CLinux
+import Glibc
+import Platform
+import Postgres
+import Shop
+
+/// Everything that `forkloop up` was told.
+package struct House: Sendable {
+  package let folders: Folders
+  package let port: UInt16
+  package let demoData: Bool
+  /// The database to use; nil for a private cluster.
+  package let external: ConnectionInfo?
+  /// Names for the private cluster's database and role, if they are set.
+  package let databaseName: String?
+  package let databaseUser: String?
+  /// The environment for the responders.
+  package let environment: [String: String]
+
+  package init(
+    folders: Folders, port: UInt16, demoData: Bool, external: ConnectionInfo?, databaseName: String?,
+    databaseUser: String?, environment: [String: String]
+  ) {
+    self.folders = folders
+    self.port = port
+    self.demoData = demoData
+    self.external = external
+    self.databaseName = databaseName
+    self.databaseUser = databaseUser
+    self.environment = environment
+  }
+
+  /// Brings the house up, keeps it up until TERM or INT, and takes it down. The exit code.
+  package func run() throws(HouseError) -> Int32 {
+    let accounts = try Accounts()
+    let program = try Self.ownPath()
+    let site = try NginxSite.find(program: program)
+    try folders.make(for: accounts)
+    let lock = try takeLock()
+    guard Supervisor.isFree(port: port) else {
+      throw HouseError("port \(port) is taken: stop what listens there or choose another with --port")
+    }
+    var supervisor = Supervisor(say: Self.say)
+    do throws(HouseError) {
+      try bringUp(&supervisor, accounts, site, program)
+    } catch {
+      _ = supervisor.stop()
+      throw error
+    }
+    if !supervisor.isAskedToStop {
+      greet()
+      supervisor.supervise()
+    }
+    Self.say("stopping")
+    let wasOrderly = supervisor.stop()
+    _ = consume lock
+    return wasOrderly ? 0 : 1
+  }
+
+  private func bringUp(
+    _ supervisor: inout Supervisor, _ accounts: Accounts, _ site: NginxSite, _ program: String
+  ) throws(HouseError) {
+    var environment = environment
+    let info: ConnectionInfo
+    if let external {
+      info = external
+    } else {
+      let cluster = PrivateCluster(folders, account: accounts.postgres, database: databaseName, user: databaseUser)
+      if !PrivateCluster.exists(in: folders) { Self.say("making a PostgreSQL cluster in \(folders.postgres)") }
+      try cluster.initialize()
+      try supervisor.start(
+        Service(
+          "postgres", try cluster.serverArguments(), environment: PrivateCluster.environment, as: accounts.postgres,
+          log: "\(folders.log)/postgres.log", stopSignal: SIGINT, readiness: .unix("\(folders.run)/.s.PGSQL.5432")))
+      if supervisor.isAskedToStop { return }
+      try Self.patiently { () throws(PostgresError) in try cluster.makeDatabase() }
+      info = cluster.info
+      for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] { environment[name] = nil }
+      environment["DB_HOST"] = folders.run
+      environment["DB_PORT"] = "5432"
+      environment["DB_NAME"] = cluster.database
+      environment["DB_USER"] = cluster.user
+    }
+    try prepareDatabase(info)
+    for (mode, description) in [(Mode.sync, "sync"), (.async, "async")] {
+      if supervisor.isAskedToStop { return }
+      let socket = "\(folders.run)/\(mode.rawValue).sock"
+      try supervisor.start(
+        Service(
+          description, [program, mode.rawValue, "--listen", "unix:\(socket)"], environment: environment,
+          as: accounts.web, log: "\(folders.log)/\(mode.rawValue).log", stopSignal: SIGTERM, readiness: .unix(socket)))
+    }
+    if supervisor.isAskedToStop { return }
+    try supervisor.start(
+      Service(
+        "nginx", try site.write(folders: folders, port: port, accounts: accounts),
+        environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"], as: nil, log: "\(folders.log)/nginx.log",
+        stopSignal: SIGQUIT, readiness: .tcp(port)))
+  }
+
+  private func prepareDatabase(_ info: ConnectionInfo) throws(HouseError) {
+    do {
+      let connection = try Connection.connect(to: info, .init(applicationName: "forkloop up"))
+      for migration in try Schema.migrations.run(on: connection) {
+        Self.say("applied migration \(migration.number): \(migration.name)")
+      }
+      if demoData, try DemoData.load(on: connection) { Self.say("loaded the demo data") }
+    } catch {
+      throw HouseError("\(error)")
+    }
+  }
+
+  /// A server that has just opened its socket may still be starting up.
+  private static func patiently(_ body: () throws(PostgresError) -> Void) throws(HouseError) {
+    let deadline = MonotonicClock.now + 30_000_000_000
+    while true {
+      do throws(PostgresError) {
+        return try body()
+      } catch {
+        if MonotonicClock.now > deadline { throw HouseError("\(error)") }
+        usleep(50_000)
+      }
+    }
+  }
+
+  private func greet() {
+    let base = "http://127.0.0.1:\(port)"
+    Self.say(
+      """
+      forkloop is up
+        prefork      \(base)/sync/order
+        event loop   \(base)/async/order
+        database     eval "$(forkloop env --state \(folders.state))"; psql
+        logs         \(folders.log)/
+      Ctrl-C stops everything; the data stays in \(folders.postgres)
+      """)
+  }
+
+  private static let say: @Sendable (String) -> Void = { line in
+    print(line)
+    fflush(nil)
+  }
+
+  /// Only one house can stand on a state folder. The lock is the kernel's: it goes with the process.
+  private func takeLock() throws(HouseError) -> Descriptor {
+    let path = "\(folders.state)/up.lock"
+    let number = clinux_open_append(path, 0o600)
+    guard number >= 0 else { throw HouseError("can't write \(path): \(String(cString: strerror(errno)))") }
+    let lock = Descriptor(owning: number)
+    guard flock(lock.number, LOCK_EX | LOCK_NB) == 0 else {
+      throw HouseError("another 'forkloop up' uses \(folders.state): stop it or choose another folder with --state")
+    }
+    return lock
+  }
+
+  private static func ownPath() throws(HouseError) -> String {
+    guard let path = realpath("/proc/self/exe", nil) else { throw HouseError("the program's own path can't be found") }
+    defer { free(path) }
+    return String(cString: path)
+  }
+}

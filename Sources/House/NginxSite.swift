@@ -1,0 +1,68 @@
+// nginx's configuration for a house, from the templates that a site is also installed from.
+
+import Glibc
+import Platform
+
+/// The `nginx/` folder, and what to put in for its variables.
+package struct NginxSite: Sendable {
+  /// The folder with `templates/`, `snippets/` and `html/`.
+  package let source: String
+
+  package init(source: String) { self.source = source }
+
+  /// Looks for the folder: where we stand, above the program, and where a package would put it.
+  package static func find(program: String) throws(HouseError) -> NginxSite {
+    var candidates = ["nginx"]
+    var folder = program[...]
+    while let slash = folder.lastIndex(of: "/"), slash > folder.startIndex {
+      folder = folder[..<slash]
+      candidates.append("\(folder)/nginx")
+      candidates.append("\(folder)/share/forkloop/nginx")
+    }
+    for candidate in candidates where access("\(candidate)/templates/forkloop.conf.template", R_OK) == 0 {
+      guard let path = realpath(candidate, nil) else { continue }
+      defer { free(path) }
+      return NginxSite(source: String(cString: path))
+    }
+    throw HouseError("the folder nginx/ was not found: start in the project's folder")
+  }
+
+  /// Replaces `${NAME}` by its value, as envsubst does; other variables are nginx's own.
+  package static func render(_ template: String, _ values: [String: String]) -> String {
+    var text = ""
+    var rest = template[...]
+    while let dollar = rest.firstIndex(of: "$") {
+      text += rest[..<dollar]
+      rest = rest[dollar...]
+      if rest.dropFirst().first == "{", let end = rest.firstIndex(of: "}"),
+        let value = values[String(rest[..<end].dropFirst(2))]
+      {
+        text += value
+        rest = rest[rest.index(after: end)...]
+      } else {
+        text += "$"
+        rest = rest.dropFirst()
+      }
+    }
+    return text + rest
+  }
+
+  /// Writes the configuration into the state folder and returns nginx's command line.
+  package func write(folders: Folders, port: UInt16, accounts: Accounts) throws(HouseError) -> [String] {
+    guard let nginx = findProgram("nginx") else { throw HouseError("nginx is not installed: apt-get install nginx") }
+    let values = [
+      "FORKLOOP_LISTEN": "127.0.0.1:\(port)",
+      "FORKLOOP_RUN": folders.run,
+      "FORKLOOP_HTML": "\(source)/html",
+      "FORKLOOP_SNIPPETS": "\(source)/snippets",
+      "FORKLOOP_LOG": "\(folders.log)/access.log",
+      "FORKLOOP_STATE": folders.run,
+      "FORKLOOP_USER": accounts.web.map { "user \($0.name);" } ?? "",
+    ]
+    for (template, name) in [("templates/forkloop.conf.template", "site.conf"), ("up.conf.template", "nginx.conf")] {
+      guard let text = readText("\(source)/\(template)") else { throw HouseError("can't read \(source)/\(template)") }
+      try writeText(Self.render(text, values), to: "\(folders.run)/\(name)")
+    }
+    return [nginx, "-c", "\(folders.run)/nginx.conf", "-e", "\(folders.log)/nginx-error.log"]
+  }
+}

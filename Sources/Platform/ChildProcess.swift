@@ -1,0 +1,98 @@
+// Starting another program, and a copy of this one.
+
+import CLinux
+import Glibc
+
+/// A user to run as: ids, and the primary group.
+package struct Account: Equatable, Sendable {
+  package let name: String
+  package let user: uid_t
+  package let group: gid_t
+
+  /// Looks a name up in the password database.
+  package init?(named name: String) {
+    guard let entry = getpwnam(name) else { return nil }
+    self.name = name
+    (user, group) = (entry.pointee.pw_uid, entry.pointee.pw_gid)
+  }
+}
+
+package enum ChildProcess {
+  /// What became of a child.
+  package struct Ending: Equatable, Sendable, CustomStringConvertible {
+    package let process: pid_t
+    /// The exit code; nil if a signal ended it.
+    package let exitCode: Int32?
+    package let signal: Int32
+
+    package var description: String { exitCode.map { "exited with \($0)" } ?? "was ended by signal \(signal)" }
+  }
+
+  /// The next child that has ended; nil if none has.
+  package static func reap() -> Ending? {
+    var status: Int32 = 0
+    let process = waitpid(-1, &status, WNOHANG)
+    guard process > 0 else { return nil }
+    let code = clinux_exit_code(status)
+    return Ending(process: process, exitCode: code >= 0 ? code : nil, signal: clinux_ending_signal(status))
+  }
+
+  /// Forks a process that has one thread; the child runs `body` and exits with what it returns.
+  /// A fork with more threads is refused: only async-signal-safe calls are allowed after one (fork(2)).
+  /// The child is told to end with `parentDeathSignal` when this process dies.
+  package static func fork(parentDeathSignal: Int32, _ body: () -> Int32) throws(SystemError) -> pid_t {
+    guard threadCount() == 1 else { throw SystemError("fork of a process with threads", code: EDEADLK) }
+    let parent = getpid()
+    let process = try syscall("fork") { Glibc.fork() }
+    if process == 0 {
+      _ = clinux_set_parent_death_signal(parentDeathSignal)
+      // The parent may have died before the line above.
+      if getppid() != parent { _exit(1) }
+      _exit(body())
+    }
+    return process
+  }
+
+  /// Forks and executes `arguments[0]`, as `account` if there is one, with its output appended to `log` if there is one.
+  /// The child has no signals blocked, its own process group (so that a terminal's Ctrl-C reaches only us), and gets
+  /// `parentDeathSignal` when this process dies. It exits with 127 when the program can't be started.
+  package static func start(
+    _ arguments: [String], environment: [String: String], as account: Account? = nil, log: String? = nil,
+    parentDeathSignal: Int32 = SIGTERM
+  ) throws(SystemError) -> pid_t {
+    try fork(parentDeathSignal: parentDeathSignal) {
+      setpgid(0, 0)
+      var none = sigset_t()
+      sigemptyset(&none)
+      sigprocmask(SIG_SETMASK, &none, nil)
+      if let log {
+        let output = clinux_open_append(log, 0o644)
+        if output < 0 { return 126 }
+        dup2(output, STDOUT_FILENO)
+        dup2(output, STDERR_FILENO)
+      }
+      if let account {
+        guard initgroups(account.name, account.group) == 0, setgid(account.group) == 0, setuid(account.user) == 0 else {
+          return 126
+        }
+        // Changing the user clears it (prctl(2)).
+        _ = clinux_set_parent_death_signal(parentDeathSignal)
+      }
+      var argumentPointers = arguments.map { strdup($0) } + [nil]
+      var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+      clinux_exec(arguments[0], &argumentPointers, &environmentPointers)
+      return 127
+    }
+  }
+
+  /// The threads of this process, from /proc.
+  package static func threadCount() -> Int {
+    guard let folder = opendir("/proc/self/task") else { return 1 }
+    defer { closedir(folder) }
+    var count = 0
+    while let entry = readdir(folder) {
+      if entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { count += 1 }
+    }
+    return count
+  }
+}

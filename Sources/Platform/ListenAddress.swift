@@ -1,0 +1,46 @@
+// Where a server listens, as users write it.
+
+/// `unix:PATH`, `HOST:PORT` (an IPv6 host in brackets) or `fd:N` (a listening socket that was inherited).
+package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
+  case unix(path: String)
+  case tcp(host: String, port: UInt16)
+  case inherited(Int32)
+
+  /// The longest path that a Unix socket can have: `sun_path` less its closing zero (unix(7)).
+  package static let longestPath = 107
+
+  package struct Malformed: Error, CustomStringConvertible {
+    package let description: String
+  }
+
+  package init(_ text: String) throws(Malformed) {
+    if text.hasPrefix("unix:") {
+      let path = String(text.dropFirst(5))
+      guard !path.isEmpty, !path.utf8.contains(0) else { throw Malformed(description: "unix: needs a path") }
+      guard path.utf8.count <= Self.longestPath else {
+        throw Malformed(description: "a socket's path has at most \(Self.longestPath) bytes, this one \(path.utf8.count)")
+      }
+      self = .unix(path: path)
+    } else if text.hasPrefix("fd:") {
+      guard let number = Int32(text.dropFirst(3)), number >= 0 else {
+        throw Malformed(description: "fd: needs a descriptor's number, as in fd:0")
+      }
+      self = .inherited(number)
+    } else if let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 {
+      var host = text[..<colon]
+      if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+      guard !host.isEmpty else { throw Malformed(description: "the host before :\(port) is missing") }
+      self = .tcp(host: String(host), port: port)
+    } else {
+      throw Malformed(description: "'\(text)' is none of unix:PATH, HOST:PORT and fd:N")
+    }
+  }
+
+  package var description: String {
+    switch self {
+    case .unix(let path): "unix:\(path)"
+    case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    case .inherited(let number): "fd:\(number)"
+    }
+  }
+}

@@ -1,0 +1,138 @@
+// A socket that both doors accept from: bound here, so that its mode, its stale predecessor and its end are the same.
+
+import CLinux
+import Glibc
+
+/// A bound, non-blocking listening socket. A Unix path is removed again when the owner stops listening.
+package struct ListeningSocket: ~Copyable {
+  /// As PHP-FPM: more than Linux's old 128, capped by net.core.somaxconn.
+  package static let backlog: Int32 = 511
+
+  package enum Failure: Error, CustomStringConvertible {
+    case inUse(String)
+    case notASocket(String)
+    case unknownHost(String)
+    case system(String, SystemError)
+
+    init(_ address: ListenAddress, _ error: SystemError) {
+      switch (error.code, address) {
+      case (EADDRINUSE, _): self = .inUse(address.description)
+      case (ENOTSOCK, .unix(let path)): self = .notASocket(path)
+      case (EDESTADDRREQ, .tcp(let host, _)): self = .unknownHost(host)
+      default: self = .system(address.description, error)
+      }
+    }
+
+    package var description: String {
+      switch self {
+      case .inUse(let address): "another process already listens on \(address)"
+      case .notASocket(let path): "\(path) exists and is not a socket; remove it or choose another path"
+      case .unknownHost(let host): "there is no address for the host '\(host)'"
+      case .system(let address, let error): "can't listen on \(address): \(error)"
+      }
+    }
+  }
+
+  private let descriptor: Descriptor
+  private let boundPath: String?
+  private let boundFile: FileIdentity?
+
+  package var number: Int32 { descriptor.number }
+
+  /// Binds and listens. A Unix socket gets mode 0660; a path left behind by a dead server is taken over, one that
+  /// somebody answers on is not.
+  package init(_ address: ListenAddress) throws(Failure) {
+    do throws(SystemError) {
+      descriptor = try Self.listening(address)
+    } catch {
+      throw Failure(address, error)
+    }
+    if case .unix(let path) = address { boundPath = path } else { boundPath = nil }
+    boundFile = boundPath.flatMap(FileIdentity.init(path:))
+  }
+
+  /// Lets nobody new in, while what waits in the queue can still be accepted: the path goes away (if it still is ours)
+  /// and a Unix socket refuses connections from now on. A TCP queue can't be closed without resetting it (tcp(7)),
+  /// so that socket goes on listening until it is closed.
+  package func refuseNewConnections() {
+    guard boundPath != nil else { return }
+    removePath()
+    shutdown(descriptor.number, Int32(SHUT_RD))
+  }
+
+  /// Removes the Unix path if the file there still is the one that was bound.
+  package func removePath() {
+    guard let boundPath, let boundFile, FileIdentity(path: boundPath) == boundFile else { return }
+    unlink(boundPath)
+  }
+
+  private static func listening(_ address: ListenAddress) throws(SystemError) -> Descriptor {
+    let descriptor = try bound(address)
+    try descriptor.setCloseOnExec(true)
+    try descriptor.setNonblocking(true)
+    try syscall("listen") { listen(descriptor.number, backlog) }
+    return descriptor
+  }
+
+  private static func bound(_ address: ListenAddress) throws(SystemError) -> Descriptor {
+    switch address {
+    case .unix(let path): try bindUnix(path)
+    case .tcp(let host, let port): try bindTCP(host: host, port: port)
+    case .inherited(let number): Descriptor(owning: number)
+    }
+  }
+
+  private static func bindUnix(_ path: String) throws(SystemError) -> Descriptor {
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { room in
+      room.copyBytes(from: path.utf8.prefix(ListenAddress.longestPath))
+    }
+    func withAddress(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+      withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+      }
+    }
+    var status = stat()
+    if lstat(path, &status) == 0 {
+      guard status.st_mode & S_IFMT == S_IFSOCK else { throw SystemError("bind", code: ENOTSOCK) }
+      let probe = Descriptor(owning: try syscall("socket") { clinux_stream_socket(AF_UNIX, 1) })
+      // EAGAIN: somebody is there, and has a full queue.
+      if withAddress({ connect(probe.number, $0, $1) }) == 0 || errno == EAGAIN { throw SystemError("bind", code: EADDRINUSE) }
+      unlink(path)
+    }
+    let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(AF_UNIX, 1) })
+    let mask = umask(0o117)
+    defer { umask(mask) }
+    try syscall("bind") { withAddress { bind(descriptor.number, $0, $1) } }
+    return descriptor
+  }
+
+  private static func bindTCP(host: String, port: UInt16) throws(SystemError) -> Descriptor {
+    var hints = addrinfo()
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+    var found: UnsafeMutablePointer<addrinfo>?
+    guard getaddrinfo(host, String(port), &hints, &found) == 0, let first = found?.pointee else {
+      throw SystemError("getaddrinfo", code: EDESTADDRREQ)
+    }
+    defer { freeaddrinfo(found) }
+    let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(first.ai_family, 1) })
+    var on: Int32 = 1
+    setsockopt(descriptor.number, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+    try syscall("bind") { bind(descriptor.number, first.ai_addr, first.ai_addrlen) }
+    return descriptor
+  }
+}
+
+/// Device and inode: whether a path still names the same file.
+private struct FileIdentity: Equatable {
+  let device: dev_t
+  let inode: ino_t
+
+  init?(path: String) {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { return nil }
+    (device, inode) = (status.st_dev, status.st_ino)
+  }
+}

@@ -1,0 +1,65 @@
+// The one place that knows errno and EINTR. Everything that calls the kernel goes through `syscall`.
+
+import CLinux
+import Glibc
+
+/// A system call that failed: which one, and its errno.
+package struct SystemError: Error, Equatable, CustomStringConvertible {
+  package let call: String
+  package let code: Int32
+
+  package init(_ call: StaticString, code: Int32) {
+    self.call = "\(call)"
+    self.code = code
+  }
+
+  package var description: String { "\(call): \(String(cString: strerror(code)))" }
+}
+
+/// Calls until it isn't interrupted by a signal; −1 becomes a `SystemError`.
+@discardableResult
+package func syscall<Result: FixedWidthInteger>(_ name: StaticString, _ body: () -> Result) throws(SystemError) -> Result {
+  while true {
+    let result = body()
+    if result != -1 { return result }
+    let code = errno
+    if code != EINTR { throw SystemError(name, code: code) }
+  }
+}
+
+/// What a read or a write on a socket came to. A peer's absence is no exception to a server: it is one of the outcomes.
+package enum Transfer: Equatable {
+  /// That many bytes, at least one.
+  case bytes(Int)
+  /// Nothing can be moved now (EAGAIN).
+  case wouldBlock
+  /// The peer has closed its side.
+  case end
+  /// The connection is broken (errno).
+  case failed(Int32)
+}
+
+extension Transfer {
+  /// read(2) into `buffer`.
+  package static func read(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) -> Transfer {
+    outcome { Glibc.read(descriptor, buffer.baseAddress, buffer.count) }
+  }
+
+  /// write(2) from `buffer`; a peer that is gone is `failed(EPIPE)`, not a SIGPIPE.
+  package static func write(_ descriptor: Int32, from buffer: UnsafeRawBufferPointer) -> Transfer {
+    outcome { send(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL)) }
+  }
+
+  static func outcome(_ body: () -> Int) -> Transfer {
+    while true {
+      let count = body()
+      if count > 0 { return .bytes(count) }
+      if count == 0 { return .end }
+      switch errno {
+      case EINTR: continue
+      case EAGAIN: return .wouldBlock
+      case let code: return .failed(code)
+      }
+    }
+  }
+}

@@ -1,0 +1,64 @@
+// The conversation with the server, waiting inside libpq: for the prefork workers, migrations and commands.
+
+import CPostgres
+
+extension Connection {
+  /// Connects and waits for it.
+  package static func connect(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
+    let handle = options.applied(to: info).withArrays { PQconnectdbParams($0, $1, 1) }
+    guard let handle else { throw .unavailable("out of memory") }
+    let connection = Connection(owning: handle)
+    guard connection.isAlive else { throw .unavailable(connection.message) }
+    return connection
+  }
+
+  package func prepare(_ statement: Statement) throws(PostgresError) {
+    let result = statement.name.withCString { PQprepare(handle, $0, statement.sql, 0, nil) }
+    _ = try outcome(owning: result).get()
+  }
+
+  /// Executes a prepared statement and waits for its rows.
+  package func execute(_ statement: Statement, _ parameters: Parameters) -> Result<ResultSet, PostgresError> {
+    let result = parameters.withPointers { values in
+      statement.name.withCString {
+        PQexecPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0)
+      }
+    }
+    return outcome(owning: result)
+  }
+
+  /// Executes SQL as it is, several statements allowed if there are no parameters.
+  @discardableResult
+  package func execute(_ sql: String, _ parameters: Parameters = Parameters()) throws(PostgresError) -> ResultSet {
+    let result: OpaquePointer? =
+      parameters.count == 0
+      ? PQexec(handle, sql)
+      : parameters.withPointers { PQexecParams(handle, sql, Int32(parameters.count), nil, $0, nil, nil, 0) }
+    return try outcome(owning: result).get()
+  }
+
+  /// Reads what the server has sent unasked while the connection was idle: its farewell, when it is stopped.
+  /// Does not wait. Whether the connection is still good.
+  package func stillAliveAfterReading() -> Bool { PQconsumeInput(handle) == 1 && isAlive }
+
+  /// `name` as an SQL identifier, quoted.
+  package func quoted(identifier name: String) -> String {
+    guard let quoted = PQescapeIdentifier(handle, name, name.utf8.count) else { return "" }
+    defer { PQfreemem(quoted) }
+    return String(cString: quoted)
+  }
+
+  /// `text` as an SQL literal, quoted.
+  package func quoted(literal text: String) -> String {
+    guard let quoted = PQescapeLiteral(handle, text, text.utf8.count) else { return "" }
+    defer { PQfreemem(quoted) }
+    return String(cString: quoted)
+  }
+}
+
+extension StaticString {
+  /// The literal as a C string: the compiler closes it with a zero.
+  func withCString<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result {
+    utf8Start.withMemoryRebound(to: CChar.self, capacity: utf8CodeUnitCount + 1) { body($0) }
+  }
+}

@@ -1,0 +1,107 @@
+// The conversation with the server as steps between which an event loop waits (libpq, "Pipeline Mode").
+
+import CPostgres
+
+extension Connection {
+  /// What has to happen before the next step.
+  package enum Wait: Equatable {
+    case readable, writable
+  }
+
+  /// One step of connecting (PQconnectPoll).
+  package enum ConnectStep: Equatable {
+    case wait(Wait)
+    case connected
+    case failed(String)
+  }
+
+  /// What the server has answered, in the order in which it was asked.
+  package enum PipelineEvent {
+    /// The result of the oldest statement that has none yet.
+    case result(Result<ResultSet, PostgresError>)
+    /// The oldest unanswered Sync: what follows begins afresh, whatever went wrong before.
+    case sync
+    /// A statement that was skipped, because one before it in the same segment failed.
+    case aborted
+  }
+
+  /// Begins to connect; poll with `connectStep()` as soon as the socket is writable.
+  package static func startConnecting(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
+    let handle = options.applied(to: info).withArrays { PQconnectStartParams($0, $1, 1) }
+    guard let handle else { throw .unavailable("out of memory") }
+    let connection = Connection(owning: handle)
+    guard PQstatus(handle) != CONNECTION_BAD else { throw .unavailable(connection.message) }
+    return connection
+  }
+
+  package func connectStep() -> ConnectStep {
+    switch PQconnectPoll(handle) {
+    case PGRES_POLLING_READING: return .wait(.readable)
+    case PGRES_POLLING_WRITING: return .wait(.writable)
+    case PGRES_POLLING_OK:
+      guard PQsetnonblocking(handle, 1) == 0, PQenterPipelineMode(handle) == 1 else { return .failed(message) }
+      return .connected
+    default: return .failed(message)
+    }
+  }
+
+  /// Queues a Prepare; its result is an event like a statement's.
+  package func sendPrepare(_ statement: Statement) -> Bool {
+    statement.name.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
+  }
+
+  /// Queues a prepared statement. False if the connection is broken.
+  package func send(_ statement: Statement, _ parameters: Parameters) -> Bool {
+    parameters.withPointers { values in
+      statement.name.withCString {
+        PQsendQueryPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0) == 1
+      }
+    }
+  }
+
+  /// Closes a segment of the pipeline, and sends what is queued as far as the socket takes it.
+  package func sendSync() -> Bool { PQpipelineSync(handle) == 1 }
+
+  /// Sends what is queued. True if something is left, to be sent when the socket is writable; nil if the connection broke.
+  package func flush() -> Bool? {
+    switch PQflush(handle) {
+    case 0: false
+    case 1: true
+    default: nil
+    }
+  }
+
+  /// Takes in what the socket has. False if the connection broke.
+  package func consumeInput() -> Bool { PQconsumeInput(handle) == 1 }
+
+  /// The next answer that is complete; nil when more input is needed.
+  ///
+  /// libpq closes each statement's results with a NULL, which is skipped here; `expected` says how many answers (results
+  /// and syncs) are still to come, since after the last one libpq has nothing but NULLs.
+  package func nextEvent(expected: Int) -> PipelineEvent? {
+    guard expected > 0 else { return nil }
+    var closings = 0
+    while PQisBusy(handle) == 0 {
+      guard let result = PQgetResult(handle) else {
+        closings += 1
+        // Two in a row: nothing is under way, although something was expected.
+        if closings > 1 { return nil }
+        continue
+      }
+      switch PQresultStatus(result) {
+      case PGRES_PIPELINE_SYNC:
+        PQclear(result)
+        return .sync
+      case PGRES_PIPELINE_ABORTED:
+        PQclear(result)
+        return .aborted
+      default:
+        return .result(outcome(owning: result))
+      }
+    }
+    return nil
+  }
+
+  /// Why the connection broke, for the log.
+  package var failure: String { message }
+}

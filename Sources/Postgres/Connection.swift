@@ -1,0 +1,86 @@
+// One libpq connection, with no opinion on waiting: `Connection+Blocking` waits in libpq, `Connection+Pipeline` leaves
+// the waiting to an event loop.
+
+import CPostgres
+
+/// A connection to the server. Owns the `PGconn`.
+///
+/// Not Sendable: one thread owns it. It holds what libpq holds and nothing else.
+package final class Connection {
+  let handle: OpaquePointer
+
+  /// What every connection of ours asks for beside where to go.
+  package struct Options: Equatable, Sendable {
+    /// Shown in pg_stat_activity.
+    package var applicationName: String
+    /// The server's own limit for each statement, in milliseconds (statement_timeout).
+    package var statementTimeout: Int
+    /// How long to wait for a connection, in seconds.
+    package var connectTimeout: Int
+
+    package init(applicationName: String, statementTimeout: Int = 15_000, connectTimeout: Int = 3) {
+      self.applicationName = applicationName
+      self.statementTimeout = statementTimeout
+      self.connectTimeout = connectTimeout
+    }
+
+    /// Plans are made once and kept (our statements have no values that would change them), and never compiled (JIT
+    /// costs more than such statements take). An abandoned transaction can't hold locks for long.
+    func applied(to info: ConnectionInfo) -> ConnectionInfo {
+      var info = info
+      info.keywords["fallback_application_name"] = applicationName
+      info.keywords["client_encoding"] = "UTF8"
+      if info.keywords["connect_timeout"] == nil { info.keywords["connect_timeout"] = String(connectTimeout) }
+      info.keywords["options"] =
+        "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan -c jit=off"
+      return info
+    }
+  }
+
+  init(owning handle: OpaquePointer) {
+    self.handle = handle
+    // Notices are for a person at a terminal.
+    PQsetNoticeProcessor(handle, { _, _ in }, nil)
+  }
+
+  deinit { PQfinish(handle) }
+
+  /// The socket to watch; it can change while connecting.
+  package var socket: Int32 { PQsocket(handle) }
+
+  /// Whether libpq still believes in the connection.
+  package var isAlive: Bool { PQstatus(handle) == CONNECTION_OK }
+
+  /// Whether the server is one of those that we know the SQL of: 13 or later.
+  package var serverVersion: Int { Int(PQserverVersion(handle)) }
+
+  /// libpq's last message, on one line.
+  var message: String { Self.oneLine(PQerrorMessage(handle)) }
+
+  static func oneLine(_ text: UnsafePointer<CChar>?) -> String {
+    guard let text else { return "" }
+    return String(cString: text).split(whereSeparator: \.isNewline).joined(separator: " ")
+  }
+
+  /// What a `PGresult` means; takes ownership of it.
+  func outcome(owning result: OpaquePointer?) -> Result<ResultSet, PostgresError> {
+    guard let result else { return .failure(.connectionLost(message)) }
+    switch PQresultStatus(result) {
+    case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:
+      return .success(ResultSet(owning: result))
+    default:
+      defer { PQclear(result) }
+      return .failure(fault(of: result))
+    }
+  }
+
+  private func fault(of result: OpaquePointer) -> PostgresError {
+    func field(_ code: Character) -> String? {
+      PQresultErrorField(result, Int32(code.asciiValue ?? 0)).map { String(cString: $0) }
+    }
+    // Without a state it is libpq's own complaint: the connection is gone.
+    guard let state = field("C"), isAlive else { return .connectionLost(Self.oneLine(PQresultErrorMessage(result))) }
+    // The codes are libpq's PG_DIAG_SQLSTATE, _MESSAGE_PRIMARY and _CONSTRAINT_NAME.
+    return .statement(.init(state: SQLState(rawValue: state), message: field("M") ?? "", constraint: field("n")))
+  }
+}

@@ -1,0 +1,76 @@
+// Where the database is, in libpq's keywords.
+
+import CPostgres
+
+/// What to connect with: keywords as in "Database Connection Control Functions" of the libpq chapter. What is not said
+/// here libpq takes from its own `PG*` environment.
+package struct ConnectionInfo: Equatable, Sendable {
+  package var keywords: [String: String]
+
+  package init(_ keywords: [String: String] = [:]) { self.keywords = keywords }
+
+  package struct Malformed: Error, CustomStringConvertible { package let description: String }
+
+  /// From `DATABASE_URL`, or from `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER` and `DB_PASSWORD`, looked up by `setting`.
+  package init(settings setting: (String) -> String?) throws(Malformed) {
+    keywords = [:]
+    if let url = setting("DATABASE_URL") {
+      guard url.hasPrefix("postgresql://") || url.hasPrefix("postgres://") else {
+        throw Malformed(description: "DATABASE_URL does not begin with postgresql://")
+      }
+      for name in ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] where setting(name) != nil {
+        throw Malformed(description: "DATABASE_URL and \(name) are both set; keep one of them")
+      }
+      keywords["dbname"] = url
+      return
+    }
+    let names = [
+      "DB_HOST": "host", "DB_PORT": "port", "DB_NAME": "dbname", "DB_USER": "user", "DB_PASSWORD": "password",
+    ]
+    for (name, keyword) in names { keywords[keyword] = setting(name) }
+    if let port = keywords["port"], !port.split(separator: ",").allSatisfy({ UInt16($0).map { $0 > 0 } ?? false }) {
+      throw Malformed(description: "DB_PORT is '\(port)', which is no port between 1 and 65535")
+    }
+  }
+
+  /// The same for programs that read libpq's environment: `PGHOST` and so on; a URL is taken apart.
+  package func environment() throws(Malformed) -> [String: String] {
+    let names = ["host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"]
+    var values = keywords
+    if let url = keywords["dbname"], url.contains("://") {
+      values = [:]
+      guard let options = PQconninfoParse(url, nil) else {
+        throw Malformed(description: "DATABASE_URL can't be understood")
+      }
+      defer { PQconninfoFree(options) }
+      var option = options
+      while let keyword = option.pointee.keyword {
+        if let value = option.pointee.val { values[String(cString: keyword)] = String(cString: value) }
+        option += 1
+      }
+    }
+    return values.reduce(into: [:]) { result, pair in
+      if let name = names[pair.key] { result[name] = pair.value }
+    }
+  }
+
+  /// Calls `body` with libpq's two parallel arrays, each closed by NULL.
+  func withArrays<Result>(
+    _ body: (UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<UnsafePointer<CChar>?>) -> Result
+  ) -> Result {
+    var names: [ContiguousArray<CChar>] = []
+    var values: [ContiguousArray<CChar>] = []
+    for (name, value) in keywords {
+      names.append(name.utf8CString)
+      values.append(value.utf8CString)
+    }
+    func pointers(_ strings: [ContiguousArray<CChar>], _ body: ([UnsafePointer<CChar>?]) -> Result) -> Result {
+      func go(_ index: Int, _ gathered: [UnsafePointer<CChar>?]) -> Result {
+        if index == strings.count { return body(gathered + [nil]) }
+        return strings[index].withUnsafeBufferPointer { go(index + 1, gathered + [$0.baseAddress]) }
+      }
+      return go(0, [])
+    }
+    return pointers(names) { names in pointers(values) { values in body(names, values) } }
+  }
+}

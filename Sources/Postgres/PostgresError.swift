@@ -1,0 +1,41 @@
+// Everything that can come instead of rows.
+
+/// Why a statement has no result.
+package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The server refused or gave up the statement; the connection is as good as before.
+  case statement(ServerFault)
+  /// There was no connection to send it on: nothing has happened in the database.
+  case unavailable(String)
+  /// The connection broke while the statement was on its way: a write may have happened or not.
+  case connectionLost(String)
+  /// Too many statements are waiting already: this one has not been sent.
+  case queueFull
+  /// Nobody wants the answer any more: the statement has not been sent.
+  case cancelled
+
+  /// What the server said of an error, as far as anybody here needs it.
+  package struct ServerFault: Equatable, Sendable {
+    package let state: SQLState
+    /// For the log only: it may quote SQL and values.
+    package let message: String
+    /// The constraint that was violated, if it was one.
+    package let constraint: String?
+
+    package init(state: SQLState, message: String, constraint: String? = nil) {
+      self.state = state
+      self.message = message
+      self.constraint = constraint
+    }
+  }
+
+  /// For logs.
+  package var description: String {
+    switch self {
+    case .statement(let fault): "\(fault.state) \(fault.message)"
+    case .unavailable(let why): "no database connection: \(why)"
+    case .connectionLost(let why): "the database connection was lost: \(why)"
+    case .queueFull: "the queue for the database is full"
+    case .cancelled: "cancelled"
+    }
+  }
+}

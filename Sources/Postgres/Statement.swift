@@ -1,0 +1,68 @@
+// SQL with a name, and the values that go with it.
+
+/// A statement that every connection prepares once and then executes by name.
+package struct Statement: Sendable {
+  package let name: StaticString
+  package let sql: String
+  /// Whether it only reads, so that it may be sent again when a connection broke before it was answered.
+  package let isReadOnly: Bool
+
+  package init(_ name: StaticString, readOnly: Bool, _ sql: String) {
+    self.name = name
+    self.sql = sql
+    isReadOnly = readOnly
+  }
+}
+
+/// Values for `$1`, `$2` …, in text form, gathered in one piece of memory.
+package struct Parameters: Sendable, Equatable {
+  /// The values one after another, each closed by a zero, as libpq takes them.
+  private(set) var bytes: [UInt8] = []
+  package private(set) var count = 0
+
+  package init() {}
+
+  package mutating func append(_ value: Int64) {
+    bytes.append(contentsOf: String(value).utf8)
+    close()
+  }
+
+  /// `text` must hold no U+0000: PostgreSQL has no such character.
+  package mutating func append(_ text: String) {
+    bytes.append(contentsOf: text.utf8)
+    close()
+  }
+
+  /// An array of things whose text needs no quoting: numbers (PostgreSQL §8.15.2).
+  package mutating func append(array elements: some Sequence<String>) {
+    bytes.append(UInt8(ascii: "{"))
+    var isFirst = true
+    for element in elements {
+      if !isFirst { bytes.append(UInt8(ascii: ",")) }
+      isFirst = false
+      bytes.append(contentsOf: element.utf8)
+    }
+    bytes.append(UInt8(ascii: "}"))
+    close()
+  }
+
+  private mutating func close() {
+    bytes.append(0)
+    count += 1
+  }
+
+  /// Calls `body` with libpq's array of C strings.
+  func withPointers<Result>(_ body: (UnsafePointer<UnsafePointer<CChar>?>?) -> Result) -> Result {
+    bytes.withUnsafeBytes { bytes in
+      withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: max(count, 1)) { pointers in
+        var next = bytes.baseAddress?.assumingMemoryBound(to: CChar.self)
+        for index in 0..<count {
+          pointers.initializeElement(at: index, to: next)
+          while let character = next, character.pointee != 0 { next = character + 1 }
+          next = next.map { $0 + 1 }
+        }
+        return body(UnsafePointer(pointers.baseAddress))
+      }
+    }
+  }
+}

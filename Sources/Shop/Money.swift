@@ -1,0 +1,68 @@
+// Money without binary floating point: integers of ten-thousandths, sums wide enough for any order.
+
+import JSON
+
+/// Prices have four decimals, totals two. A price fits 47 bits, a quantity 20, a thousand lines 10: sums take 128.
+package enum Money {
+  /// Decimals of a price, as of the column `numeric(14,4)`.
+  package static let priceDecimals = 4
+  /// What a price can be, in ten-thousandths.
+  package static let prices: ClosedRange<Int64> = 0...99_999_999_999_999
+
+  /// PostgreSQL's text of a price, such as `12.5000`, in ten-thousandths.
+  package static func tenThousandths(_ text: Span<UInt8>) -> Int64 {
+    var value: Int64 = 0
+    var decimals = -1
+    for index in text.indices {
+      let byte = text[unchecked: index]
+      if byte == UInt8(ascii: ".") {
+        decimals = 0
+      } else if decimals < priceDecimals {
+        value = value &* 10 &+ Int64(byte &- 0x30)
+        if decimals >= 0 { decimals &+= 1 }
+      }
+    }
+    for _ in max(decimals, 0)..<priceDecimals { value = value &* 10 }
+    return value
+  }
+
+  /// A price's shortest text: `12.5`, `3`.
+  package static func text(ofPrice price: Int64) -> String { text(Int128(price), decimals: priceDecimals) }
+
+  /// A sum of ten-thousandths, rounded half-even to two decimals, in its shortest text: `2.75`, `3`.
+  package static func text(ofTotal total: Int128) -> String { text(cents(total), decimals: 2) }
+
+  /// Ten-thousandths to hundredths, half-even (IEEE 754 roundTiesToEven). `total` must not be negative.
+  static func cents(_ total: Int128) -> Int128 {
+    let (cents, rest) = total.quotientAndRemainder(dividingBy: 100)
+    return rest > 50 || (rest == 50 && cents % 2 == 1) ? cents + 1 : cents
+  }
+
+  private static func text(_ value: Int128, decimals: Int) -> String {
+    var digits = String(value)
+    if digits.utf8.count <= decimals { digits = String(repeating: "0", count: decimals + 1 - digits.utf8.count) + digits }
+    let whole = digits.dropLast(decimals)
+    var fraction = digits.suffix(decimals)
+    while fraction.last == "0" { fraction.removeLast() }
+    return fraction.isEmpty ? String(whole) : "\(whole).\(fraction)"
+  }
+
+  /// Writes what `text(ofTotal:)` says, without a String where 64 bits are enough.
+  static func write(total: Int128, to writer: inout JSONWriter) {
+    guard total <= 1_000_000_000_000_000_000 else {
+      writer.raw(text(ofTotal: total).utf8.span)
+      return
+    }
+    let value = Int64(truncatingIfNeeded: total)
+    var cents = value / 100
+    let rest = value % 100
+    if rest > 50 || (rest == 50 && cents % 2 == 1) { cents += 1 }
+    writer.unsigned(UInt64(cents / 100))
+    let fraction = UInt8(cents % 100)
+    if fraction > 0 {
+      writer.byte(UInt8(ascii: "."))
+      writer.byte(0x30 + fraction / 10)
+      if fraction % 10 > 0 { writer.byte(0x30 + fraction % 10) }
+    }
+  }
+}

@@ -1,0 +1,118 @@
+// From the rows of an order's statement to JSON: each row joins its order here, and is put in its place.
+
+import JSON
+import Postgres
+
+/// The rows of one result, grouped by order. Its memory is used again for the next result.
+struct OrderRows {
+  private struct Entry {
+    let order: Int64
+    let position: Int64
+    let row: Int
+
+    static func precedes(_ a: Entry, _ b: Entry) -> Bool {
+      a.order != b.order ? a.order < b.order : a.position < b.position
+    }
+  }
+
+  private struct Part {
+    var entries: ContiguousArray<Entry> = []
+    private var isSorted = true
+    /// How far orders have been written.
+    var cursor = 0
+
+    mutating func clear() {
+      // A page of the largest orders should not stay in memory for good.
+      entries.removeAll(keepingCapacity: entries.capacity < 65_536)
+      isSorted = true
+      cursor = 0
+    }
+
+    mutating func append(_ entry: Entry) {
+      if isSorted, let last = entries.last, Entry.precedes(entry, last) { isSorted = false }
+      entries.append(entry)
+    }
+
+    mutating func sort() {
+      if !isSorted { entries.sort(by: Entry.precedes) }
+    }
+
+    /// The next entry of `order`; entries of orders before it are passed over.
+    mutating func next(of order: Int64) -> Entry? {
+      while cursor < entries.count, entries[cursor].order < order { cursor &+= 1 }
+      guard cursor < entries.count, entries[cursor].order == order else { return nil }
+      defer { cursor &+= 1 }
+      return entries[cursor]
+    }
+  }
+
+  private var orders = Part()
+  private var lines = Part()
+  private var tags = Part()
+
+  /// Orders gathered.
+  var count: Int { orders.entries.count }
+
+  func id(_ index: Int) -> Int64 { orders.entries[index].order }
+
+  /// Sorts the rows into their orders. The columns are described at the statements.
+  mutating func gather(_ rows: ResultSet) {
+    orders.clear()
+    lines.clear()
+    tags.clear()
+    for row in 0..<rows.rowCount {
+      let kind = rows.bytes(row, 1)[0]
+      let entry = Entry(order: rows.integer(row, 0), position: rows.integer(row, 2), row: row)
+      switch kind {
+      case UInt8(ascii: "0"): orders.append(entry)
+      case UInt8(ascii: "1"): lines.append(entry)
+      default: tags.append(entry)
+      }
+    }
+    orders.sort()
+    lines.sort()
+    tags.sort()
+  }
+
+  /// The id of the one order in `rows`; 0 if there is none.
+  mutating func onlyOrder(in rows: ResultSet) -> Int64 {
+    gather(rows)
+    return count > 0 ? id(0) : 0
+  }
+
+  /// Writes an order. Orders must be written in the order of their index, each once.
+  mutating func write(_ index: Int, of rows: ResultSet, to writer: inout JSONWriter) {
+    let order = orders.entries[index]
+    writer.raw(#"{"id":"#)
+    writer.raw(rows.bytes(order.row, 0))
+    writer.raw(#","name":"#)
+    writer.string(rows.bytes(order.row, 3))
+    writer.raw(#","contact_id":"#)
+    writer.raw(rows.bytes(order.row, 4))
+    writer.raw(#","order_lines":["#)
+    var total: Int128 = 0
+    var isFirst = true
+    while let line = lines.next(of: order.order) {
+      if isFirst { writer.raw(#"{"product_id":"#) } else { writer.raw(#",{"product_id":"#) }
+      isFirst = false
+      writer.raw(rows.bytes(line.row, 4))
+      writer.raw(#","quantity":"#)
+      writer.raw(rows.bytes(line.row, 5))
+      writer.raw(#","price":"#)
+      writer.decimal(rows.bytes(line.row, 6))
+      writer.raw("}")
+      total &+= Int128(rows.integer(line.row, 5)) &* Int128(Money.tenThousandths(rows.bytes(line.row, 6)))
+    }
+    writer.raw(#"],"tags":["#)
+    isFirst = true
+    while let tag = tags.next(of: order.order) {
+      if isFirst { writer.raw(#"{"name":"#) } else { writer.raw(#",{"name":"#) }
+      isFirst = false
+      writer.string(rows.bytes(tag.row, 3))
+      writer.raw("}")
+    }
+    writer.raw(#"],"amount_total":"#)
+    Money.write(total: total, to: &writer)
+    writer.raw("}")
+  }
+}

@@ -1,0 +1,109 @@
+// An order as a client sends it.
+
+import JSON
+import Postgres
+
+/// `{name, contact_id, order_lines: [{product_id, quantity, price}], tag_ids}`, checked as far as it can be without the
+/// database.
+struct OrderInput: Sendable {
+  static let mostLines = 1_000
+  static let mostTags = 100
+  static let quantities: ClosedRange<Int64> = 1...1_000_000
+
+  struct Line: Sendable {
+    let productID: Int64
+    let quantity: Int64
+    /// Ten-thousandths.
+    let price: Int64
+
+    init?(_ value: JSONValue, _ pointer: JSONPointer, _ validation: inout Validation) {
+      guard let object = validation.object(value, pointer, keys: ["product_id", "quantity", "price"]) else { return nil }
+      let productID = validation.id(object, "product_id", pointer)
+      let quantity = validation.integer(object, "quantity", pointer, OrderInput.quantities)
+      let price = validation.price(object, "price", pointer)
+      guard let productID, let quantity, let price else { return nil }
+      self.productID = productID
+      self.quantity = quantity
+      self.price = price
+    }
+  }
+
+  let name: String
+  let contactID: Int64
+  let lines: [Line]
+  let tagIDs: [Int64]
+
+  init?(_ value: JSONValue, _ validation: inout Validation) {
+    let root = JSONPointer()
+    let keys: Set<String> = ["name", "contact_id", "order_lines", "tag_ids"]
+    guard let object = validation.object(value, root, keys: keys) else { return nil }
+    let name = validation.name(object)
+    let contactID = validation.id(object, "contact_id", root)
+    let lines = validation.array(object, "order_lines", root, most: Self.mostLines, isRequired: true)
+    var parsedLines: [Line] = []
+    for (index, line) in (lines ?? []).enumerated() {
+      if let line = Line(line, root.member("order_lines").element(index), &validation) { parsedLines.append(line) }
+    }
+    let tags = validation.array(object, "tag_ids", root, most: Self.mostTags, isRequired: false)
+    var tagIDs: [Int64] = []
+    for (index, tag) in (tags ?? []).enumerated() {
+      let pointer = root.member("tag_ids").element(index)
+      guard let id = validation.integer(tag, "A tag's id", pointer, 1...Int64.max) else { continue }
+      if tagIDs.contains(id) { validation.report(pointer, .repeated, "The tag \(id) is given more than once.") }
+      tagIDs.append(id)
+    }
+    guard let name, let contactID, lines != nil, tags != nil else { return nil }
+    self.name = name
+    self.contactID = contactID
+    self.lines = parsedLines
+    self.tagIDs = tagIDs
+  }
+
+  var insert: Operation {
+    var parameters = Parameters()
+    parameters.append(name)
+    parameters.append(contactID)
+    parameters.append(array: lines.lazy.map { String($0.productID) })
+    parameters.append(array: lines.lazy.map { String($0.quantity) })
+    parameters.append(array: lines.lazy.map { Money.text(ofPrice: $0.price) })
+    parameters.append(array: tagIDs.lazy.map { String($0) })
+    return Operation(statement: Order.insert, parameters: parameters, reply: .createdOrder(self), isHead: false)
+  }
+
+  /// What the insert found missing.
+  struct Missing {
+    private(set) var contact = false
+    private(set) var products: Set<Int64> = []
+    private(set) var tags: Set<Int64> = []
+
+    var isEmpty: Bool { !contact && products.isEmpty && tags.isEmpty }
+
+    init(_ rows: ResultSet) {
+      for row in 0..<rows.rowCount {
+        switch rows.integer(row, 1) {
+        case 3: contact = true
+        case 4: products.insert(rows.integer(row, 0))
+        case 5: tags.insert(rows.integer(row, 0))
+        default: break
+        }
+      }
+    }
+  }
+
+  /// A fault for every place that names something missing.
+  func faults(for missing: Missing) -> [Fault] {
+    let root = JSONPointer()
+    var faults: [Fault] = []
+    if missing.contact {
+      faults.append(Fault(root.member("contact_id"), .notFound, "There is no contact \(contactID)."))
+    }
+    for (index, line) in lines.enumerated() where missing.products.contains(line.productID) {
+      let pointer = root.member("order_lines").element(index).member("product_id")
+      faults.append(Fault(pointer, .notFound, "There is no product \(line.productID)."))
+    }
+    for (index, tag) in tagIDs.enumerated() where missing.tags.contains(tag) {
+      faults.append(Fault(root.member("tag_ids").element(index), .notFound, "There is no tag \(tag)."))
+    }
+    return faults
+  }
+}

@@ -1,0 +1,56 @@
+// The one place where a SQLSTATE becomes a status.
+
+import CGI
+import Postgres
+
+extension Problem {
+  /// What to tell a client whose statement failed.
+  init(_ error: PostgresError, of operation: Operation) {
+    switch error {
+    case .unavailable, .queueFull, .cancelled:
+      self = .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
+    case .connectionLost where operation.statement.isReadOnly:
+      self = .unavailable(detail: "The database went away.", fault: "\(error)")
+    case .connectionLost:
+      // Retry-After would be an invitation to write twice.
+      self = Problem(
+        status: .serviceUnavailable,
+        detail: "The database went away while it was writing. Look whether the object is there before trying again.",
+        fault: "\(error)")
+    case .statement(let server):
+      self.init(server, fault: "\(error)")
+    }
+  }
+
+  private init(_ server: PostgresError.ServerFault, fault: String) {
+    switch server.state {
+    case .foreignKeyViolation:
+      // The statement itself names what is missing; this is a row that went away in the same moment.
+      self = .conflict(detail: "Something that this refers to, or that refers to this, has just changed. Try again.")
+    case .uniqueViolation:
+      self = .conflict(detail: "The name is taken.")
+    case .checkViolation, .numericValueOutOfRange:
+      self = Problem(status: .unprocessableContent, detail: "A value is out of its range.", fault: fault)
+    case .serializationFailure, .deadlockDetected, .lockNotAvailable:
+      self = .unavailable(detail: "Another write was in the way.", fault: fault)
+    case .readOnlyTransaction:
+      self = .unavailable(detail: "The database takes no writes at the moment.", fault: fault)
+    case .queryCanceled:
+      self = Problem(status: .gatewayTimeout, detail: "The database took too long.", fault: fault)
+    case .undefinedTable, .undefinedColumn:
+      self = .unavailable(
+        detail: "The database has not been set up.", fault: "\(fault): run 'forkloop migrate' on this database")
+    default:
+      // 08 connection exception, 53 insufficient resources, 57 operator intervention: the server, not the statement.
+      if ["08", "53", "57"].contains(server.state.errorClass) {
+        self = .unavailable(detail: "The database can't be used at the moment.", fault: fault)
+      } else {
+        self = Problem(status: .internalServerError, detail: "Something went wrong here.", fault: fault)
+      }
+    }
+  }
+
+  private static func unavailable(detail: String, fault: String) -> Problem {
+    Problem(status: .serviceUnavailable, detail: detail, isTemporary: true, fault: fault)
+  }
+}

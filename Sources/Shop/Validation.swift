@@ -1,0 +1,143 @@
+// What every resource's validation is made of. It goes on after a fault, so that a client hears of all of them at once.
+
+import JSON
+
+/// Takes values out of JSON and gathers what is wrong.
+struct Validation {
+  /// More faults than this are not told: a body of nothing but unknown keys must not become an answer of many times
+  /// its size.
+  static let mostFaults = 5_000
+
+  private(set) var faults: [Fault] = []
+
+  mutating func report(_ pointer: JSONPointer, _ code: Fault.Code, _ detail: String) {
+    if faults.count < Self.mostFaults { faults.append(Fault(pointer, code, detail)) }
+  }
+
+  /// The members of an object by name; unknown and repeated names are faults.
+  mutating func object(_ value: JSONValue, _ pointer: JSONPointer, keys: Set<String>) -> [String: JSONValue]? {
+    guard case .object(let members) = value else {
+      report(pointer, .wrongType, "This must be an object, not \(value.kind).")
+      return nil
+    }
+    var byName: [String: JSONValue] = [:]
+    for member in members {
+      if byName.updateValue(member.value, forKey: member.name) != nil {
+        report(pointer.member(member.name), .duplicateKey, "The key is given more than once.")
+      } else if !keys.contains(member.name) {
+        report(pointer.member(member.name), .unknown, "There is no such key here.")
+      }
+    }
+    return byName
+  }
+
+  /// The member `key`, which must be there.
+  private mutating func required(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> JSONValue? {
+    guard let value = object[key] else {
+      report(pointer.member(key), .missing, "\(key) is required.")
+      return nil
+    }
+    return value
+  }
+
+  /// A string without U+0000, of at most `longest` characters (code points, as PostgreSQL counts them), not blank.
+  mutating func text(
+    _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, longest: Int
+  ) -> String? {
+    guard let value = required(object, key, pointer) else { return nil }
+    let pointer = pointer.member(key)
+    guard case .string(let text) = value else {
+      report(pointer, .wrongType, "\(key) must be a string, not \(value.kind).")
+      return nil
+    }
+    if text.utf8.contains(0) {
+      report(pointer, .nulCharacter, "\(key) must not hold U+0000.")
+    } else if text.unicodeScalars.allSatisfy(\.properties.isWhitespace) {
+      report(pointer, .blank, "\(key) must not be blank.")
+    } else if text.unicodeScalars.count > longest {
+      report(pointer, .tooLong, "\(key) must have at most \(longest) characters.")
+    } else {
+      return text
+    }
+    return nil
+  }
+
+  /// A name as all resources have one.
+  mutating func name(_ object: [String: JSONValue], _ pointer: JSONPointer = JSONPointer()) -> String? {
+    text(object, "name", pointer, longest: 255)
+  }
+
+  /// An integer within `range`; `1.0` and `1e2` are integers (JSON Schema 2020-12 §6.1.1).
+  mutating func integer(
+    _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
+  ) -> Int64? {
+    required(object, key, pointer).flatMap { integer($0, key, pointer.member(key), range) }
+  }
+
+  mutating func integer(
+    _ value: JSONValue, _ what: String, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
+  ) -> Int64? {
+    guard case .number(let number) = value else {
+      report(pointer, .wrongType, "\(what) must be an integer, not \(value.kind).")
+      return nil
+    }
+    do throws(ExactDecimal.Misfit) {
+      let integer = try number.scaled(by: 0)
+      if range.contains(integer) { return integer }
+      throw .outOfRange
+    } catch {
+      switch error {
+      case .tooManyDecimals: report(pointer, .wrongType, "\(what) must be an integer.")
+      case .outOfRange:
+        report(pointer, .outOfRange, "\(what) must be from \(range.lowerBound) to \(range.upperBound).")
+      }
+      return nil
+    }
+  }
+
+  /// An id: any positive 64-bit integer. Whether it exists the database knows.
+  mutating func id(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> Int64? {
+    integer(object, key, pointer, 1...Int64.max)
+  }
+
+  /// A price in ten-thousandths.
+  mutating func price(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> Int64? {
+    guard let value = required(object, key, pointer) else { return nil }
+    let pointer = pointer.member(key)
+    guard case .number(let number) = value else {
+      report(pointer, .wrongType, "\(key) must be a number, not \(value.kind).")
+      return nil
+    }
+    do throws(ExactDecimal.Misfit) {
+      let price = try number.scaled(by: Money.priceDecimals)
+      if Money.prices.contains(price) { return price }
+      throw .outOfRange
+    } catch {
+      switch error {
+      case .tooManyDecimals:
+        report(pointer, .tooManyDecimals, "\(key) must have at most \(Money.priceDecimals) decimals.")
+      case .outOfRange:
+        report(pointer, .outOfRange, "\(key) must be from 0 to \(Money.text(ofPrice: Money.prices.upperBound)).")
+      }
+      return nil
+    }
+  }
+
+  /// An array's elements, at most `most`; nil if it is absent (a fault, if it is required) or wrong.
+  mutating func array(
+    _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, most: Int, isRequired: Bool
+  ) -> [JSONValue]? {
+    if object[key] == nil, !isRequired { return [] }
+    guard let value = required(object, key, pointer) else { return nil }
+    let pointer = pointer.member(key)
+    guard case .array(let elements) = value else {
+      report(pointer, .wrongType, "\(key) must be an array, not \(value.kind).")
+      return nil
+    }
+    guard elements.count <= most else {
+      report(pointer, .tooManyItems, "\(key) must have at most \(most) items, not \(elements.count).")
+      return nil
+    }
+    return elements
+  }
+}

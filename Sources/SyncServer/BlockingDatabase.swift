@@ -1,0 +1,69 @@
+// A worker's database connection: made when it is needed, prepared once, made again when it is gone.
+
+import Logging
+import Platform
+import Postgres
+import Shop
+
+/// Blocks in libpq. Statements are prepared when the connection is made.
+struct BlockingDatabase {
+  /// After a failed attempt, requests are refused at once for this long instead of each waiting for its own attempt.
+  private static let pause: UInt64 = 200_000_000
+
+  private let info: ConnectionInfo
+  private let options: Connection.Options
+  private let log: Logger
+  private var connection: Connection?
+  /// Counts connections: a new one may have the number of an old one's socket.
+  private(set) var generation = 0
+  private var nextAttempt: UInt64 = 0
+  private var lastError = PostgresError.unavailable("not connected yet")
+
+  init(_ info: ConnectionInfo, _ options: Connection.Options, log: Logger) {
+    self.info = info
+    self.options = options
+    self.log = log
+  }
+
+  /// The connection's socket; −1 if there is none.
+  var socket: Int32 { connection?.socket ?? -1 }
+
+  mutating func connectIfNeeded() {
+    guard connection == nil, MonotonicClock.now >= nextAttempt else { return }
+    do throws(PostgresError) {
+      let fresh = try Connection.connect(to: info, options)
+      for statement in Shop.statements { try fresh.prepare(statement) }
+      connection = fresh
+      generation += 1
+    } catch {
+      lastError = error
+      nextAttempt = MonotonicClock.now + Self.pause
+      log.warning("\(error)")
+    }
+  }
+
+  /// Executes an operation; a read whose connection turns out to be gone is repeated once on a new one. A write is not:
+  /// nobody knows what became of it.
+  mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+    let result = executeOnce(operation)
+    if case .failure(.connectionLost) = result {
+      connection = nil
+      if operation.statement.isReadOnly { return executeOnce(operation) }
+    }
+    return result
+  }
+
+  private mutating func executeOnce(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+    connectIfNeeded()
+    guard let connection else { return .failure(lastError) }
+    return connection.execute(operation.statement, operation.parameters)
+  }
+
+  /// Call when the socket is readable although nothing was asked.
+  mutating func takeInWhatCameUnasked() {
+    if let connection, !connection.stillAliveAfterReading() {
+      log.warning("the database has closed the connection")
+      self.connection = nil
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// One request and its answer through libfcgi.
+
+import CFastCGI
+import CGI
+import CLinux
+import Glibc
+import Shop
+
+/// A request that came over a connection, and the way back. Owns an `FCGX_Request`; nothing of libfcgi leaves this file.
+///
+/// The connection is accepted outside libfcgi and handed to it as one that is being kept, which makes FCGX_Accept_r read
+/// from it; and it is closed outside, at once. libfcgi's own way of closing (shutdown, then wait for the peer) is for data
+/// that has not been read, and here everything has been.
+struct Exchange: ~Copyable {
+  private let handle: UnsafeMutablePointer<FCGX_Request>
+  private var head: [UInt8] = []
+  private var timeout: timeval
+  private(set) var request = Request()
+
+  /// `peerTimeout` in seconds: how long the peer may be silent.
+  init(peerTimeout: Int) {
+    FCGX_Init()
+    handle = .allocate(capacity: 1)
+    // No listening socket: libfcgi must never accept by itself.
+    FCGX_InitRequest(handle, -1, 0)
+    timeout = timeval(tv_sec: peerTimeout, tv_usec: 0)
+    head.reserveCapacity(512)
+  }
+
+  deinit {
+    closeConnection()
+    handle.deallocate()
+  }
+
+  /// Reads a request from `connection`, which is owned from here on. False if there is none to answer.
+  mutating func receive(on connection: Int32) -> Bool {
+    let size = socklen_t(MemoryLayout<timeval>.size)
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &timeout, size)
+    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
+    handle.pointee.ipcFd = connection
+    handle.pointee.keepConnection = 1
+    guard FCGX_Accept_r(handle) == 0 else {
+      closeConnection()
+      return false
+    }
+    handle.pointee.keepConnection = 1
+    request = Request()
+    takeVariables()
+    takeBody()
+    return true
+  }
+
+  /// Writes the answer and closes the connection.
+  mutating func send(_ response: Response) {
+    head.removeAll(keepingCapacity: true)
+    response.writeHead(to: &head)
+    put(head)
+    if !response.omitsBody { put(response.body) }
+    FCGX_Finish_r(handle)
+    closeConnection()
+  }
+
+  private func put(_ bytes: [UInt8]) {
+    bytes.withUnsafeBytes { bytes in
+      _ = FCGX_PutStr(bytes.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(bytes.count), handle.pointee.out)
+    }
+  }
+
+  private func closeConnection() {
+    guard handle.pointee.ipcFd >= 0 else { return }
+    FCGX_Free(handle, 0)
+    close(handle.pointee.ipcFd)
+    handle.pointee.ipcFd = -1
+  }
+
+  private mutating func takeVariables() {
+    guard var entry = handle.pointee.envp else { return }
+    while let pair = entry.pointee {
+      let length = strlen(pair)
+      let bytes = UnsafeRawPointer(pair).assumingMemoryBound(to: UInt8.self)
+      if let equals = memchr(pair, Int32(UInt8(ascii: "=")), length) {
+        let nameLength = UnsafeRawPointer(equals) - UnsafeRawPointer(pair)
+        let name = UnsafeBufferPointer(start: bytes, count: nameLength)
+        let value = UnsafeBufferPointer(start: bytes + nameLength + 1, count: length - nameLength - 1)
+        request.append(Span(_unsafeElements: name), Span(_unsafeElements: value))
+      }
+      entry += 1
+    }
+    request.finish()
+  }
+
+  /// Reads STDIN to its end, whatever the method: what is left unread would reset the connection when it is closed.
+  private mutating func takeBody() {
+    let piece = 16 << 10
+    while true {
+      let start = request.body.count
+      let count = withUnsafeTemporaryAllocation(byteCount: piece, alignment: 1) { buffer -> Int in
+        let count = Int(FCGX_GetStr(buffer.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece), handle.pointee.in))
+        if count > 0, !request.bodyIsTooLarge {
+          request.body.append(contentsOf: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+        }
+        return count
+      }
+      if start + count > Shop.longestBody {
+        request.bodyIsTooLarge = true
+        request.body = []
+      }
+      if count < piece { return }
+    }
+  }
+}

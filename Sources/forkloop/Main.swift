@@ -1,0 +1,59 @@
+// The command. One file a subcommand; what they do lives in the targets below.
+
+import ArgumentParser
+import Glibc
+import Platform
+
+@main
+struct Main {
+  /// Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage or settings.
+  static func main() {
+    do {
+      var command = try Forkloop.parseAsRoot()
+      try command.run()
+    } catch let code as ExitCode {
+      exit(code.rawValue)
+    } catch let error as SettingsError {
+      fail("\(error)", 2)
+    } catch {
+      let message = Forkloop.fullMessage(for: error)
+      // Help and --version that were asked for are no failures.
+      if Forkloop.exitCode(for: error).isSuccess {
+        print(message)
+        exit(0)
+      }
+      if error is CommandFailure { fail("\(error)", 1) }
+      complain(message)
+      exit(2)
+    }
+  }
+
+  private static func fail(_ message: String, _ code: Int32) -> Never {
+    complain("forkloop: \(message)")
+    exit(code)
+  }
+
+  private static func complain(_ message: String) {
+    var text = message + "\n"
+    text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  }
+}
+
+/// A failure to be told in one line, exit code 1.
+struct CommandFailure: Error, CustomStringConvertible { let description: String }
+
+struct Forkloop: ParsableCommand {
+  static let version = "0.1.0"
+
+  static let configuration = CommandConfiguration(
+    commandName: "forkloop",
+    abstract: "One orders API behind nginx through two process models: prefork and event loop.",
+    discussion: """
+      Settings come from a flag, else from the environment, else from .env, else from a default. The database: DB_HOST, \
+      DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or DATABASE_URL; libpq's PG* variables for the rest.
+      """,
+    version: version,
+    subcommands: [
+      UpCommand.self, SyncCommand.self, AsyncCommand.self, MigrateCommand.self, DemoDataCommand.self, EnvCommand.self,
+    ])
+}

@@ -1,0 +1,24 @@
+import ArgumentParser
+import Postgres
+import Shop
+
+struct MigrateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "migrate", abstract: "Bring the database's schema up to this program's.",
+    discussion: "Each step is a transaction, recorded in schema_migration; a second run changes nothing.")
+
+  @OptionGroup var state: StateOption
+
+  func run() throws {
+    let reader = try SettingsReader()
+    let info = try reader.database(state: state.state ?? reader.stateFolder)
+    do {
+      let connection = try Connection.connect(to: info, .init(applicationName: "forkloop migrate"))
+      let applied = try Schema.migrations.run(on: connection)
+      for migration in applied { print("applied migration \(migration.number): \(migration.name)") }
+      if applied.isEmpty { print("the schema is up to date") }
+    } catch {
+      throw CommandFailure(description: "\(error)")
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// Flags and settings that several commands have.
+
+import ArgumentParser
+import CLinux
+import Glibc
+import House
+import Logging
+import Platform
+import Postgres
+
+/// Looks settings up in the order flag, environment, `.env`, default.
+struct SettingsReader {
+  let settings: Settings
+
+  /// Reads `.env`, and hands libpq those of its variables that only `.env` has.
+  init() throws(SettingsError) {
+    settings = try Settings.current()
+    for (name, value) in settings.fromFileOnly where name.hasPrefix("PG") { setenv(name, value, 1) }
+  }
+
+  func text(_ flag: String?, _ name: String, default fallback: String) -> String { flag ?? settings[name] ?? fallback }
+
+  func integer(
+    _ flag: Int?, _ flagName: String, _ name: String, in range: ClosedRange<Int>, default fallback: Int
+  ) throws(SettingsError) -> Int {
+    if let flag {
+      guard range.contains(flag) else {
+        throw SettingsError("\(flagName) must be from \(range.lowerBound) to \(range.upperBound), not \(flag)")
+      }
+      return flag
+    }
+    guard let text = settings[name] else { return fallback }
+    guard let value = Int(text), range.contains(value) else {
+      throw SettingsError("\(name) must be an integer from \(range.lowerBound) to \(range.upperBound), not '\(text)'")
+    }
+    return value
+  }
+
+  func address(_ flag: String?, _ name: String, default fallback: String) throws(SettingsError) -> ListenAddress {
+    do throws(ListenAddress.Malformed) {
+      return try ListenAddress(text(flag, name, default: fallback))
+    } catch {
+      throw SettingsError("\(flag == nil ? name : "--listen"): \(error)")
+    }
+  }
+
+  /// The database that the settings name; where they name none, a private cluster in `state`, if there is one.
+  func database(state: String) throws -> ConnectionInfo {
+    if !namesServer(), let folders = try? Folders(state: state), PrivateCluster.exists(in: folders) {
+      return PrivateCluster(folders, account: nil, database: settings["DB_NAME"], user: settings["DB_USER"]).info
+    }
+    return try namedDatabase()
+  }
+
+  /// Whether the settings say which server to use: ours, or libpq's own too.
+  func namesServer(onlyOurs: Bool = false) -> Bool {
+    let names = ["DATABASE_URL", "DB_HOST"] + (onlyOurs ? [] : ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
+    return names.contains { settings[$0] != nil }
+  }
+
+  func namedDatabase() throws(SettingsError) -> ConnectionInfo {
+    do throws(ConnectionInfo.Malformed) {
+      return try ConnectionInfo(settings: { settings[$0] })
+    } catch {
+      throw SettingsError("\(error)")
+    }
+  }
+
+  var stateFolder: String { settings["FORKLOOP_STATE"] ?? "var" }
+
+  func log(_ label: String) throws(SettingsError) -> Logger {
+    var log = Logger(label: label) { LineLog(label: $0) }
+    if let text = settings["FORKLOOP_LOG_LEVEL"] {
+      guard let level = Logger.Level(rawValue: text) else {
+        throw SettingsError("FORKLOOP_LOG_LEVEL must be one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      log.logLevel = level
+    }
+    return log
+  }
+}
+
+/// Where `up` keeps its state.
+struct StateOption: ParsableArguments {
+  @Option(help: "The folder of 'forkloop up', whose private database is used if no other is set. [FORKLOOP_STATE] (default: var)")
+  var state: String?
+}
+
+/// What both responders take.
+struct ResponderOptions: ParsableArguments {
+  @Option(help: "Where to listen: unix:PATH, HOST:PORT or fd:N.")
+  var listen: String?
+
+  @Option(help: "Seconds that requests may take to end after TERM. [FORKLOOP_DRAIN_TIMEOUT] (default: 30)")
+  var drainTimeout: Int?
+
+  @Option(help: "Milliseconds after which the database gives a statement up. [FORKLOOP_STATEMENT_TIMEOUT] (default: 15000)")
+  var statementTimeout: Int?
+
+  @Flag(help: "Only check the configuration.")
+  var check = false
+
+  @OptionGroup var state: StateOption
+
+  func drainTimeout(_ reader: SettingsReader) throws(SettingsError) -> Duration {
+    .seconds(
+      try reader.integer(drainTimeout, "--drain-timeout", "FORKLOOP_DRAIN_TIMEOUT", in: 1...3600, default: 30))
+  }
+
+  func connectionOptions(_ reader: SettingsReader, _ name: String) throws(SettingsError) -> Connection.Options {
+    Connection.Options(
+      applicationName: name,
+      statementTimeout: try reader.integer(
+        statementTimeout, "--statement-timeout", "FORKLOOP_STATEMENT_TIMEOUT", in: 10...3_600_000, default: 15_000))
+  }
+}
+
+/// Runs `body`; what it throws is a failure told in one line, and a code other than 0 is the program's.
+func exitUnlessZero(_ body: () throws -> Int32) throws {
+  let code: Int32
+  do { code = try body() } catch { throw CommandFailure(description: "\(error)") }
+  if code != 0 { throw ExitCode(code) }
+}

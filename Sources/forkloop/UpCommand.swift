@@ -1,0 +1,37 @@
+import ArgumentParser
+import House
+import Platform
+
+struct UpCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "up", abstract: "Run everything on this machine: PostgreSQL, both responders and nginx.",
+    discussion: """
+      The database is a private cluster in the state folder, or DB_HOST's if that is set. What dies is restarted. Ctrl-C \
+      stops everything and leaves nothing behind but the data.
+      """)
+
+  @Option(help: "The port of nginx, on 127.0.0.1. [FORKLOOP_PORT] (default: 8080)")
+  var port: Int?
+
+  @Option(help: "The folder for data, sockets and logs. [FORKLOOP_STATE] (default: var)")
+  var state: String?
+
+  @Flag(help: "Load a small data set if the database is empty.")
+  var demoData = false
+
+  func run() throws {
+    let reader = try SettingsReader()
+    let port = try reader.integer(port, "--port", "FORKLOOP_PORT", in: 1...65_535, default: 8080)
+    let external = reader.namesServer(onlyOurs: true) ? try reader.namedDatabase() : nil
+    // A wrong setting of a responder should stop the start here, not show up in its log.
+    _ = try SyncCommand.parse([]).configuration(reader)
+    _ = try AsyncCommand.parse([]).configuration(reader)
+    try exitUnlessZero {
+      let house = House(
+        folders: try Folders(state: state ?? reader.stateFolder), port: UInt16(port), demoData: demoData,
+        external: external, databaseName: reader.settings["DB_NAME"], databaseUser: reader.settings["DB_USER"],
+        environment: reader.settings.all)
+      return try house.run()
+    }
+  }
+}
