@@ -100,7 +100,8 @@ final class ClientConnection: @unchecked Sendable {
   private func takeAction() -> RequestAssembler.Action? {
     guard !unread.isEmpty else { return nil }
     var position = 0
-    let action = assembler.next(unread.span, &position)
+    let bytes = unread
+    let action = assembler.next(bytes.span, &position)
     unread.removeFirst(position)
     // A large body should not leave its room behind on an idle connection.
     if unread.isEmpty, unread.capacity > 8192 { unread = [] }

@@ -22,6 +22,8 @@ final class DatabaseConnection: @unchecked Sendable {
   private var inFlight: Deque<Query> = []
   /// Syncs that the server has not answered yet.
   private var syncs = 0
+  /// Whether something was queued behind the last Sync.
+  private var isSegmentOpen = false
   private var hasUnsentInput = false
   /// When an attempt to connect is given up, in monotonic nanoseconds.
   private var connectDeadline = UInt64.max
@@ -79,6 +81,7 @@ final class DatabaseConnection: @unchecked Sendable {
     connectDeadline = .max
     syncs = 0
     hasUnsentInput = false
+    isSegmentOpen = false
     if wasReady || failedAttempts == 0 { log.warning("\(error)") }
     let lost = inFlight
     inFlight = []
@@ -151,7 +154,7 @@ final class DatabaseConnection: @unchecked Sendable {
         switch event {
         case .result(let result): inFlight.popFirst()?.complete(result)
         case .sync: syncs -= 1
-        case .aborted: inFlight.popFirst()?.complete(.failure(.connectionLost("skipped by the server")))
+        case .aborted: if let skipped = inFlight.popFirst() { pool.sendAgain(skipped) }
         }
       }
     }
@@ -159,8 +162,9 @@ final class DatabaseConnection: @unchecked Sendable {
 
   /// Waits until the socket has something for us, or takes what is left to send.
   private func transfer(_ connection: Connection) async throws(PostgresError) {
-    if hasUnsentInput || !isReady { try flush(connection) }
+    if !isReady { try flush(connection) }
     await watch?.readableOrWritable()
+    if hasUnsentInput { try flush(connection) }
     guard self.connection === connection, connection.consumeInput() else { throw .connectionLost(connection.failure) }
   }
 
@@ -174,21 +178,32 @@ final class DatabaseConnection: @unchecked Sendable {
     }
   }
 
-  /// Sends an operation, closed by a Sync of its own: its failure is nobody else's, and a write is committed by itself.
+  /// Queues an operation. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
+  /// each way and a wake-up of the server; should one fail, the server skips those behind it, and they are sent again,
+  /// each by itself. A write has a segment of its own: its failure is nobody else's, and it is committed by itself.
   func send(_ query: Query) {
     guard let connection else { return query.complete(.failure(pool.lastError)) }
+    let isAlone = !query.operation.statement.isReadOnly || query.isRepeated
+    if isAlone { closeSegment() }
     query.isSent = true
     query.sentAt = MonotonicClock.now
     inFlight.append(query)
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
-    if connection.send(query.operation.statement, query.operation.parameters), connection.sendSync() {
-      syncs += 1
-    }
+    isSegmentOpen = connection.send(query.operation.statement, query.operation.parameters)
+    if isAlone { closeSegment() }
   }
 
-  /// What the socket did not take during the turn is sent when it is writable.
+  private func closeSegment() {
+    guard isSegmentOpen, let connection else { return }
+    isSegmentOpen = false
+    if connection.sendSync() { syncs += 1 }
+  }
+
+  /// Closes what the turn has queued; what the socket did not take is sent when it is writable.
   func endOfTurn() {
-    guard isReady, !hasUnsentInput, let connection, depth > 0 else { return }
+    guard isSegmentOpen || hasUnsentInput else { return }
+    closeSegment()
+    guard isReady, let connection else { return }
     do throws(PostgresError) { try flush(connection) } catch { watch?.interrupt() }
   }
 

@@ -45,6 +45,8 @@ final class DatabasePool: @unchecked Sendable {
   private let configuration: AsyncConfiguration
   private let loop: EventLoop
   private var queue: Deque<Query> = []
+  /// How many operations of a turn go to one connection before the next is looked at.
+  private static let together = 4
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
   init(_ configuration: AsyncConfiguration, loop: EventLoop, log: Logger) {
@@ -70,12 +72,17 @@ final class DatabasePool: @unchecked Sendable {
 
   /// At the end of each turn: what was asked in it goes out together.
   private func dispatch() {
+    var choice: DatabaseConnection?
+    var chosen = 0
     while let query = queue.first {
       if query.isAbandoned {
         queue.removeFirst()
         continue
       }
-      guard let connection = leastBusy() else { break }
+      // A few in a row to the same connection: they share a segment, and its cost.
+      if chosen % Self.together == 0 || choice?.depth == configuration.pipelineDepth { choice = leastBusy() }
+      guard let connection = choice else { break }
+      chosen += 1
       queue.removeFirst()
       connection.send(query)
     }
@@ -91,15 +98,13 @@ final class DatabasePool: @unchecked Sendable {
     return best
   }
 
-  /// A connection has broken: reads that were not answered are repeated, once; of a write nobody knows what became.
+  /// A connection has broken: reads that were not answered are sent again, once; of a write nobody knows what became.
   func failed(_ queries: some Sequence<Query>, _ error: PostgresError) {
     lastError = .unavailable("\(error)")
     let canRepeat = connections.contains(where: \.isReady)
     for query in queries {
       if canRepeat, query.operation.statement.isReadOnly, !query.isRepeated {
-        query.isRepeated = true
-        query.isSent = false
-        queue.prepend(query)
+        sendAgain(query)
       } else {
         query.complete(.failure(error))
       }
@@ -108,6 +113,13 @@ final class DatabasePool: @unchecked Sendable {
       for query in queue { query.complete(.failure(lastError)) }
       queue.removeAll()
     }
+  }
+
+  /// Puts a read that has not been executed back to the front of the queue.
+  func sendAgain(_ query: Query) {
+    query.isRepeated = true
+    query.isSent = false
+    queue.prepend(query)
   }
 
   func couldNotConnect(_ error: PostgresError) { lastError = error }

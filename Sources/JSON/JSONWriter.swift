@@ -72,8 +72,7 @@ package struct JSONWriter: ~Copyable {
     out.pointee = UInt8(ascii: "\"")
     out += 1
     text.withUnsafeBufferPointer { source in
-      var plain = 0
-      while plain < count, !JSONWriter.needsEscape(source[plain]) { plain &+= 1 }
+      let plain = JSONWriter.plainPrefix(source)
       if let base = source.baseAddress { out.update(from: base, count: plain) }
       out += plain
       for index in plain..<count { JSONWriter.escape(source[index], to: &out) }
@@ -129,6 +128,26 @@ package struct JSONWriter: ~Copyable {
       start = .allocate(capacity: capacity)
     }
     return bytes
+  }
+
+  /// How many bytes at the start need no escape, looked at eight at a time.
+  @inlinable
+  static func plainPrefix(_ text: UnsafeBufferPointer<UInt8>) -> Int {
+    let bytes = UnsafeRawBufferPointer(text)
+    let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
+    var index = 0
+    while index &+ 8 <= bytes.count {
+      let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+      // The classic test for a zero byte, on the word with quotes and backslashes made zero; and for a byte below 0x20.
+      let quote = word ^ (ones &* 0x22)
+      let backslash = word ^ (ones &* 0x5C)
+      let found =
+        ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- ones &* 0x20) & ~word)
+      if found & highs != 0 { break }
+      index &+= 8
+    }
+    while index < bytes.count, !needsEscape(bytes[index]) { index &+= 1 }
+    return index
   }
 
   @inlinable @inline(__always)
