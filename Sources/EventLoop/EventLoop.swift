@@ -58,6 +58,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     while !isStopped {
       runJobs(executor)
       for end in turnEnders { end() }
+      if isStopped { break }
       // A turn's end may have woken somebody.
       let timeout = jobs.isEmpty ? millisecondsToNextTimer() : 0
       epoll.wait(timeout: timeout) { token, readiness in

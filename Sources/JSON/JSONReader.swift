@@ -8,6 +8,12 @@ package struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
   package let reason: String
   /// Bytes before the place.
   package let offset: Int
+
+  package init(reason: String, offset: Int) {
+    self.reason = reason
+    self.offset = offset
+  }
+
   package var description: String { "\(reason) at byte \(offset)" }
 }
 

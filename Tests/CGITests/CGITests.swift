@@ -1,0 +1,75 @@
+import CGI
+import HTTPTypes
+import Testing
+
+private func request(_ variables: [(String, String)]) -> Request {
+  var request = Request()
+  for (name, value) in variables { request.append(name.utf8.span, value.utf8.span) }
+  request.finish()
+  return request
+}
+
+@Suite("Request")
+struct RequestTests {
+  @Test("takes what it knows from the variables")
+  func variables() {
+    let request = request([
+      ("REQUEST_METHOD", "POST"), ("PATH_INFO", "/sync/tag"), ("SCRIPT_NAME", ""), ("QUERY_STRING", "a=b"), ("CONTENT_TYPE", "application/json"),
+      ("CONTENT_LENGTH", "12"), ("HTTP_X_REQUEST_ID", "abc"), ("HTTP_HOST", "x"),
+    ])
+    #expect(request.method == .post)
+    #expect(request.path.string == "/sync/tag")
+    #expect(request.query.string == "a=b")
+    #expect(request.contentType.string == "application/json")
+    #expect(request.contentLength == 12)
+    #expect(request.requestID.string == "abc")
+  }
+
+  @Test("takes the path from SCRIPT_NAME and PATH_INFO together", arguments: [("/sync", "/tag"), ("/sync/tag", ""), ("", "/sync/tag")])
+  func path(_ script: String, _ info: String) {
+    #expect(request([("SCRIPT_NAME", script), ("PATH_INFO", info)]).path.string == "/sync/tag")
+    #expect(request([("PATH_INFO", info), ("SCRIPT_NAME", script)]).path.string == "/sync/tag")
+  }
+
+  @Test("knows a length that is absent, none and too large")
+  func contentLength() {
+    #expect(request([]).contentLength == nil)
+    #expect(request([("CONTENT_LENGTH", "")]).contentLength == nil)
+    #expect(request([("CONTENT_LENGTH", "-1")]).contentLength == -1)
+    #expect(request([("CONTENT_LENGTH", "99999999999999999999")]).contentLength == .max)
+  }
+}
+
+@Suite("QueryString")
+struct QueryStringTests {
+  @Test(
+    "decodes pairs",
+    arguments: [
+      ("", []), ("a=1&b=2", ["a", "1", "b", "2"]), ("a=%C3%A9+x", ["a", "é x"]), ("a", ["a", ""]), ("&&a=b=c&", ["a", "b=c"]), ("=x", ["", "x"]), ("%61%26=%3D", ["a&", "="]),
+    ] as [(String, [String])])
+  func pairs(_ query: String, _ expected: [String]) throws {
+    #expect(try QueryString.pairs(query.utf8.span).flatMap { [$0.name, $0.value] } == expected)
+  }
+
+  @Test("refuses what can't be decoded", arguments: ["a=%", "a=%1", "a=%zz", "%ff=1", "a=%C3"])
+  func refused(_ query: String) {
+    #expect(throws: QueryString.Undecodable.self) { try QueryString.pairs(query.utf8.span) }
+  }
+}
+
+@Suite("Response")
+struct ResponseTests {
+  private func head(_ response: Response) -> String {
+    var bytes: [UInt8] = []
+    response.writeHead(to: &bytes)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  @Test("writes its head in CGI's form")
+  func heads() {
+    #expect(head(Response(.ok, contentType: .json, body: [1, 2])) == "Status: 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+    let created = Response(.created, contentType: .json, fields: [HTTPField(name: .location, value: "/x")], body: [1])
+    #expect(head(created) == "Status: 201 Created\r\nContent-Type: application/json\r\nLocation: /x\r\nContent-Length: 1\r\n\r\n")
+    #expect(head(Response(.noContent)) == "Status: 204 No Content\r\n\r\n")
+  }
+}

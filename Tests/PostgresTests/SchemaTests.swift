@@ -1,0 +1,131 @@
+import Shop
+import Testing
+
+@testable import Postgres
+
+@Suite("Migrations")
+struct MigrationTests {
+  private let one = Migration(1, "one", "create table a (id int)")
+  private let two = Migration(2, "two", "create table b (id int)")
+
+  @Test("apply once, in order, and record it")
+  func once() throws {
+    try withDatabase { info in
+      let connection = try Connection.connect(to: info, options)
+      #expect(try Migrations([two, one]).run(on: connection).map(\.number) == [1, 2])
+      #expect(try Migrations([one, two]).run(on: connection).isEmpty)
+      #expect(try connection.execute("select number, name from schema_migration order by 1").table == [["1", "one"], ["2", "two"]])
+    }
+  }
+
+  @Test("leave nothing of a step that failed, and can go on from there")
+  func failure() throws {
+    try withDatabase { info in
+      let connection = try Connection.connect(to: info, options)
+      let broken = Migration(2, "broken", "create table b (id int); select nonsense")
+      #expect(throws: MigrationError.self) { try Migrations([one, broken]).run(on: connection) }
+      #expect(try connection.execute("select to_regclass('a')::text, to_regclass('b')::text").table == [["a", nil]])
+      #expect(try Migrations([one, two]).run(on: connection).map(\.number) == [2])
+    }
+  }
+
+  @Test("refuse a database that is newer than the program")
+  func newer() throws {
+    try withDatabase { info in
+      let connection = try Connection.connect(to: info, options)
+      _ = try Migrations([one, two]).run(on: connection)
+      let error = #expect(throws: MigrationError.self) { try Migrations([one]).run(on: connection) }
+      guard case .databaseIsNewer(database: 2, program: 1) = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+  }
+
+  @Test("wait for each other when several programs start at once")
+  func concurrently() async throws {
+    try withDatabase { info in
+      let first = try Connection.connect(to: info, options)
+      _ = try Schema.migrations.run(on: first)
+      #expect(try Schema.migrations.run(on: Connection.connect(to: info, options)).isEmpty)
+    }
+  }
+}
+
+@Suite("Schema")
+struct SchemaTests {
+  private func withShop(_ body: (Connection) throws -> Void) throws {
+    try withDatabase { info in
+      let connection = try Connection.connect(to: info, options)
+      _ = try Schema.migrations.run(on: connection)
+      try body(connection)
+    }
+  }
+
+  @Test("takes every statement of the shop")
+  func statements() throws {
+    try withShop { connection in for statement in Shop.statements { try connection.prepare(statement) } }
+  }
+
+  @Test(
+    "holds the ranges by itself, whoever writes",
+    arguments: [
+      ("insert into contact (name, email) values ('', 'a@b')", "23514"), ("insert into contact (name, email) values ('a', 'b')", "23514"),
+      ("insert into contact (name, email) values ('a', 'a@b@c')", "23514"), ("insert into tag (name) values (repeat('x', 256))", "23514"),
+      ("insert into tag (name) values ('t'), ('t')", "23505"), ("insert into \"order\" (name, contact_id) values ('a', 1)", "23503"),
+      ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 0, 1)", "23514"),
+      ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, -1)", "23514"),
+      ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, 10000000000)", "22003"),
+    ])
+  func ranges(_ sql: String, _ state: String) throws {
+    try withShop { connection in
+      let error = #expect(throws: PostgresError.self) { try connection.execute(sql) }
+      guard case .statement(let fault) = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+      #expect(fault.state.rawValue == state)
+    }
+  }
+
+  @Test("has an index under every reference")
+  func indexes() throws {
+    try withShop { connection in
+      let missing = try connection.execute(
+        """
+        select c.conrelid::regclass::text, c.conname from pg_constraint c
+        where c.contype = 'f' and not exists (
+          select from pg_index i where i.indrelid = c.conrelid and i.indkey[0] = c.conkey[1])
+        """)
+      #expect(missing.table == [])
+    }
+  }
+
+  @Test("loads the demo data once")
+  func demoData() throws {
+    try withShop { connection in
+      #expect(try DemoData.load(on: connection))
+      #expect(try !DemoData.load(on: connection))
+      let counts = try connection.execute("select (select count(*) from \"order\"), (select count(*) from order_line) > 12, (select count(*) from order_tag_rel) > 0")
+      #expect(counts.table == [["12", "t", "t"]])
+    }
+  }
+
+  @Test("reads a late page of orders as it reads the first: by index, and only that page")
+  func latePage() throws {
+    try withShop { connection in
+      try connection.execute(
+        """
+        insert into contact (name, email) values ('a', 'a@b'); insert into product (name) values ('p'); insert into tag (name) values ('t');
+        insert into "order" (name, contact_id) select 'o', 1 from generate_series(1, 20000);
+        insert into order_line (order_id, product_id, quantity, price) select o, 1, 1, 1 from generate_series(1, 20000) o, generate_series(1, 3);
+        insert into order_tag_rel (order_id, tag_id) select o, 1 from generate_series(1, 20000) o;
+        """)
+      try connection.execute("analyze")
+      let list = try #require(Shop.statements.first { "\($0.name)" == "order_list" })
+      try connection.execute("prepare page as \(list.sql)")
+      let plan = try connection.execute("explain (analyze, buffers, timing off) execute page (19000, 101)").table.compactMap(\.[0]).joined(separator: "\n")
+      #expect(!plan.contains("Seq Scan on \"order\"") && !plan.contains("Seq Scan on order_line") && !plan.contains("Seq Scan on order_tag_rel"), "\(plan)")
+    }
+  }
+}

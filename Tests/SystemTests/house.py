@@ -1,0 +1,197 @@
+"""A whole house for the tests: `forkloop up` in a temporary folder, on a free port, and ways to look into it."""
+
+import contextlib
+import glob
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("FORKLOOP", str(ROOT / ".build" / "release" / "forkloop"))
+MODES = ("sync", "async")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def eventually(condition, seconds=20, message="it did not happen"):
+    """Waits until `condition()` is true; a generous bound against hanging, not a timing."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{message} within {seconds} s")
+
+
+def clean_environment(**more):
+    """This environment without what would lead to another database."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DB_", "DATABASE_URL", "FORKLOOP"))}
+    return {**keep, **{k: str(v) for k, v in more.items()}}
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """A folder that PostgreSQL's and nginx's users can get to."""
+    folder = tempfile.mkdtemp(prefix="forkloop-")
+    os.chmod(folder, 0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def header(self, name):
+        values = [v for n, v in self.headers if n.lower() == name.lower()]
+        return values[0] if len(values) == 1 else (None if not values else values)
+
+    def __repr__(self):
+        return f"{self.status} {self.headers} {self.body[:300]!r}"
+
+
+def request(port, method, path, body=None, headers=None, timeout=30):
+    """One request over a connection of its own. `body` may be bytes, text, or anything that becomes JSON."""
+    headers = dict(headers or {})
+    if body is not None and not isinstance(body, (bytes, str)):
+        body = json.dumps(body)
+    if isinstance(body, str):
+        body = body.encode()
+    if body is not None and not any(h.lower() == "content-type" for h in headers):
+        headers["Content-Type"] = "application/json"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        if body is not None:
+            try:
+                connection.send(body)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused before it was all sent: the answer is there
+        response = connection.getresponse()
+        return Answer(response.status, response.getheaders(), response.read())
+    finally:
+        connection.close()
+
+
+class House:
+    """A running `forkloop up`."""
+
+    def __init__(self, folder, **environment):
+        self.folder, self.port = folder, free_port()
+        self.log = open(os.path.join(folder, "up.log"), "w+")
+        self.process = subprocess.Popen(
+            [PROGRAM, "up", "--port", str(self.port), "--state", f"{folder}/var"],
+            stdout=self.log, stderr=subprocess.STDOUT, cwd=ROOT, env=clean_environment(**environment))
+        try:
+            eventually(self._is_up, 60, "the house did not come up")
+        except BaseException:
+            print(self.output(), self.logs())
+            self.process.kill()
+            raise
+
+    def _is_up(self):
+        assert self.process.poll() is None, f"forkloop up ended: {self.output()}"
+        return "forkloop is up" in self.output()
+
+    def output(self):
+        return pathlib.Path(self.log.name).read_text()
+
+    def logs(self):
+        return "\n".join(f"== {p}\n{pathlib.Path(p).read_text()[-3000:]}" for p in glob.glob(f"{self.folder}/var/log/*"))
+
+    def path(self, name):
+        return f"{self.folder}/var/{name}"
+
+    def request(self, method, path, body=None, headers=None, **more):
+        return request(self.port, method, path, body, headers, **more)
+
+    def both(self, method, path, body=None, headers=None):
+        """The answer that both doors give to the same request, once it is the same but for the door's name."""
+        sync, other = (self.request(method, f"/{mode}{path}", body, headers) for mode in MODES)
+        assert comparable(sync, "sync") == comparable(other, "async"), f"{method} {path}: {sync} is not {other}"
+        return sync
+
+    def psql(self, sql):
+        """Runs SQL on the house's database; rows as tuples of text."""
+        done = subprocess.run(
+            ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\t", "-c", sql], capture_output=True, text=True,
+            env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER="forkloop", PGDATABASE="forkloop"))
+        assert done.returncode == 0, done.stderr
+        return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
+
+    def children(self, name):
+        """Process ids of the service `sync`, `async`, `postgres` or `nginx` itself."""
+        words = {"sync": " sync --listen", "async": " async --listen", "postgres": "postgres -D", "nginx": "nginx: master"}
+        return [p for p in descendants(self.process.pid, 1) if words[name] in command_line(p)]
+
+    def workers(self):
+        """Process ids of the prefork workers."""
+        masters = self.children("sync")
+        return descendants(masters[0], 1) if masters else []
+
+    def stop(self, sig=signal.SIGINT):
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        code = self.process.wait(60)
+        self.log.close()
+        return code
+
+
+def comparable(answer, mode):
+    """What of an answer has to be equal on both doors."""
+    skip = {"date", "x-request-id"}
+    headers = sorted((n.lower(), v.replace(f"/{mode}/", "/MODE/")) for n, v in answer.headers if n.lower() not in skip)
+    return answer.status, headers, answer.body
+
+
+def descendants(process, levels):
+    """Process ids of children, and of theirs."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = pathlib.Path(path).read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == process and fields[0] != "Z":
+            child = int(path.split("/")[2])
+            found.append(child)
+            if levels > 1:
+                found += descendants(child, levels - 1)
+    return sorted(found)
+
+
+def command_line(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def is_running(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

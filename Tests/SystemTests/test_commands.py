@@ -1,0 +1,133 @@
+"""The command line: settings, exit codes, and messages of one line."""
+
+import os
+import pathlib
+import socket
+import subprocess
+
+import pytest
+
+from house import PROGRAM, ROOT, House, clean_environment, temporary_folder
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=60, cwd=cwd or "/", env=clean_environment(**environment))
+
+
+@pytest.mark.parametrize("command", ["sync", "async"])
+def test_check_accepts_a_good_configuration(command):
+    done = run(command, "--check", "--listen", "unix:/tmp/x.sock")
+    assert (done.returncode, done.stdout) == (0, "the configuration is good\n"), done
+
+
+@pytest.mark.parametrize("arguments, environment, names", [
+    (["sync", "--check"], {"DB_PORT": "x"}, "DB_PORT"),
+    (["sync", "--check"], {"DATABASE_URL": "mysql://x"}, "DATABASE_URL"),
+    (["async", "--check"], {"DATABASE_URL": "postgresql://x", "DB_HOST": "y"}, "DB_HOST"),
+    (["sync", "--check"], {"FORKLOOP_SYNC_WORKERS": "0"}, "FORKLOOP_SYNC_WORKERS"),
+    (["sync", "--check", "--workers", "5000"], {}, "--workers"),
+    (["async", "--check"], {"FORKLOOP_ASYNC_DB_CONNECTIONS": "many"}, "FORKLOOP_ASYNC_DB_CONNECTIONS"),
+    (["sync", "--check", "--listen", "nonsense"], {}, "--listen"),
+    (["async", "--check"], {"FORKLOOP_LOG_LEVEL": "loud"}, "FORKLOOP_LOG_LEVEL"),
+    (["up", "--port", "70000"], {}, "--port"),
+    (["up"], {"FORKLOOP_SYNC_LISTEN": "x"}, "FORKLOOP_SYNC_LISTEN"),
+])
+def test_a_wrong_setting_stops_the_start_with_a_line_that_names_it(arguments, environment, names):
+    done = run(*arguments, **environment)
+    assert done.returncode == 2, done
+    assert names in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_wrong_usage_is_exit_code_2_and_help_is_0():
+    assert run("sync", "--nonsense").returncode == 2
+    assert run("nonsense").returncode == 2
+    for arguments in (["--help"], ["up", "--help"], ["--version"]):
+        assert run(*arguments).returncode == 0
+
+
+def test_settings_come_from_flag_then_environment_then_env_file():
+    with temporary_folder() as folder:
+        pathlib.Path(folder, ".env").write_text("DB_HOST=file\nDB_PORT=1\nDB_NAME='a b'\n")
+        lines = run("env", cwd=folder, DB_HOST="environment").stdout.splitlines()
+        assert lines == ["export PGDATABASE='a b'", "export PGHOST='environment'", "export PGPORT='1'"]
+
+
+def test_env_takes_a_url_apart():
+    lines = run("env", DATABASE_URL="postgresql://u:p%27w@h:6/d").stdout
+    assert lines == "export PGDATABASE='d'\nexport PGHOST='h'\nexport PGPASSWORD='p'\\''w'\nexport PGPORT='6'\nexport PGUSER='u'\n"
+
+
+def test_no_database_is_one_line_and_exit_code_1():
+    done = run("migrate", DB_HOST="/nowhere")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+
+
+def test_migrate_and_demo_data_can_be_run_twice(house):
+    where = {"DB_HOST": house.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
+    assert run("migrate", **where).stdout == "the schema is up to date\n"
+    assert run("demo-data", **where).stdout == "loaded the demo data\n"
+    assert run("demo-data", **where).stdout == "nothing done: the database is not empty\n"
+    assert house.both("GET", "/order").json[0]["name"] == "SO001"
+
+
+def test_a_newer_database_is_refused(house):
+    where = {"DB_HOST": house.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
+    house.psql("insert into schema_migration (number, name) values (999, 'future')")
+    try:
+        done = run("migrate", **where)
+        assert done.returncode == 1 and "newer" in done.stderr, done
+    finally:
+        house.psql("delete from schema_migration where number = 999")
+
+
+def test_up_says_in_one_line_that_a_port_or_a_folder_is_taken(house):
+    with temporary_folder() as folder:
+        done = run("up", "--port", str(house.port), "--state", folder, cwd=ROOT)
+        assert done.returncode == 1 and f"port {house.port} is taken" in done.stderr and done.stderr.count("\n") == 1, done
+    done = run("up", "--port", "1", "--state", house.path(""), cwd=ROOT)
+    assert done.returncode == 1 and "another 'forkloop up'" in done.stderr and done.stderr.count("\n") == 1, done
+
+
+@pytest.mark.parametrize("command", ["sync", "async"])
+def test_a_socket_that_somebody_answers_on_is_not_taken(house, command):
+    done = run(command, "--listen", f"unix:{house.path(f'run/{command}.sock')}", DB_HOST=house.path("run"))
+    assert done.returncode == 1 and "already listens" in done.stderr and done.stderr.count("\n") == 1, done
+    assert house.request("GET", f"/{command}/tag").status == 200
+
+
+def test_up_uses_a_database_that_the_settings_name(house):
+    house.psql("insert into tag (name) values ('shared')")
+    with temporary_folder() as folder:
+        other = House(folder, DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop")
+        try:
+            assert other.children("postgres") == [] and not os.path.exists(other.path("postgres/PG_VERSION"))
+            assert other.both("GET", "/tag").json == [{"id": 1, "name": "shared"}]
+        finally:
+            assert other.stop() == 0
+
+
+@pytest.mark.parametrize("command", ["sync", "async"])
+def test_responders_take_a_socket_from_their_parent(house, command):
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+        process = subprocess.Popen([PROGRAM, command, "--listen", "fd:0"], stdin=listener, stderr=subprocess.DEVNULL,
+                                   env=clean_environment(DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop"))
+        try:
+            from test_faults import answer, fastcgi
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(30)
+                client.connect(f"{folder}/s")
+                client.sendall(fastcgi(f"/{command}/tag", keep=0))
+                assert answer(client) == b"Status: 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def test_the_site_to_install_is_the_template_with_its_defaults():
+    text = pathlib.Path(ROOT, "nginx/templates/forkloop.conf.template").read_text()
+    for name, value in {"LISTEN": "8080", "RUN": "/run/forkloop", "HTML": "/usr/share/forkloop/html", "SNIPPETS": "snippets",
+                        "LOG": "/var/log/nginx/access.log"}.items():
+        text = text.replace("${FORKLOOP_%s}" % name, value)
+    assert pathlib.Path(ROOT, "nginx/forkloop.conf").read_text() == text

@@ -1,0 +1,333 @@
+"""What the house does when something breaks."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from house import MODES, PROGRAM, ROOT, House, clean_environment, descendants, eventually, free_port, is_running, request, temporary_folder
+
+
+class Load(threading.Thread):
+    """Sends one request after another on connections of its own, and keeps count of what came."""
+
+    def __init__(self, port, path, body=None, threads=4):
+        super().__init__()
+        self.port, self.path, self.body = port, path, body
+        self.answers, self.refused, self.broken, self.ended = [], 0, [], threading.Event()
+        self.threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def _run(self):
+        while not self.ended.is_set():
+            try:
+                answer = request(self.port, "POST" if self.body else "GET", self.path, self.body)
+                self.answers.append(answer.status)
+            except ConnectionRefusedError:
+                self.refused += 1
+                time.sleep(0.01)
+            except (OSError, Exception) as error:
+                self.broken.append(repr(error))
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        eventually(lambda: len(self.answers) > 20, message="the load did not begin")
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+    def count(self, status):
+        return self.answers.count(status)
+
+
+ORDER = {"name": "a", "contact_id": 1, "order_lines": [{"product_id": 1, "quantity": 1, "price": 1}]}
+
+
+def test_a_killed_worker_costs_at_most_its_own_request_and_is_replaced(own_house):
+    before = set(own_house.workers())
+    with Load(own_house.port, "/sync/contact") as load:
+        victim = own_house.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(own_house.workers()) == len(before) and victim not in own_house.workers(), message="no new worker came")
+        seen = len(load.answers)
+        eventually(lambda: len(load.answers) > seen + 50)
+    assert load.broken == []
+    failed = [status for status in load.answers if status != 200]
+    assert failed in ([], [502]), failed
+
+
+def test_every_worker_killed_at_once_is_replaced(own_house):
+    for worker in own_house.workers():
+        os.kill(worker, signal.SIGKILL)
+    eventually(lambda: own_house.request("GET", "/sync/contact").status == 200, message="the pool did not recover")
+
+
+@pytest.mark.parametrize("name", ["sync", "async", "postgres", "nginx"])
+def test_up_restarts_what_dies(own_house, name):
+    victim = own_house.children(name)[0]
+    os.kill(victim, signal.SIGKILL)
+
+    def is_back():
+        if own_house.children(name) in ([], [victim]):
+            return False
+        try:
+            return all(own_house.request("GET", f"/{mode}/contact").status == 200 for mode in MODES)
+        except OSError:
+            return False
+
+    eventually(is_back, 40, f"{name} did not come back")
+    assert name in own_house.output()
+
+
+def test_while_a_responder_is_away_its_door_says_503_and_the_other_serves(own_house):
+    os.kill(own_house.children("sync")[0], signal.SIGSTOP)  # so that it can't be restarted before we have looked
+    os.rename(own_house.path("run/sync.sock"), own_house.path("run/sync.away"))
+    try:
+        answer = own_house.request("GET", "/sync/contact")
+        assert (answer.status, answer.header("Retry-After"), answer.header("Content-Type")) == (503, "1", "application/problem+json"), answer
+        assert own_house.request("GET", "/async/contact").status == 200
+    finally:
+        os.rename(own_house.path("run/sync.away"), own_house.path("run/sync.sock"))
+        os.kill(own_house.children("sync")[0], signal.SIGCONT)
+
+
+def test_postgres_stopped_and_started_is_a_503_and_then_all_is_well_again(own_house):
+    postgres = own_house.children("postgres")[0]
+    backends = descendants(postgres, 1)
+    responders = own_house.children("sync") + own_house.children("async")
+    workers = own_house.workers()
+    os.kill(postgres, signal.SIGINT)
+    seen = {mode: set() for mode in MODES}
+
+    def has_gone_and_come():
+        for mode in MODES:
+            for method, path, body in (("GET", "/contact", None), ("POST", "/order", ORDER)):
+                answer = own_house.request(method, f"/{mode}{path}", body)
+                assert answer.status in (200, 201, 503), answer
+                if answer.status == 503:
+                    assert answer.json["status"] == 503 and answer.header("Content-Type") == "application/problem+json"
+                    if method == "GET":
+                        assert answer.header("Retry-After") == "1", answer
+                    assert "/" not in answer.json["detail"]
+                seen[mode].add(answer.status)
+        return own_house.children("postgres") not in ([], [postgres]) and all({200, 201} <= s for s in seen.values()) and not any(map(is_running, backends))
+
+    eventually(has_gone_and_come, 40)
+    eventually(lambda: all(own_house.request("POST", f"/{mode}/order", ORDER).status == 201 for mode in MODES))
+    assert own_house.children("sync") + own_house.children("async") == responders, "the responders had to be restarted"
+    assert own_house.workers() == workers, "workers died of it"
+
+
+def test_a_database_that_is_away_is_a_503_on_both_doors(own_house):
+    postgres = own_house.children("postgres")[0]
+    os.kill(own_house.process.pid, signal.SIGSTOP)  # nobody restarts it
+    try:
+        os.kill(postgres, signal.SIGINT)
+        # It stays a zombie: its parent is stopped.
+        eventually(lambda: not is_running(postgres))
+        for mode in MODES:
+            answer = eventually(lambda: (a := own_house.request("GET", f"/{mode}/contact")).status == 503 and a)
+            assert answer.header("Retry-After") == "1", answer
+            answer = own_house.request("POST", f"/{mode}/order", ORDER)
+            assert (answer.status, answer.header("Retry-After")) == (503, "1"), answer
+    finally:
+        os.kill(own_house.process.pid, signal.SIGCONT)
+    eventually(lambda: all(own_house.request("GET", f"/{mode}/contact").status == 200 for mode in MODES), 40, "the doors did not recover")
+
+
+def test_a_statement_past_its_time_limit_is_a_504():
+    with temporary_folder() as folder:
+        house = House(folder, FORKLOOP_STATEMENT_TIMEOUT=200)
+        try:
+            locker = subprocess.Popen(
+                ["psql", "-Xq", "-c", "begin; lock table tag", "-c", "select pg_sleep(600)"],
+                env=clean_environment(PGHOST=house.path("run"), PGUSER="forkloop", PGDATABASE="forkloop"), stdin=subprocess.DEVNULL)
+            try:
+                eventually(lambda: house.psql("select count(*) from pg_locks where relation = 'tag'::regclass and mode = 'AccessExclusiveLock'") == [("1",)])
+                for method, body in (("GET", None), ("POST", {"name": "x"})):
+                    assert house.both(method, "/tag", body).status == 504
+                # The neighbours of a read that fails are none the worse for it.
+                answers = {}
+                threads = [threading.Thread(target=lambda i=i, p=p: answers.__setitem__(i, house.request("GET", p).status))
+                           for i, p in enumerate(["/async/tag", "/async/contact"] * 10)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert [answers[i] for i in range(20)] == [504, 200] * 10
+            finally:
+                locker.kill()
+                locker.wait()
+        finally:
+            house.stop()
+
+
+def test_ctrl_c_under_load_fails_no_request_that_was_accepted():
+    with temporary_folder() as folder:
+        house = House(folder)
+        house.psql("insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')")
+        processes = descendants(house.process.pid, 3)
+        with Load(house.port, "/sync/order", ORDER) as sync, Load(house.port, "/async/order", ORDER) as other:
+            house.process.send_signal(signal.SIGINT)
+            assert house.process.wait(60) == 0, house.output()
+        for load in (sync, other):
+            assert set(load.answers) == {201}, load.answers
+            # nginx closes its listening socket with connections still in the queue: the kernel resets those.
+            assert all("ConnectionReset" in b or "RemoteDisconnected" in b for b in load.broken), load.broken
+        assert [p for p in processes if is_running(p)] == []
+        assert not os.path.exists(house.path("run/sync.sock")) and not os.path.exists(house.path("run/async.sock"))
+        # What was acknowledged is there, and it comes up again on the same data.
+        again = House(folder)
+        assert int(again.psql('select count(*) from "order"')[0][0]) >= sync.count(201) + other.count(201)
+        assert again.stop() == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_term_to_a_responder_under_load_answers_what_it_had_accepted(own_house, mode):
+    with Load(own_house.port, f"/{mode}/order", ORDER, threads=8) as load:
+        os.kill(own_house.children(mode)[0], signal.SIGTERM)
+        eventually(lambda: f"{mode} exited with 0" in own_house.output(), message="the responder did not drain")
+        seen = load.count(201)
+        eventually(lambda: load.count(201) > seen + 20, message="it was not restarted")
+    # 503: nobody there, so nothing was accepted. A 502 would be a request that was begun and broken off.
+    assert set(load.answers) <= {201, 503} and load.broken == [], (set(load.answers), load.broken)
+    assert own_house.psql('select count(*) from "order"') == [(str(load.count(201)),)]
+
+
+def test_nothing_is_left_when_up_itself_is_killed():
+    with temporary_folder() as folder:
+        house = House(folder)
+        processes = descendants(house.process.pid, 3)
+        assert len(processes) > 10
+        house.stop(signal.SIGKILL)
+        eventually(lambda: not any(map(is_running, processes)), message="processes outlived 'forkloop up'")
+        again = House(folder)
+        assert again.request("GET", "/sync/contact").status == 200
+        assert again.stop() == 0
+
+
+# A FastCGI client of our own, for what nginx would never do.
+
+def record(kind, content=b"", request_id=1):
+    return bytes([1, kind]) + request_id.to_bytes(2, "big") + len(content).to_bytes(2, "big") + b"\0\0" + content
+
+
+def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type=""):
+    pairs = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(len(body)) if body else ""}
+    params = b"".join(bytes([len(n), len(v)]) + n.encode() + v.encode() for n, v in pairs.items())
+    bodies = b"".join(record(5, body[i:i + 60000]) for i in range(0, len(body), 60000))
+    return record(1, bytes([0, 1, keep, 0, 0, 0, 0, 0])) + record(4, params) + record(4) + bodies + record(5)
+
+
+def connect(house, mode):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(30)
+    client.connect(house.path(f"run/{mode}.sock"))
+    return client
+
+
+def answer(client):
+    """STDOUT up to END_REQUEST."""
+    out, data = b"", client.makefile("rb")
+    while True:
+        header = data.read(8)
+        assert len(header) == 8, f"the connection ended after {out!r}"
+        content = data.read(int.from_bytes(header[4:6], "big"))
+        data.read(header[6])
+        if header[1] == 6:
+            out += content
+        elif header[1] == 3:
+            return out
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_request_in_single_bytes_is_answered(stocked, mode):
+    with connect(stocked, mode) as client:
+        for byte in fastcgi(f"/{mode}/tag", keep=0):
+            client.sendall(bytes([byte]))
+        assert answer(client).startswith(b"Status: 200 OK\r\n")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_peers_that_go_away_at_every_byte_harm_nobody(stocked, mode):
+    whole = fastcgi(f"/{mode}/tag", "POST", body=b'{"name":"gone"}', content_type="application/json")
+    for end in range(len(whole)):
+        with connect(stocked, mode) as client:
+            client.sendall(whole[:end])
+    with connect(stocked, mode) as client:
+        client.sendall(fastcgi(f"/{mode}/tag", keep=0))
+        assert b"gone" not in answer(client), "half a request was carried out"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_garbage_harms_nobody(stocked, mode):
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, bytes(range(256)) * 20, record(4, b"\xff" * 50) * 5, record(1, b"\0"), record(3) * 3):
+        with connect(stocked, mode) as client:
+            client.sendall(garbage)
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(10)
+            try:
+                while client.recv(4096):
+                    pass
+            except ConnectionResetError:
+                pass
+    with connect(stocked, mode) as client:
+        client.sendall(fastcgi(f"/{mode}/tag", keep=0))
+        assert answer(client).startswith(b"Status: 200")
+
+
+def test_the_loop_keeps_a_connection_and_answers_one_request_after_another(stocked):
+    with connect(stocked, "async") as client:
+        for number in range(20):
+            client.sendall(fastcgi("/async/tag", "POST", body=json.dumps({"name": f"k{number}"}).encode(), content_type="application/json"))
+            assert answer(client).startswith(b"Status: 201")
+        client.sendall(fastcgi("/async/tag") + fastcgi("/async/contact"))
+        assert b"k19" in answer(client)
+        assert b"Ann" in answer(client)
+
+
+def test_a_slow_reader_does_not_hold_up_the_loop(stocked):
+    stocked.psql("insert into \"order\" (name, contact_id) select repeat('x', 200), 1 from generate_series(1, 1000);"
+                 "insert into order_line (order_id, product_id, quantity, price) select o, 1, 1, 1 from generate_series(1, 1000) o, generate_series(1, 30)")
+    with connect(stocked, "async") as slow, connect(stocked, "async") as other:
+        slow.sendall(fastcgi("/async/order", query="limit=1000"))
+        for _ in range(50):
+            other.sendall(fastcgi("/async/tag"))
+            assert answer(other).startswith(b"Status: 200")
+        assert len(answer(slow)) > 1_000_000
+
+
+def test_a_thousand_idle_connections_are_served_in_between(stocked):
+    clients = [connect(stocked, "async") for _ in range(1000)]
+    try:
+        for client in clients[::50]:
+            client.sendall(fastcgi("/async/tag"))
+            assert answer(client).startswith(b"Status: 200")
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_clients_that_hang_up_while_the_database_works_leave_nothing_behind(stocked):
+    locker = subprocess.Popen(
+        ["psql", "-Xq", "-c", "begin; lock table tag", "-c", "select pg_sleep(600)"],
+        env=clean_environment(PGHOST=stocked.path("run"), PGUSER="forkloop", PGDATABASE="forkloop"), stdin=subprocess.DEVNULL)
+    try:
+        eventually(lambda: stocked.psql("select count(*) from pg_locks where relation = 'tag'::regclass and mode = 'AccessExclusiveLock'") == [("1",)])
+        for _ in range(200):
+            with connect(stocked, "async") as client:
+                client.sendall(fastcgi("/async/tag"))
+    finally:
+        locker.kill()
+        locker.wait()
+    loop = stocked.children("async")[0]
+    eventually(lambda: stocked.request("GET", "/async/tag").status == 200)
+    eventually(lambda: len(os.listdir(f"/proc/{loop}/fd")) < 100, message="descriptors were left open")
