@@ -91,7 +91,12 @@ final class ClientConnection: @unchecked Sendable {
       }
       let replies = assembler.takeReplies()
       if !replies.isEmpty, !(await write(replies)) { return nil }
-      if assembler.isIdle { phase = .idle } else if case .reading = phase {} else { phase = .reading(MonotonicClock.now) }
+      if assembler.isIdle {
+        phase = .idle
+      } else if case .reading = phase {
+      } else {
+        phase = .reading(MonotonicClock.now)
+      }
       guard await read() else { return nil }
     }
     return nil

@@ -76,16 +76,13 @@ package final class Server: @unchecked Sendable {
   /// took too long.
   package func run() -> Int32 {
     Self.raiseDescriptorLimit()
-    Task(executorPreference: loop) {
-      self.exitCode = await self.serve()
-      self.loop.stop()
-    }
+    Task(executorPreference: loop) { await self.serve() }
     loop.run()
     listener.removePath()
     return exitCode
   }
 
-  private func serve() async -> Int32 {
+  private func serve() async {
     await withTaskGroup(of: Void.self) { group in
       for connection in pool.connections { group.addTask { await connection.run() } }
       group.addTask { await self.sweep() }
@@ -98,7 +95,9 @@ package final class Server: @unchecked Sendable {
       }
       listener.refuseNewConnections()
       await acceptAll(into: &group)
-      return await drain()
+      exitCode = await drain()
+      // The tasks that go on for ever end with the process: the group would wait for them.
+      loop.stop()
     }
   }
 

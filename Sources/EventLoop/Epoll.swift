@@ -42,7 +42,8 @@ struct Epoll: ~Copyable {
     epoll_ctl(descriptor.number, EPOLL_CTL_DEL, number, &event)
   }
 
-  private func control(_ operation: Int32, _ number: Int32, _ readiness: Readiness, _ token: UInt64) throws(SystemError) {
+  private func control(_ operation: Int32, _ number: Int32, _ readiness: Readiness, _ token: UInt64) throws(SystemError)
+  {
     var event = epoll_event(events: readiness.rawValue, data: epoll_data_t(u64: token))
     try syscall("epoll_ctl") { epoll_ctl(descriptor.number, operation, number, &event) }
   }

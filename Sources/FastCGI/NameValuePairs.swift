@@ -50,7 +50,9 @@ package struct NameValuePairs {
       if count < 0x80 {
         bytes.append(UInt8(count))
       } else {
-        bytes += [UInt8(count >> 24 & 0x7F) | 0x80, UInt8(count >> 16 & 0xFF), UInt8(count >> 8 & 0xFF), UInt8(count & 0xFF)]
+        bytes += [
+          UInt8(count >> 24 & 0x7F) | 0x80, UInt8(count >> 16 & 0xFF), UInt8(count >> 8 & 0xFF), UInt8(count & 0xFF),
+        ]
       }
     }
     bytes += name

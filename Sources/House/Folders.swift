@@ -55,7 +55,8 @@ package struct Folders: Sendable {
     self.state = path
     guard path.utf8.count + Self.longestSocket <= ListenAddress.longestPath else {
       throw HouseError(
-        "the state folder's path is too long for the sockets in it (\(path.utf8.count) bytes): choose another with --state")
+        "the state folder's path is too long for the sockets in it (\(path.utf8.count) bytes): choose another with --state"
+      )
     }
   }
 
@@ -93,7 +94,8 @@ package struct Folders: Sendable {
       let child = try? ChildProcess.fork(
         parentDeathSignal: SIGKILL,
         {
-          guard initgroups(account.name, account.group) == 0, setgid(account.group) == 0, setuid(account.user) == 0 else {
+          guard initgroups(account.name, account.group) == 0, setgid(account.group) == 0, setuid(account.user) == 0
+          else {
             return 1
           }
           return access(path, X_OK) == 0 ? 0 : 1

@@ -77,7 +77,9 @@ package struct House: Sendable {
       if supervisor.isAskedToStop { return }
       try Self.patiently { () throws(PostgresError) in try cluster.makeDatabase() }
       info = cluster.info
-      for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] { environment[name] = nil }
+      for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] {
+        environment[name] = nil
+      }
       environment["DB_HOST"] = folders.run
       environment["DB_PORT"] = "5432"
       environment["DB_NAME"] = cluster.database

@@ -50,7 +50,8 @@ package struct PrivateCluster: Sendable {
 
   /// The server's command line.
   package func serverArguments() throws(HouseError) -> [String] {
-    let version = readText("\(folders.postgres)/PG_VERSION")?.split(whereSeparator: \.isWhitespace).first.map(String.init)
+    let version = readText("\(folders.postgres)/PG_VERSION")?.split(whereSeparator: \.isWhitespace).first.map(
+      String.init)
     guard let postgres = findProgram("postgres", alsoIn: Self.folders(of: version)) else { throw Self.notInstalled }
     return [
       postgres, "-D", folders.postgres, "-k", folders.run, "-p", "5432", "-c", "listen_addresses=",

@@ -82,7 +82,8 @@ package struct Supervisor: ~Copyable {
   /// Restarts what dies, until TERM or INT.
   package mutating func supervise() {
     while !isAskedToStop {
-      for index in running.indices where running[index].process == nil && running[index].restartAt <= MonotonicClock.now {
+      for index in running.indices where running[index].process == nil && running[index].restartAt <= MonotonicClock.now
+      {
         do throws(HouseError) {
           try launch(index)
           say("restarted \(running[index].service.name)")
@@ -137,6 +138,8 @@ package struct Supervisor: ~Copyable {
     while let ending = ChildProcess.reap() {
       guard let index = running.firstIndex(where: { $0.process == ending.process }) else { continue }
       running[index].process = nil
+      // What a service that was killed has left behind would keep its sockets: nginx's workers, for one.
+      kill(-ending.process, SIGKILL)
       let age = MonotonicClock.now - running[index].started
       running[index].quickDeaths = age < Self.healthyAge ? running[index].quickDeaths + 1 : 0
       let pause: UInt64 = age < Self.healthyAge ? 250_000_000 << UInt64(min(running[index].quickDeaths, 5)) : 0

@@ -18,7 +18,8 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
       let path = String(text.dropFirst(5))
       guard !path.isEmpty, !path.utf8.contains(0) else { throw Malformed(description: "unix: needs a path") }
       guard path.utf8.count <= Self.longestPath else {
-        throw Malformed(description: "a socket's path has at most \(Self.longestPath) bytes, this one \(path.utf8.count)")
+        throw Malformed(
+          description: "a socket's path has at most \(Self.longestPath) bytes, this one \(path.utf8.count)")
       }
       self = .unix(path: path)
     } else if text.hasPrefix("fd:") {

@@ -98,7 +98,9 @@ package struct ListeningSocket: ~Copyable {
       guard status.st_mode & S_IFMT == S_IFSOCK else { throw SystemError("bind", code: ENOTSOCK) }
       let probe = Descriptor(owning: try syscall("socket") { clinux_stream_socket(AF_UNIX, 1) })
       // EAGAIN: somebody is there, and has a full queue.
-      if withAddress({ connect(probe.number, $0, $1) }) == 0 || errno == EAGAIN { throw SystemError("bind", code: EADDRINUSE) }
+      if withAddress({ connect(probe.number, $0, $1) }) == 0 || errno == EAGAIN {
+        throw SystemError("bind", code: EADDRINUSE)
+      }
       unlink(path)
     }
     let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(AF_UNIX, 1) })

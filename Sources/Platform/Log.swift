@@ -18,7 +18,8 @@ package struct LineLog: LogHandler {
 
   package func log(event: LogEvent) {
     var line = "\(Self.timestamp()) \(event.level) \(label)[\(getpid())]: \(event.message)"
-    for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
+    for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }
+    ) {
       line += " \(key)=\(value)"
     }
     // A line stays one line, whatever a client or a server put into it.

@@ -26,7 +26,9 @@ package struct Settings: Sendable {
     var entry = environ
     while let pair = entry.pointee {
       let text = String(cString: pair)
-      if let equals = text.firstIndex(of: "=") { environment[String(text[..<equals])] = String(text[text.index(after: equals)...]) }
+      if let equals = text.firstIndex(of: "=") {
+        environment[String(text[..<equals])] = String(text[text.index(after: equals)...])
+      }
       entry += 1
     }
     return Settings(environment: environment, file: try contents(of: ".env").map(parse) ?? [:])

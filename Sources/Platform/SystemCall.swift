@@ -18,7 +18,9 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
 
 /// Calls until it isn't interrupted by a signal; −1 becomes a `SystemError`.
 @discardableResult
-package func syscall<Result: FixedWidthInteger>(_ name: StaticString, _ body: () -> Result) throws(SystemError) -> Result {
+package func syscall<Result: FixedWidthInteger>(_ name: StaticString, _ body: () -> Result) throws(SystemError)
+  -> Result
+{
   while true {
     let result = body()
     if result != -1 { return result }

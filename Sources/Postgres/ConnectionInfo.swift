@@ -35,7 +35,9 @@ package struct ConnectionInfo: Equatable, Sendable {
 
   /// The same for programs that read libpq's environment: `PGHOST` and so on; a URL is taken apart.
   package func environment() throws(Malformed) -> [String: String] {
-    let names = ["host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"]
+    let names = [
+      "host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD",
+    ]
     var values = keywords
     if let url = keywords["dbname"], url.contains("://") {
       values = [:]

@@ -22,7 +22,8 @@ package final class ResultSet {
     let length = Int(PQgetlength(result, Int32(row), Int32(column)))
     let value = UnsafeRawPointer(PQgetvalue(result, Int32(row), Int32(column)))
     // libpq gives no NULL pointer for a row and a column in range.
-    let buffer = UnsafeBufferPointer(start: value?.assumingMemoryBound(to: UInt8.self), count: value == nil ? 0 : length)
+    let buffer = UnsafeBufferPointer(
+      start: value?.assumingMemoryBound(to: UInt8.self), count: value == nil ? 0 : length)
     return _overrideLifetime(Span(_unsafeElements: buffer), borrowing: self)
   }
 

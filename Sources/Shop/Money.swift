@@ -40,7 +40,9 @@ package enum Money {
 
   private static func text(_ value: Int128, decimals: Int) -> String {
     var digits = String(value)
-    if digits.utf8.count <= decimals { digits = String(repeating: "0", count: decimals + 1 - digits.utf8.count) + digits }
+    if digits.utf8.count <= decimals {
+      digits = String(repeating: "0", count: decimals + 1 - digits.utf8.count) + digits
+    }
     let whole = digits.dropLast(decimals)
     var fraction = digits.suffix(decimals)
     while fraction.last == "0" { fraction.removeLast() }

@@ -39,7 +39,8 @@ struct Page: Equatable, Sendable {
         if let after = integer(pair.value) {
           page.after = after
         } else {
-          faults.append(Fault(parameter: "after", .outOfRange, "after must be an id: an integer from 0 to \(Int64.max)."))
+          faults.append(
+            Fault(parameter: "after", .outOfRange, "after must be an id: an integer from 0 to \(Int64.max)."))
         }
       default:
         faults.append(.unknownParameter(pair.name))

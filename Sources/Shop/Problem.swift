@@ -35,7 +35,8 @@ struct Problem: Error, Equatable {
   static func unprocessable(_ faults: [Fault]) -> Problem {
     Problem(
       status: .unprocessableContent,
-      detail: faults.count == 1 ? "There is a fault in the request." : "There are \(faults.count) faults in the request.",
+      detail: faults.count == 1
+        ? "There is a fault in the request." : "There are \(faults.count) faults in the request.",
       faults: faults)
   }
 

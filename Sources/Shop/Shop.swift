@@ -133,7 +133,8 @@ package final class Shop {
   private func finish(_ reply: Reply, _ rows: ResultSet) -> Response {
     switch reply {
     case .list(let resource, let page):
-      let more = resource == .order ? writeOrders(rows, limit: page.limit) : writeList(resource, rows, limit: page.limit)
+      let more =
+        resource == .order ? writeOrders(rows, limit: page.limit) : writeList(resource, rows, limit: page.limit)
       var response = Response(.ok, contentType: .json, body: writer.take())
       if let last = more {
         let target = "\(mode.prefix)/\(resource.rawValue)?limit=\(page.limit)&after=\(last)"

@@ -95,7 +95,8 @@ struct Exchange: ~Copyable {
     while true {
       let start = request.body.count
       let count = withUnsafeTemporaryAllocation(byteCount: piece, alignment: 1) { buffer -> Int in
-        let count = Int(FCGX_GetStr(buffer.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece), handle.pointee.in))
+        let count = Int(
+          FCGX_GetStr(buffer.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(piece), handle.pointee.in))
         if count > 0, !request.bodyIsTooLarge {
           request.body.append(contentsOf: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         }

@@ -13,7 +13,9 @@ struct EnvCommand: ParsableCommand {
     let info = try reader.database(state: state.state ?? reader.stateFolder)
     do {
       for (name, value) in try info.environment().sorted(by: { $0.key < $1.key }) {
-        print("export \(name)='\(value.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''"))'")
+        print(
+          "export \(name)='\(value.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''"))'"
+        )
       }
     } catch {
       throw CommandFailure(description: "\(error)")

@@ -72,7 +72,8 @@ struct SettingsReader {
     var log = Logger(label: label) { LineLog(label: $0) }
     if let text = settings["FORKLOOP_LOG_LEVEL"] {
       guard let level = Logger.Level(rawValue: text) else {
-        throw SettingsError("FORKLOOP_LOG_LEVEL must be one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
+        throw SettingsError(
+          "FORKLOOP_LOG_LEVEL must be one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
       }
       log.logLevel = level
     }
@@ -82,7 +83,9 @@ struct SettingsReader {
 
 /// Where `up` keeps its state.
 struct StateOption: ParsableArguments {
-  @Option(help: "The folder of 'forkloop up', whose private database is used if no other is set. [FORKLOOP_STATE] (default: var)")
+  @Option(
+    help:
+      "The folder of 'forkloop up', whose private database is used if no other is set. [FORKLOOP_STATE] (default: var)")
   var state: String?
 }
 
@@ -94,7 +97,8 @@ struct ResponderOptions: ParsableArguments {
   @Option(help: "Seconds that requests may take to end after TERM. [FORKLOOP_DRAIN_TIMEOUT] (default: 30)")
   var drainTimeout: Int?
 
-  @Option(help: "Milliseconds after which the database gives a statement up. [FORKLOOP_STATEMENT_TIMEOUT] (default: 15000)")
+  @Option(
+    help: "Milliseconds after which the database gives a statement up. [FORKLOOP_STATEMENT_TIMEOUT] (default: 15000)")
   var statementTimeout: Int?
 
   @Flag(help: "Only check the configuration.")

@@ -14,7 +14,8 @@ struct RequestTests {
   @Test("takes what it knows from the variables")
   func variables() {
     let request = request([
-      ("REQUEST_METHOD", "POST"), ("PATH_INFO", "/sync/tag"), ("SCRIPT_NAME", ""), ("QUERY_STRING", "a=b"), ("CONTENT_TYPE", "application/json"),
+      ("REQUEST_METHOD", "POST"), ("PATH_INFO", "/sync/tag"), ("SCRIPT_NAME", ""), ("QUERY_STRING", "a=b"),
+      ("CONTENT_TYPE", "application/json"),
       ("CONTENT_LENGTH", "12"), ("HTTP_X_REQUEST_ID", "abc"), ("HTTP_HOST", "x"),
     ])
     #expect(request.method == .post)
@@ -25,7 +26,9 @@ struct RequestTests {
     #expect(request.requestID.string == "abc")
   }
 
-  @Test("takes the path from SCRIPT_NAME and PATH_INFO together", arguments: [("/sync", "/tag"), ("/sync/tag", ""), ("", "/sync/tag")])
+  @Test(
+    "takes the path from SCRIPT_NAME and PATH_INFO together",
+    arguments: [("/sync", "/tag"), ("/sync/tag", ""), ("", "/sync/tag")])
   func path(_ script: String, _ info: String) {
     #expect(request([("SCRIPT_NAME", script), ("PATH_INFO", info)]).path.string == "/sync/tag")
     #expect(request([("PATH_INFO", info), ("SCRIPT_NAME", script)]).path.string == "/sync/tag")
@@ -45,7 +48,8 @@ struct QueryStringTests {
   @Test(
     "decodes pairs",
     arguments: [
-      ("", []), ("a=1&b=2", ["a", "1", "b", "2"]), ("a=%C3%A9+x", ["a", "é x"]), ("a", ["a", ""]), ("&&a=b=c&", ["a", "b=c"]), ("=x", ["", "x"]), ("%61%26=%3D", ["a&", "="]),
+      ("", []), ("a=1&b=2", ["a", "1", "b", "2"]), ("a=%C3%A9+x", ["a", "é x"]), ("a", ["a", ""]),
+      ("&&a=b=c&", ["a", "b=c"]), ("=x", ["", "x"]), ("%61%26=%3D", ["a&", "="]),
     ] as [(String, [String])])
   func pairs(_ query: String, _ expected: [String]) throws {
     #expect(try QueryString.pairs(query.utf8.span).flatMap { [$0.name, $0.value] } == expected)
@@ -67,9 +71,13 @@ struct ResponseTests {
 
   @Test("writes its head in CGI's form")
   func heads() {
-    #expect(head(Response(.ok, contentType: .json, body: [1, 2])) == "Status: 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+    #expect(
+      head(Response(.ok, contentType: .json, body: [1, 2]))
+        == "Status: 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
     let created = Response(.created, contentType: .json, fields: [HTTPField(name: .location, value: "/x")], body: [1])
-    #expect(head(created) == "Status: 201 Created\r\nContent-Type: application/json\r\nLocation: /x\r\nContent-Length: 1\r\n\r\n")
+    #expect(
+      head(created)
+        == "Status: 201 Created\r\nContent-Type: application/json\r\nLocation: /x\r\nContent-Length: 1\r\n\r\n")
     #expect(head(Response(.noContent)) == "Status: 204 No Content\r\n\r\n")
   }
 }

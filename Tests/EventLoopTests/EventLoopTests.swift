@@ -60,7 +60,9 @@ struct EventLoopTests {
       let thread = UInt(pthread_self())
       await withTaskGroup(of: Void.self) { group in
         for number in 0..<10 {
-          group.addTask { notes.lines.append(UInt(pthread_self()) == thread && loop.isCurrent ? "here" : "child \(number) elsewhere") }
+          group.addTask {
+            notes.lines.append(UInt(pthread_self()) == thread && loop.isCurrent ? "here" : "child \(number) elsewhere")
+          }
         }
       }
     }

@@ -1,7 +1,10 @@
-@testable import FastCGI
 import Testing
 
-private let pairs = [("REQUEST_METHOD", "GET"), ("PATH_INFO", "/sync/tag"), ("EMPTY", ""), ("LONG", String(repeating: "x", count: 300))]
+@testable import FastCGI
+
+private let pairs = [
+  ("REQUEST_METHOD", "GET"), ("PATH_INFO", "/sync/tag"), ("EMPTY", ""), ("LONG", String(repeating: "x", count: 300)),
+]
 private let unknownType: [UInt8] = [1, 11, 0, 0, 0, 8, 0, 0]
 
 @Suite("RequestAssembler")
@@ -18,17 +21,34 @@ struct RequestAssemblerTests {
       ("a request with a body", request(pairs, body: Array("{\"name\":\"IT\"}".utf8))),
       ("a connection that is not kept", request(keep: false, pairs)),
       ("two requests", request(pairs) + request(id: 7, pairs, body: [1, 2, 3])),
-      ("padding on every record, empty ones too",
-        begin(padding: 255) + record(4, encoded(pairs), padding: 3) + record(4, padding: 8) + record(5, [9], padding: 1) + record(5, padding: 255)),
-      ("params in several records, cut inside a length",
-        begin() + record(4, Array(encoded(pairs)[..<1])) + record(4, Array(encoded(pairs)[1..<40])) + record(4, Array(encoded(pairs)[40...])) + record(4) + record(5)),
-      ("a body in several records", begin() + params(pairs) + record(4) + record(5, [1]) + record(5, [2, 3]) + record(5)),
-      ("GET_VALUES before, between and after", record(9, id: 0, encoded([("FCGI_MPXS_CONNS", "")])) + begin() + record(9, id: 0, encoded([("FCGI_MAX_REQS", ""), ("OTHER", "")])) + params(pairs) + record(4) + record(5) + record(9, id: 0)),
+      (
+        "padding on every record, empty ones too",
+        begin(padding: 255) + record(4, encoded(pairs), padding: 3) + record(4, padding: 8) + record(5, [9], padding: 1)
+          + record(5, padding: 255)
+      ),
+      (
+        "params in several records, cut inside a length",
+        begin() + record(4, Array(encoded(pairs)[..<1])) + record(4, Array(encoded(pairs)[1..<40]))
+          + record(4, Array(encoded(pairs)[40...])) + record(4) + record(5)
+      ),
+      (
+        "a body in several records",
+        begin() + params(pairs) + record(4) + record(5, [1]) + record(5, [2, 3]) + record(5)
+      ),
+      (
+        "GET_VALUES before, between and after",
+        record(9, id: 0, encoded([("FCGI_MPXS_CONNS", "")])) + begin()
+          + record(9, id: 0, encoded([("FCGI_MAX_REQS", ""), ("OTHER", "")])) + params(pairs) + record(4) + record(5)
+          + record(9, id: 0)
+      ),
       ("an unknown management record", record(77, id: 0, [1, 2, 3], padding: 5) + request(pairs)),
       ("another role", begin(role: 2) + params(pairs) + record(4) + record(5)),
       ("a second BEGIN_REQUEST", begin() + begin(id: 2) + params(pairs) + record(4) + record(5)),
       ("an abort", begin() + params(pairs) + record(2) + request(id: 3, pairs)),
-      ("records of a request that is not there", record(5, id: 9, [1, 2]) + record(4, id: 9) + record(2, id: 9) + request(pairs)),
+      (
+        "records of a request that is not there",
+        record(5, id: 9, [1, 2]) + record(4, id: 9) + record(2, id: 9) + request(pairs)
+      ),
       ("another version", record(1, [0, 1, 0, 0, 0, 0, 0, 0], version: 2)),
       ("half a request", Array(request(pairs).dropLast(8))),
     ] as [(String, [UInt8])])
@@ -112,15 +132,18 @@ struct RequestAssemblerTests {
   @Test("bounds params in size and number")
   func paramLimits() {
     let small = RequestLimits(params: 20, pairs: 2, body: 10)
-    #expect(assemble(request([("A", String(repeating: "x", count: 30))]), limits: small).actions == [.close(.paramsTooLarge)])
+    #expect(
+      assemble(request([("A", String(repeating: "x", count: 30))]), limits: small).actions == [.close(.paramsTooLarge)])
     #expect(assemble(request([("A", ""), ("B", ""), ("C", "")]), limits: small).actions == [.close(.tooManyParams)])
   }
 
   @Test("reads a body that is too long to its end, and says so")
   func bodyLimit() {
     let limits = RequestLimits(body: 4)
-    let bytes = begin() + params(pairs) + record(4) + record(5, [1, 2, 3]) + record(5, [4, 5]) + record(5, [6]) + record(5)
-    let expected = AssembledRequest(id: 1, keepsConnection: true, params: encoded(pairs), body: [], bodyIsTooLarge: true)
+    let bytes =
+      begin() + params(pairs) + record(4) + record(5, [1, 2, 3]) + record(5, [4, 5]) + record(5, [6]) + record(5)
+    let expected = AssembledRequest(
+      id: 1, keepsConnection: true, params: encoded(pairs), body: [], bodyIsTooLarge: true)
     #expect(assemble(bytes, limits: limits).actions == [.request(expected)])
   }
 }

@@ -16,27 +16,34 @@ struct JSONReaderTests {
 
   @Test("keeps members in their order, repeated names included")
   func members() throws {
-    let expected = JSONValue.object([.init(name: "b", value: .null), .init(name: "a", value: .null), .init(name: "b", value: .bool(true))])
+    let expected = JSONValue.object([
+      .init(name: "b", value: .null), .init(name: "a", value: .null), .init(name: "b", value: .bool(true)),
+    ])
     #expect(try read(#"{"b":null,"a":null,"b":true}"#) == expected)
   }
 
   @Test(
     "resolves escapes",
     arguments: [
-      (#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{C}\n\r\t"), (#""\u0041\u00e9""#, "Aé"), (#""\ud83d\ude00x""#, "😀x"), (#""\u0000""#, "\0"),
+      (#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{C}\n\r\t"), (#""\u0041\u00e9""#, "Aé"), (#""\ud83d\ude00x""#, "😀x"),
+      (#""\u0000""#, "\0"),
     ])
   func escapes(_ text: String, _ expected: String) throws { #expect(try read(text) == .string(expected)) }
 
   @Test(
     "refuses what RFC 8259 does not allow",
     arguments: [
-      "", " ", "{", "[", "[1,]", "{\"a\":1,}", "{a:1}", "{\"a\" 1}", "'a'", "\"a", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"",
-      "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"a\nb\"", "01", "-", "+1", "1.", ".5", "1e", "1e+", "NaN", "Infinity", "-Infinity", "nul",
+      "", " ", "{", "[", "[1,]", "{\"a\":1,}", "{a:1}", "{\"a\" 1}", "'a'", "\"a", "\"\\x\"", "\"\\u12\"",
+      "\"\\ud800\"",
+      "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"a\nb\"", "01", "-", "+1", "1.", ".5", "1e", "1e+", "NaN", "Infinity",
+      "-Infinity", "nul",
       "truee", "1 2", "[1}", "\u{FEFF}1", "//x\n1", "0x10",
     ])
   func refused(_ text: String) { #expect(throws: JSONSyntaxError.self, "\(text)") { try read(text) } }
 
-  @Test("refuses what is not UTF-8", arguments: [[0xFF], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF5, 0x80, 0x80, 0x80], [0xE2, 0x82]] as [[UInt8]])
+  @Test(
+    "refuses what is not UTF-8",
+    arguments: [[0xFF], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF5, 0x80, 0x80, 0x80], [0xE2, 0x82]] as [[UInt8]])
   func notUTF8(_ bytes: [UInt8]) {
     #expect(throws: JSONSyntaxError.self) { try JSONReader.read([0x22] + bytes + [0x22]) }
     #expect(throws: JSONSyntaxError.self) { try JSONReader.read([0x22, 0x5C, 0x6E] + bytes + [0x22]) }
@@ -66,18 +73,24 @@ struct ExactDecimalTests {
   @Test(
     "scales exactly",
     arguments: [
-      ("0", 0), ("-0", 0), ("1", 10_000), ("1.0", 10_000), ("0.25", 2_500), ("0.0001", 1), ("1e-4", 1), ("25e-2", 2_500), ("1.5E2", 1_500_000),
-      ("0.25000000000000", 2_500), ("922337203685477.5807", Int64.max), ("-922337203685477.5808", Int64.min), ("0e400", 0), ("0.1", 1_000),
+      ("0", 0), ("-0", 0), ("1", 10_000), ("1.0", 10_000), ("0.25", 2_500), ("0.0001", 1), ("1e-4", 1),
+      ("25e-2", 2_500), ("1.5E2", 1_500_000),
+      ("0.25000000000000", 2_500), ("922337203685477.5807", Int64.max), ("-922337203685477.5808", Int64.min),
+      ("0e400", 0), ("0.1", 1_000),
     ])
   func scaled(_ text: String, _ expected: Int64) throws { #expect(try number(text).scaled(by: 4) == expected) }
 
-  @Test("refuses more decimals than there are places", arguments: ["0.00001", "1.23456", "1e-5", "1e-400", "1e-999999999999"])
+  @Test(
+    "refuses more decimals than there are places",
+    arguments: ["0.00001", "1.23456", "1e-5", "1e-400", "1e-999999999999"])
   func decimals(_ text: String) throws {
     let number = try number(text)
     #expect(throws: ExactDecimal.Misfit.tooManyDecimals) { try number.scaled(by: 4) }
   }
 
-  @Test("refuses what 64 bits can't hold", arguments: ["1e400", "922337203685477.5808", "-922337203685477.5809", "1e999999999999", "99999999999999999999"])
+  @Test(
+    "refuses what 64 bits can't hold",
+    arguments: ["1e400", "922337203685477.5808", "-922337203685477.5809", "1e999999999999", "99999999999999999999"])
   func range(_ text: String) throws {
     let number = try number(text)
     #expect(throws: ExactDecimal.Misfit.outOfRange) { try number.scaled(by: 4) }

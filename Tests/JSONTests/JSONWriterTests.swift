@@ -11,7 +11,10 @@ struct JSONWriterTests {
 
   @Test(
     "escapes what a string needs, wherever it stands",
-    arguments: [("\"", #"\""#), ("\\", #"\\"#), ("\n", #"\n"#), ("\u{1}", #"\u0001"#), ("\u{1F}", #"\u001f"#), ("\u{8}\u{C}\r\t", #"\b\f\r\t"#)])
+    arguments: [
+      ("\"", #"\""#), ("\\", #"\\"#), ("\n", #"\n"#), ("\u{1}", #"\u0001"#), ("\u{1F}", #"\u001f"#),
+      ("\u{8}\u{C}\r\t", #"\b\f\r\t"#),
+    ])
   func escapes(_ text: String, _ expected: String) {
     for before in 0..<20 {
       let plain = String(repeating: "é", count: before)
@@ -22,14 +25,18 @@ struct JSONWriterTests {
   @Test("reads back what it wrote, for every code point below U+0300 and some beyond")
   func roundTrip() throws {
     var text = ""
-    for code in Array(0..<0x300) + [0x2028, 0xFFFD, 0xFFFF, 0x1F600, 0x10FFFF] { text.unicodeScalars.append(Unicode.Scalar(UInt32(code)) ?? " ") }
+    for code in Array(0..<0x300) + [0x2028, 0xFFFD, 0xFFFF, 0x1F600, 0x10FFFF] {
+      text.unicodeScalars.append(Unicode.Scalar(UInt32(code)) ?? " ")
+    }
     let bytes = Array(written { $0.string(text) }.utf8)
     #expect(try JSONReader.read(bytes) == .string(text))
   }
 
   @Test(
     "writes decimals without closing zeros",
-    arguments: [("1.2500", "1.25"), ("3.0000", "3"), ("0.0000", "0"), ("100", "100"), ("10.0001", "10.0001"), ("0.5000", "0.5")])
+    arguments: [
+      ("1.2500", "1.25"), ("3.0000", "3"), ("0.0000", "0"), ("100", "100"), ("10.0001", "10.0001"), ("0.5000", "0.5"),
+    ])
   func decimals(_ text: String, _ expected: String) { #expect(written { $0.decimal(text.utf8.span) } == expected) }
 
   @Test("writes unsigned numbers", arguments: [0, 9, 10, 99, 100, 12_345, UInt64.max])

@@ -8,8 +8,10 @@ struct ListenAddressTests {
   @Test(
     "understands what users write",
     arguments: [
-      ("unix:/run/x.sock", ListenAddress.unix(path: "/run/x.sock")), ("127.0.0.1:9000", .tcp(host: "127.0.0.1", port: 9000)),
-      ("[::1]:9000", .tcp(host: "::1", port: 9000)), ("localhost:1", .tcp(host: "localhost", port: 1)), ("fd:0", .inherited(0)),
+      ("unix:/run/x.sock", ListenAddress.unix(path: "/run/x.sock")),
+      ("127.0.0.1:9000", .tcp(host: "127.0.0.1", port: 9000)),
+      ("[::1]:9000", .tcp(host: "::1", port: 9000)), ("localhost:1", .tcp(host: "localhost", port: 1)),
+      ("fd:0", .inherited(0)),
     ])
   func understood(_ text: String, _ expected: ListenAddress) throws {
     let address = try ListenAddress(text)
@@ -17,7 +19,12 @@ struct ListenAddressTests {
     #expect(address.description == text)
   }
 
-  @Test("refuses the rest", arguments: ["", "unix:", "/run/x.sock", "9000", ":9000", "host:0", "host:70000", "fd:", "fd:-1", "fd:x", "unix:/" + String(repeating: "x", count: 107)])
+  @Test(
+    "refuses the rest",
+    arguments: [
+      "", "unix:", "/run/x.sock", "9000", ":9000", "host:0", "host:70000", "fd:", "fd:-1", "fd:x",
+      "unix:/" + String(repeating: "x", count: 107),
+    ])
   func refused(_ text: String) { #expect(throws: ListenAddress.Malformed.self, "\(text)") { try ListenAddress(text) } }
 }
 
@@ -84,7 +91,8 @@ struct ListeningSocketTests {
 struct SettingsTests {
   @Test("reads .env as docker compose does")
   func file() throws {
-    let values = try Settings.parse("# comment\n\nA=1\nexport B = two words \nC=\"x # y\"\nD='q'\nE=v # comment\nF=a#b\nG=\n")
+    let values = try Settings.parse(
+      "# comment\n\nA=1\nexport B = two words \nC=\"x # y\"\nD='q'\nE=v # comment\nF=a#b\nG=\n")
     #expect(values == ["A": "1", "B": "two words", "C": "x # y", "D": "q", "E": "v", "F": "a#b", "G": ""])
   }
 
@@ -96,7 +104,8 @@ struct SettingsTests {
 
   @Test("prefers the environment, and takes an empty value for none")
   func precedence() {
-    let settings = Settings(environment: ["A": "env", "B": ""], file: ["A": "file", "B": "file", "C": "file", "D": ""])
+    let settings = Settings(
+      environment: ["A": "env", "B": ""], file: ["A": "file", "B": "file", "C": "file", "D": ""])
     #expect(settings["A"] == "env")
     #expect(settings["B"] == nil)
     #expect(settings["C"] == "file")

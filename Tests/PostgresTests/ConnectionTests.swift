@@ -32,12 +32,15 @@ struct BlockingTests {
       var values = Parameters()
       values.append(array: ["3", "1", "2"])
       values.append(array: [])
-      let rows = try connection.execute("select cardinality($1::bigint[]), cardinality($2::bigint[]), ($1::bigint[])[1]", values)
+      let rows = try connection.execute(
+        "select cardinality($1::bigint[]), cardinality($2::bigint[]), ($1::bigint[])[1]", values)
       #expect(rows.table == [["3", "0", "3"]])
     }
   }
 
-  @Test("reports the server's fault and goes on", arguments: [("select 1/0", "22012"), ("selekt", "42601"), ("select * from nothing", "42P01")])
+  @Test(
+    "reports the server's fault and goes on",
+    arguments: [("select 1/0", "22012"), ("selekt", "42601"), ("select * from nothing", "42P01")])
   func faults(_ sql: String, _ state: String) throws {
     try withDatabase { info in
       let connection = try Connection.connect(to: info, options)
@@ -92,9 +95,9 @@ struct BlockingTests {
       _ = try Connection.connect(to: ConnectionInfo(["host": "/nowhere", "dbname": "x"]), options)
     }
     guard case .unavailable = error else {
-        Issue.record("\(String(describing: error))")
-        return
-      }
+      Issue.record("\(String(describing: error))")
+      return
+    }
   }
 }
 

@@ -14,7 +14,10 @@ struct MigrationTests {
       let connection = try Connection.connect(to: info, options)
       #expect(try Migrations([two, one]).run(on: connection).map(\.number) == [1, 2])
       #expect(try Migrations([one, two]).run(on: connection).isEmpty)
-      #expect(try connection.execute("select number, name from schema_migration order by 1").table == [["1", "one"], ["2", "two"]])
+      #expect(
+        try connection.execute("select number, name from schema_migration order by 1").table == [
+          ["1", "one"], ["2", "two"],
+        ])
     }
   }
 
@@ -70,9 +73,12 @@ struct SchemaTests {
   @Test(
     "holds the ranges by itself, whoever writes",
     arguments: [
-      ("insert into contact (name, email) values ('', 'a@b')", "23514"), ("insert into contact (name, email) values ('a', 'b')", "23514"),
-      ("insert into contact (name, email) values ('a', 'a@b@c')", "23514"), ("insert into tag (name) values (repeat('x', 256))", "23514"),
-      ("insert into tag (name) values ('t'), ('t')", "23505"), ("insert into \"order\" (name, contact_id) values ('a', 1)", "23503"),
+      ("insert into contact (name, email) values ('', 'a@b')", "23514"),
+      ("insert into contact (name, email) values ('a', 'b')", "23514"),
+      ("insert into contact (name, email) values ('a', 'a@b@c')", "23514"),
+      ("insert into tag (name) values (repeat('x', 256))", "23514"),
+      ("insert into tag (name) values ('t'), ('t')", "23505"),
+      ("insert into \"order\" (name, contact_id) values ('a', 1)", "23503"),
       ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 0, 1)", "23514"),
       ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, -1)", "23514"),
       ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, 10000000000)", "22003"),
@@ -106,7 +112,9 @@ struct SchemaTests {
     try withShop { connection in
       #expect(try DemoData.load(on: connection))
       #expect(try !DemoData.load(on: connection))
-      let counts = try connection.execute("select (select count(*) from \"order\"), (select count(*) from order_line) > 12, (select count(*) from order_tag_rel) > 0")
+      let counts = try connection.execute(
+        "select (select count(*) from \"order\"), (select count(*) from order_line) > 12, (select count(*) from order_tag_rel) > 0"
+      )
       #expect(counts.table == [["12", "t", "t"]])
     }
   }
@@ -124,8 +132,11 @@ struct SchemaTests {
       try connection.execute("analyze")
       let list = try #require(Shop.statements.first { "\($0.name)" == "order_list" })
       try connection.execute("prepare page as \(list.sql)")
-      let plan = try connection.execute("explain (analyze, buffers, timing off) execute page (19000, 101)").table.compactMap(\.[0]).joined(separator: "\n")
-      #expect(!plan.contains("Seq Scan on \"order\"") && !plan.contains("Seq Scan on order_line") && !plan.contains("Seq Scan on order_tag_rel"), "\(plan)")
+      let plan = try connection.execute("explain (analyze, buffers, timing off) execute page (19000, 101)").table
+        .compactMap(\.[0]).joined(separator: "\n")
+      #expect(
+        !plan.contains("Seq Scan on \"order\"") && !plan.contains("Seq Scan on order_line")
+          && !plan.contains("Seq Scan on order_tag_rel"), "\(plan)")
     }
   }
 }

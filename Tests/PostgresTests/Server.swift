@@ -7,7 +7,8 @@ import Testing
 
 /// Makes an empty database, hands over how to connect to it, and drops it.
 func withDatabase(_ body: (ConnectionInfo) throws -> Void) throws {
-  try #require(getenv("PGHOST") != nil, "no server: run the tests with 'make test', or 'Tests/with-postgres swift test'")
+  try #require(
+    getenv("PGHOST") != nil, "no server: run the tests with 'make test', or 'Tests/with-postgres swift test'")
   let admin = try Connection.connect(to: ConnectionInfo(), options)
   let name = "test_\(UInt64.random(in: 0 ... .max))"
   try admin.execute("create database \(name)")

@@ -8,7 +8,8 @@ struct MoneyTests {
   @Test(
     "rounds totals half-even to two decimals",
     arguments: [
-      (0, "0"), (1, "0"), (49, "0"), (50, "0"), (51, "0.01"), (150, "0.02"), (250, "0.02"), (251, "0.03"), (350, "0.04"), (27_500, "2.75"), (30_000, "3"),
+      (0, "0"), (1, "0"), (49, "0"), (50, "0"), (51, "0.01"), (150, "0.02"), (250, "0.02"), (251, "0.03"),
+      (350, "0.04"), (27_500, "2.75"), (30_000, "3"),
       (25_000, "2.5"), (99_9950, "100"), (10_050, "1"), (10_150, "1.02"),
     ] as [(Int128, String)])
   func rounding(_ total: Int128, _ expected: String) {
@@ -27,7 +28,9 @@ struct MoneyTests {
     #expect(String(decoding: writer.take(), as: UTF8.self) == "9999999999999900000")
   }
 
-  @Test("writes the same by both ways around the border of 64 bits", arguments: [-201, -51, -50, -1, 0, 1, 50, 149, 151] as [Int128])
+  @Test(
+    "writes the same by both ways around the border of 64 bits",
+    arguments: [-201, -51, -50, -1, 0, 1, 50, 149, 151] as [Int128])
   func border(_ offset: Int128) {
     let total = Int128(1_000_000_000_000_000_000) + offset
     var writer = JSONWriter()
@@ -35,9 +38,15 @@ struct MoneyTests {
     #expect(String(decoding: writer.take(), as: UTF8.self) == Money.text(ofTotal: total))
   }
 
-  @Test("reads PostgreSQL's text", arguments: [("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("9999999999.9999", 99_999_999_999_999), ("0.0001", 1)])
+  @Test(
+    "reads PostgreSQL's text",
+    arguments: [
+      ("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("9999999999.9999", 99_999_999_999_999), ("0.0001", 1),
+    ])
   func reading(_ text: String, _ expected: Int64) { #expect(Money.tenThousandths(text.utf8.span) == expected) }
 
-  @Test("writes prices in their shortest form", arguments: [(0, "0"), (1, "0.0001"), (2_500, "0.25"), (30_000, "3"), (99_999_999_999_999, "9999999999.9999")])
+  @Test(
+    "writes prices in their shortest form",
+    arguments: [(0, "0"), (1, "0.0001"), (2_500, "0.25"), (30_000, "3"), (99_999_999_999_999, "9999999999.9999")])
   func prices(_ price: Int64, _ expected: String) { #expect(Money.text(ofPrice: price) == expected) }
 }

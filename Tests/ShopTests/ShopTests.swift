@@ -36,7 +36,10 @@ private func operation(_ shop: Shop, _ request: Request) throws -> Operation {
   }
 }
 
-private enum Unexpected: Error { case query, response(String) }
+private enum Unexpected: Error {
+  case query
+  case response(String)
+}
 
 private func text(_ response: Response) -> String { String(decoding: response.body, as: UTF8.self) }
 
@@ -45,7 +48,9 @@ private func faults(_ response: Response) throws -> [String] {
     case .array(let errors)? = members.first(where: { $0.name == "errors" })?.value
   else { return [] }
   return errors.compactMap {
-    guard case .object(let fault) = $0, case .string(let place) = fault[0].value, case .string(let code) = fault[1].value else { return nil }
+    guard case .object(let fault) = $0, case .string(let place) = fault[0].value,
+      case .string(let code) = fault[1].value
+    else { return nil }
     return "\(place) \(code)"
   }
 }
@@ -57,7 +62,8 @@ struct BeginTests {
   @Test(
     "finds nothing at other paths",
     arguments: [
-      "", "/", "/sync", "/sync/", "/async/tag", "/sync/tags", "/sync/tag/", "/sync/tag/0", "/sync/tag/-1", "/sync/tag/01", "/sync/tag/1/2",
+      "", "/", "/sync", "/sync/", "/async/tag", "/sync/tags", "/sync/tag/", "/sync/tag/0", "/sync/tag/-1",
+      "/sync/tag/01", "/sync/tag/1/2",
       "/sync/tag/x", "/sync/tag/9223372036854775808", "/sync/tag/99999999999999999999", "/sync//tag", "/SYNC/tag",
     ])
   func notFound(_ path: String) throws { #expect(try response(shop, request("GET", path)).status == .notFound) }
@@ -92,8 +98,10 @@ struct BeginTests {
   @Test(
     "names every parameter that is wrong",
     arguments: [
-      ("limit=0", ["limit out_of_range"]), ("limit=1001", ["limit out_of_range"]), ("limit=x&after=-1", ["limit out_of_range", "after out_of_range"]),
-      ("limit=", ["limit out_of_range"]), ("limit=1&limit=2", ["limit repeated"]), ("page=2&Limit=1", ["page unknown", "Limit unknown"]),
+      ("limit=0", ["limit out_of_range"]), ("limit=1001", ["limit out_of_range"]),
+      ("limit=x&after=-1", ["limit out_of_range", "after out_of_range"]),
+      ("limit=", ["limit out_of_range"]), ("limit=1&limit=2", ["limit repeated"]),
+      ("page=2&Limit=1", ["page unknown", "Limit unknown"]),
       ("after=9223372036854775808", ["after out_of_range"]), ("limit=%2B5", ["limit out_of_range"]),
     ])
   func wrongParameters(_ query: String, _ expected: [String]) throws {
@@ -111,7 +119,8 @@ struct BeginTests {
   @Test(
     "takes JSON only",
     arguments: [
-      ("application/json", true), ("Application/JSON; charset=utf-8", true), ("application/merge-patch+json", true), ("text/plain", false), ("", false),
+      ("application/json", true), ("Application/JSON; charset=utf-8", true), ("application/merge-patch+json", true),
+      ("text/plain", false), ("", false),
       ("application/jsonx", false), ("application/xml", false), ("application/+json", false),
     ])
   func contentType(_ type: String, _ isTaken: Bool) throws {
@@ -137,14 +146,32 @@ struct BeginTests {
       ("[]", [" wrong_type"]),
       (#"{"name":"a","contact_id":1,"order_lines":[],"nmae":1}"#, ["/nmae unknown"]),
       (#"{"name":"a","name":"b","contact_id":1,"order_lines":[]}"#, ["/name duplicate_key"]),
-      (#"{"name":"","contact_id":"1","order_lines":{},"tag_ids":null}"#, ["/name blank", "/contact_id wrong_type", "/order_lines wrong_type", "/tag_ids wrong_type"]),
-      (#"{"name":" \t ","contact_id":0,"order_lines":[{}]}"#,
-        ["/name blank", "/contact_id out_of_range", "/order_lines/0/product_id missing", "/order_lines/0/quantity missing", "/order_lines/0/price missing"]),
-      (#"{"name":"a\u0000","contact_id":1.5,"order_lines":[{"product_id":1,"quantity":0,"price":0.00001},{"product_id":1,"quantity":1000001,"price":-1}]}"#,
-        ["/name nul_character", "/contact_id wrong_type", "/order_lines/0/quantity out_of_range", "/order_lines/0/price too_many_decimals",
-          "/order_lines/1/quantity out_of_range", "/order_lines/1/price out_of_range"]),
-      (#"{"name":"a","contact_id":9223372036854775808,"order_lines":[{"product_id":1,"quantity":1,"price":10000000000}],"tag_ids":[1,2,1,"x"]}"#,
-        ["/contact_id out_of_range", "/order_lines/0/price out_of_range", "/tag_ids/2 repeated", "/tag_ids/3 wrong_type"]),
+      (
+        #"{"name":"","contact_id":"1","order_lines":{},"tag_ids":null}"#,
+        ["/name blank", "/contact_id wrong_type", "/order_lines wrong_type", "/tag_ids wrong_type"]
+      ),
+      (
+        #"{"name":" \t ","contact_id":0,"order_lines":[{}]}"#,
+        [
+          "/name blank", "/contact_id out_of_range", "/order_lines/0/product_id missing",
+          "/order_lines/0/quantity missing", "/order_lines/0/price missing",
+        ]
+      ),
+      (
+        #"{"name":"a\u0000","contact_id":1.5,"order_lines":[{"product_id":1,"quantity":0,"price":0.00001},{"product_id":1,"quantity":1000001,"price":-1}]}"#,
+        [
+          "/name nul_character", "/contact_id wrong_type", "/order_lines/0/quantity out_of_range",
+          "/order_lines/0/price too_many_decimals",
+          "/order_lines/1/quantity out_of_range", "/order_lines/1/price out_of_range",
+        ]
+      ),
+      (
+        #"{"name":"a","contact_id":9223372036854775808,"order_lines":[{"product_id":1,"quantity":1,"price":10000000000}],"tag_ids":[1,2,1,"x"]}"#,
+        [
+          "/contact_id out_of_range", "/order_lines/0/price out_of_range", "/tag_ids/2 repeated",
+          "/tag_ids/3 wrong_type",
+        ]
+      ),
     ] as [(String, [String])])
   func orderFaults(_ body: String, _ expected: [String]) throws {
     let response = try response(shop, request("POST", "/sync/order", body: body))
@@ -158,23 +185,35 @@ struct BeginTests {
     func order(lines: Int, tags: Int) -> Request {
       let lines = Array(repeating: line, count: lines).joined(separator: ",")
       let tags = (0..<tags).map { String($0 + 1) }.joined(separator: ",")
-      return request("POST", "/sync/order", body: #"{"name":"a","contact_id":1,"order_lines":[\#(lines)],"tag_ids":[\#(tags)]}"#)
+      return request(
+        "POST", "/sync/order", body: #"{"name":"a","contact_id":1,"order_lines":[\#(lines)],"tag_ids":[\#(tags)]}"#)
     }
     _ = try operation(shop, order(lines: 1_000, tags: 100))
-    #expect(try faults(response(shop, order(lines: 1_001, tags: 101))) == ["/order_lines too_many_items", "/tag_ids too_many_items"])
+    #expect(
+      try faults(response(shop, order(lines: 1_001, tags: 101))) == [
+        "/order_lines too_many_items", "/tag_ids too_many_items",
+      ])
   }
 
   @Test("counts a name's code points: 255 are taken, 256 are not", arguments: ["x", "é", "😀"])
   func nameLength(_ character: String) throws {
-    func tag(_ count: Int) -> Request { request("POST", "/sync/tag", body: "{\"name\":\"\(String(repeating: character, count: count))\"}") }
+    func tag(_ count: Int) -> Request {
+      request("POST", "/sync/tag", body: "{\"name\":\"\(String(repeating: character, count: count))\"}")
+    }
     _ = try operation(shop, tag(255))
     #expect(try faults(response(shop, tag(256))) == ["/name too_long"])
   }
 
-  @Test("wants one @ with something on both sides", arguments: [("a@b", true), ("a", false), ("@b", false), ("a@", false), ("a@b@c", false)])
+  @Test(
+    "wants one @ with something on both sides",
+    arguments: [("a@b", true), ("a", false), ("@b", false), ("a@", false), ("a@b@c", false)])
   func email(_ email: String, _ isTaken: Bool) throws {
     let request = request("POST", "/sync/contact", body: #"{"name":"a","email":"\#(email)"}"#)
-    if isTaken { _ = try operation(shop, request) } else { #expect(try faults(response(shop, request)) == ["/email malformed"]) }
+    if isTaken {
+      _ = try operation(shop, request)
+    } else {
+      #expect(try faults(response(shop, request)) == ["/email malformed"])
+    }
   }
 
   @Test("does not answer a flood of unknown keys with a larger one")
@@ -189,7 +228,9 @@ struct BeginTests {
 struct FinishTests {
   let shop = Shop(mode: .async)
 
-  private func rows(_ columns: Int, _ rows: [[String?]]) throws -> ResultSet { try #require(ResultSet.inMemory(columns: columns, rows)) }
+  private func rows(_ columns: Int, _ rows: [[String?]]) throws -> ResultSet {
+    try #require(ResultSet.inMemory(columns: columns, rows))
+  }
 
   private let example: [[String?]] = [
     ["1", "2", "8", "food", nil, nil, nil],
@@ -214,9 +255,15 @@ struct FinishTests {
   @Test("keeps the lines and tags of several orders apart, and links to the next page")
   func orders() throws {
     let operation = try operation(shop, request("GET", "/async/order", query: "limit=2"))
-    let more: [[String?]] = [["3", "0", "0", "C", "1", nil, nil], ["2", "0", "0", "B", "1", nil, nil], ["2", "1", "13", nil, "5", "3", "0.3350"]]
+    let more: [[String?]] = [
+      ["3", "0", "0", "C", "1", nil, nil], ["2", "0", "0", "B", "1", nil, nil],
+      ["2", "1", "13", nil, "5", "3", "0.3350"],
+    ]
     let response = shop.finish(operation, .success(try rows(7, more + example)))
-    #expect(text(response) == "[\(exampleJSON),{\"id\":2,\"name\":\"B\",\"contact_id\":1,\"order_lines\":[{\"product_id\":5,\"quantity\":3,\"price\":0.335}],\"tags\":[],\"amount_total\":1}]")
+    #expect(
+      text(response)
+        == "[\(exampleJSON),{\"id\":2,\"name\":\"B\",\"contact_id\":1,\"order_lines\":[{\"product_id\":5,\"quantity\":3,\"price\":0.335}],\"tags\":[],\"amount_total\":1}]"
+    )
     #expect(response.fields == [HTTPField(name: .link, value: "</async/order?limit=2&after=2>; rel=\"next\"")])
   }
 
@@ -246,9 +293,21 @@ struct FinishTests {
   @Test("names everything that an order refers to and that is not there")
   func missing() throws {
     let operation = try operation(shop, request("POST", "/async/order", body: newOrder))
-    let response = shop.finish(operation, .success(try rows(7, [["9", "3", "0", nil, nil, nil, nil], ["7", "4", "0", nil, nil, nil, nil], ["4", "5", "0", nil, nil, nil, nil]])))
+    let response = shop.finish(
+      operation,
+      .success(
+        try rows(
+          7,
+          [
+            ["9", "3", "0", nil, nil, nil, nil], ["7", "4", "0", nil, nil, nil, nil],
+            ["4", "5", "0", nil, nil, nil, nil],
+          ])))
     #expect(response.status == .unprocessableContent)
-    #expect(try faults(response) == ["/contact_id not_found", "/order_lines/0/product_id not_found", "/order_lines/2/product_id not_found", "/tag_ids/1 not_found"])
+    #expect(
+      try faults(response) == [
+        "/contact_id not_found", "/order_lines/0/product_id not_found", "/order_lines/2/product_id not_found",
+        "/tag_ids/1 not_found",
+      ])
   }
 
   @Test("answers a new order with 201, Location and the whole object")
@@ -263,12 +322,14 @@ struct FinishTests {
   @Test(
     "turns SQLSTATEs into statuses",
     arguments: [
-      ("23503", 409), ("23505", 409), ("23514", 422), ("22003", 422), ("40001", 503), ("40P01", 503), ("55P03", 503), ("25006", 503), ("57014", 504),
+      ("23503", 409), ("23505", 409), ("23514", 422), ("22003", 422), ("40001", 503), ("40P01", 503), ("55P03", 503),
+      ("25006", 503), ("57014", 504),
       ("57P01", 503), ("53300", 503), ("08006", 503), ("42P01", 503), ("42703", 503), ("42601", 500), ("XX000", 500),
     ])
   func states(_ state: String, _ status: Int) throws {
     let operation = try operation(shop, request("GET", "/async/tag"))
-    let fault = PostgresError.ServerFault(state: SQLState(rawValue: state), message: "secret detail at /var/lib", constraint: nil)
+    let fault = PostgresError.ServerFault(
+      state: SQLState(rawValue: state), message: "secret detail at /var/lib", constraint: nil)
     let response = shop.finish(operation, .failure(.statement(fault)))
     #expect(response.status.code == status)
     #expect(!text(response).contains("secret"))

@@ -13,7 +13,8 @@
 import Postgres
 
 enum Order {
-  private static let columns = "id, 0 as kind, 0::bigint as position, name, contact_id as a, null::int as b, null::numeric as c"
+  private static let columns =
+    "id, 0 as kind, 0::bigint as position, name, contact_id as a, null::int as b, null::numeric as c"
 
   /// $1 after, $2 limit + 1. The row beyond the limit only tells that there is more: its lines and tags are not read.
   static let list = Statement(

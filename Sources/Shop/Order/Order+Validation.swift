@@ -17,7 +17,9 @@ struct OrderInput: Sendable {
     let price: Int64
 
     init?(_ value: JSONValue, _ pointer: JSONPointer, _ validation: inout Validation) {
-      guard let object = validation.object(value, pointer, keys: ["product_id", "quantity", "price"]) else { return nil }
+      guard let object = validation.object(value, pointer, keys: ["product_id", "quantity", "price"]) else {
+        return nil
+      }
       let productID = validation.id(object, "product_id", pointer)
       let quantity = validation.integer(object, "quantity", pointer, OrderInput.quantities)
       let price = validation.price(object, "price", pointer)

@@ -8,7 +8,8 @@ struct TagInput: Sendable {
   let name: String
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    guard let object = validation.object(value, JSONPointer(), keys: ["name"]), let name = validation.name(object) else {
+    guard let object = validation.object(value, JSONPointer(), keys: ["name"]), let name = validation.name(object)
+    else {
       return nil
     }
     self.name = name

@@ -1,0 +1,53 @@
+# The two commands: `make up` runs everything on this machine, `make test` tests everything.
+# Both install what Debian packages are missing (asking for root only then) and build what has changed.
+
+PROGRAM := .build/release/forkloop
+# The static standard library makes one binary that needs no Swift where it runs.
+BUILD := swift build -c release --static-swift-stdlib --product forkloop
+PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev pkg-config make
+TEST_PACKAGES := python3 python3-pytest
+# Arguments for `forkloop up`, as in: make up ARGS="--port 9000 --demo-data"
+ARGS ?=
+
+.PHONY: up test unit-test system-test build packages test-packages format lint clean
+
+up: build
+	@exec $(PROGRAM) up $(ARGS)
+
+test: unit-test system-test
+
+unit-test: packages
+	Tests/with-postgres swift test --quiet
+
+system-test: build test-packages
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider Tests/SystemTests
+
+build: packages
+	$(BUILD)
+
+# Installs only what is missing, so that a machine that has everything asks for nothing.
+define install
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:" $$missing; \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -q && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+endef
+
+packages:
+	@command -v swift >/dev/null || { echo "forkloop is built by a Swift 6.3 toolchain: https://swift.org/install" >&2; exit 1; }
+	$(call install,$(PACKAGES))
+
+test-packages:
+	$(call install,$(TEST_PACKAGES))
+
+format:
+	swift format --in-place --recursive Package.swift Sources Tests
+
+lint:
+	swift format lint --strict --recursive Package.swift Sources Tests
+
+clean:
+	swift package clean
