@@ -33,6 +33,12 @@ package struct SignalSet {
     return signal > 0 ? signal : nil
   }
 
+  /// Whether a signal that is blocked has come.
+  package static func isPending(_ signal: Int32) -> Bool {
+    var pending = sigset_t()
+    return sigpending(&pending) == 0 && sigismember(&pending, signal) == 1
+  }
+
   /// A descriptor that becomes readable when a blocked signal of the set comes (signalfd(2)).
   package func descriptor() throws(SystemError) -> Descriptor {
     var mask = mask

@@ -50,7 +50,8 @@ struct Worker: ~Copyable {
       case .database: database.takeInWhatCameUnasked()
       case .interrupted: break
       }
-      if clinux_flagged() != 0 {
+      // While there always is a connection, epoll_pwait returns without letting a signal in.
+      if clinux_flagged() != 0 || SignalSet.isPending(SIGTERM) {
         let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
         // What stands in the queue has been accepted as far as its client can tell.
         while getppid() == master, MonotonicClock.now < deadline, serveNext() {}
