@@ -29,6 +29,8 @@ final class ClientConnection: @unchecked Sendable {
   private var unread: [UInt8] = []
   private var phase = Phase.idle
   private var isOver = false
+  /// Whether the connection is closed after the answer that is being sent.
+  private var isLast = false
 
   /// Nil if the loop can't watch it.
   init?(owning descriptor: consuming Descriptor, server: Server) {
@@ -50,7 +52,7 @@ final class ClientConnection: @unchecked Sendable {
       let request = Request(assembled)
       await send(await answer(request), to: assembled)
       assembler.finished()
-      if !assembled.keepsConnection || server.isDraining { break }
+      if isLast { break }
     }
     watch.cancel()
     isOver = true
@@ -136,6 +138,8 @@ final class ClientConnection: @unchecked Sendable {
     response.writeHead(to: &head)
     var writer = RecordWriter()
     writer.answer(requestID: request.id, head: head, body: response.omitsBody ? [] : response.body)
+    isLast = !request.keepsConnection || server.isDraining
+    if isLast { writer.farewell(requestID: request.id) }
     if !(await write(writer.bytes)) { isOver = true }
   }
 

@@ -31,8 +31,9 @@ package final class Watch: @unchecked Sendable {
   /// Waits until the descriptor can be read from, or there is an end or an error to be read; returns at once if that was
   /// reported before, and after `cancel`.
   package func readable() async {
-    if isCancelled { return }
-    if !pending.isDisjoint(with: [.readable, .hungUp]) {
+    // An edge comes once: after a hang-up there always is an end to be read, behind whatever else there is.
+    if isCancelled || isHungUp { return }
+    if pending.contains(.readable) {
       pending.remove(.readable)
       return
     }

@@ -47,6 +47,11 @@ struct Exchange: ~Copyable {
     request = Request()
     takeVariables()
     takeBody()
+    // A peer that went away before STDIN had ended has not asked for anything.
+    guard FCGX_GetError(handle.pointee.in) == 0 else {
+      closeConnection()
+      return false
+    }
     return true
   }
 

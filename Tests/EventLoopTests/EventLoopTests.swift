@@ -151,6 +151,25 @@ struct EventLoopTests {
     #expect(notes.lines == ["drained", "writable"])
   }
 
+  @Test("lets a reader come to the end when bytes and hang-up came as one event")
+  func bytesAndHangUp() async throws {
+    let (here, there) = socketPair()
+    defer { close(here) }
+    let notes = Notes()
+    try await onLoop { loop in
+      guard let watch = try? loop.watch(here, for: [.readable, .hungUp], edgeTriggered: true) else { return }
+      _ = write(there, "xy", 2)
+      close(there)
+      var room = [UInt8](repeating: 0, count: 100)
+      for _ in 0..<2 {
+        await watch.readable()
+        notes.lines.append("read \(read(here, &room, room.count))")
+      }
+      watch.cancel()
+    }
+    #expect(notes.lines == ["read 2", "read 0"])
+  }
+
   @Test("tells of a hang-up, once, and lets everybody continue on cancel")
   func hangUp() async throws {
     let (here, there) = socketPair()

@@ -326,7 +326,7 @@ def test_clients_that_hang_up_while_the_database_works_leave_nothing_behind(stoc
             with connect(stocked, "async") as client:
                 client.sendall(fastcgi("/async/tag"))
     finally:
-        locker.kill()
+        stocked.psql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep(600)%' and pid <> pg_backend_pid()")
         locker.wait()
     loop = stocked.children("async")[0]
     eventually(lambda: stocked.request("GET", "/async/tag").status == 200)
