@@ -80,7 +80,10 @@ final class DatabasePool: @unchecked Sendable {
         continue
       }
       // A few in a row to the same connection: they share a segment, and its cost.
-      if chosen % Self.together == 0 || choice?.depth == configuration.pipelineDepth { choice = leastBusy() }
+      let isRead = query.operation.statement.isReadOnly
+      if chosen % Self.together == 0 || !isRead || choice?.depth == configuration.pipelineDepth {
+        choice = isRead ? forReads() : leastBusy(of: connections[...])
+      }
       guard let connection = choice else { break }
       chosen += 1
       queue.removeFirst()
@@ -89,8 +92,17 @@ final class DatabasePool: @unchecked Sendable {
     for connection in connections { connection.endOfTurn() }
   }
 
+  /// Reads stay on half of the connections while those keep up: the fewer servers wake up for light reads, the less each
+  /// costs. Writes wait for their commit and go to all.
+  private func forReads() -> DatabaseConnection? {
+    if let few = leastBusy(of: connections[..<((connections.count + 1) / 2)]), few.depth < 2 * Self.together {
+      return few
+    }
+    return leastBusy(of: connections[...])
+  }
+
   /// The ready connection with the fewest statements on their way; nil if all are full.
-  private func leastBusy() -> DatabaseConnection? {
+  private func leastBusy(of connections: ArraySlice<DatabaseConnection>) -> DatabaseConnection? {
     var best: DatabaseConnection?
     for connection in connections where connection.isReady && connection.depth < configuration.pipelineDepth {
       if best.map({ connection.depth < $0.depth }) ?? true { best = connection }
