@@ -57,7 +57,9 @@ let package = Package(
       dependencies: [
         "House", "Shop", "Postgres", "Platform", "SyncServer", "AsyncServer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ], swiftSettings: house),
+      ], swiftSettings: house,
+      // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
+      linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
 
     .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: house),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: house),
