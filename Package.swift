@@ -5,6 +5,7 @@ import PackageDescription
 // Dynamic exclusivity checks stay on in debug builds, which the tests run; in release they cost a twentieth of a request.
 let house: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
   .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 

@@ -25,8 +25,9 @@ final class ClientConnection: @unchecked Sendable {
   private let watch: Watch
   private unowned let server: Server
   private var assembler: RequestAssembler
-  /// What was read and not looked at yet.
+  /// What was read last, and from where on it has not been looked at yet.
   private var unread: [UInt8] = []
+  private var position = 0
   private var phase = Phase.idle
   private var isOver = false
   /// Whether the connection is closed after the answer that is being sent.
@@ -106,12 +107,12 @@ final class ClientConnection: @unchecked Sendable {
 
   private func takeAction() -> RequestAssembler.Action? {
     guard !unread.isEmpty else { return nil }
-    var position = 0
-    let bytes = unread
-    let action = assembler.next(bytes.span, &position)
-    unread.removeFirst(position)
-    // A large body should not leave its room behind on an idle connection.
-    if unread.isEmpty, unread.capacity > 8192 { unread = [] }
+    let action = unread.withUnsafeBufferPointer { assembler.next(Span(_unsafeElements: $0), &position) }
+    if position == unread.count {
+      position = 0
+      // A large body should not leave its room behind on an idle connection.
+      unread.removeAll(keepingCapacity: unread.capacity <= 8192)
+    }
     return action
   }
 

@@ -45,8 +45,8 @@ final class DatabasePool: @unchecked Sendable {
   private let configuration: AsyncConfiguration
   private let loop: EventLoop
   private var queue: Deque<Query> = []
-  /// How many operations of a turn go to one connection before the next is looked at.
-  private static let together = 4
+  /// Up to how many statements on its way a connection counts as keeping up.
+  private static let keepsUp = 16
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
   init(_ configuration: AsyncConfiguration, loop: EventLoop, log: Logger) {
@@ -72,32 +72,20 @@ final class DatabasePool: @unchecked Sendable {
 
   /// At the end of each turn: what was asked in it goes out together.
   private func dispatch() {
-    var choice: DatabaseConnection?
-    var chosen = 0
     while let query = queue.first {
-      if query.isAbandoned {
-        queue.removeFirst()
-        continue
-      }
-      // A few in a row to the same connection: they share a segment, and its cost.
-      let isRead = query.operation.statement.isReadOnly
-      if chosen % Self.together == 0 || !isRead || choice?.depth == configuration.pipelineDepth {
-        choice = isRead ? forReads() : leastBusy(of: connections[...])
-      }
-      guard let connection = choice else { break }
-      chosen += 1
+      let connection = query.isAbandoned ? nil : choose(for: query.operation.statement)
+      if connection == nil, !query.isAbandoned { break }
       queue.removeFirst()
-      connection.send(query)
+      connection?.send(query)
     }
     for connection in connections { connection.endOfTurn() }
   }
 
   /// Reads stay on half of the connections while those keep up: the fewer servers wake up for light reads, the less each
   /// costs. Writes wait for their commit and go to all.
-  private func forReads() -> DatabaseConnection? {
-    if let few = leastBusy(of: connections[..<((connections.count + 1) / 2)]), few.depth < 2 * Self.together {
-      return few
-    }
+  private func choose(for statement: Statement) -> DatabaseConnection? {
+    let half = connections[..<((connections.count + 1) / 2)]
+    if statement.isReadOnly, let few = leastBusy(of: half), few.depth < Self.keepsUp { return few }
     return leastBusy(of: connections[...])
   }
 

@@ -130,24 +130,29 @@ package struct JSONWriter: ~Copyable {
     return bytes
   }
 
-  /// How many bytes at the start need no escape, looked at eight at a time.
+  /// How many bytes at the start need no escape, looked at eight at a time, the last eight once more where fewer are left.
   @inlinable
   static func plainPrefix(_ text: UnsafeBufferPointer<UInt8>) -> Int {
     let bytes = UnsafeRawBufferPointer(text)
-    let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
     var index = 0
-    while index &+ 8 <= bytes.count {
-      let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
-      // The classic test for a zero byte, on the word with quotes and backslashes made zero; and for a byte below 0x20.
-      let quote = word ^ (ones &* 0x22)
-      let backslash = word ^ (ones &* 0x5C)
-      let found =
-        ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- ones &* 0x20) & ~word)
-      if found & highs != 0 { break }
-      index &+= 8
+    if bytes.count >= 8 {
+      let last = bytes.count &- 8
+      while index < last, isPlain(bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)) { index &+= 8 }
+      if index >= last, isPlain(bytes.loadUnaligned(fromByteOffset: last, as: UInt64.self)) { return bytes.count }
     }
     while index < bytes.count, !needsEscape(bytes[index]) { index &+= 1 }
     return index
+  }
+
+  /// The classic test for a zero byte, on the word with quotes and backslashes made zero; and for a byte below 0x20.
+  @inlinable @inline(__always)
+  static func isPlain(_ word: UInt64) -> Bool {
+    let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
+    let quote = word ^ (ones &* 0x22)
+    let backslash = word ^ (ones &* 0x5C)
+    let found =
+      ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- ones &* 0x20) & ~word)
+    return found & highs == 0
   }
 
   @inlinable @inline(__always)
