@@ -54,14 +54,15 @@ package enum ChildProcess {
   }
 
   /// Forks and executes `arguments[0]`, as `account` if there is one, with its output appended to `log` if there is one.
-  /// The child has no signals blocked, its own process group (so that a terminal's Ctrl-C reaches only us), and gets
-  /// `parentDeathSignal` when this process dies. It exits with 127 when the program can't be started.
+  /// The child has no signals blocked, a session of its own (so that a terminal's Ctrl-C reaches only us, and that the
+  /// scheduler weighs it against the others as a whole: sched(7), autogroups), and gets `parentDeathSignal` when this
+  /// process dies. It exits with 127 when the program can't be started.
   package static func start(
     _ arguments: [String], environment: [String: String], as account: Account? = nil, log: String? = nil,
     parentDeathSignal: Int32 = SIGTERM
   ) throws(SystemError) -> pid_t {
     try fork(parentDeathSignal: parentDeathSignal) {
-      setpgid(0, 0)
+      setsid()
       var none = sigset_t()
       sigemptyset(&none)
       sigprocmask(SIG_SETMASK, &none, nil)
