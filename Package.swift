@@ -41,7 +41,8 @@ let package = Package(
     // The two doors.
     .target(
       name: "SyncServer",
-      dependencies: ["Shop", "CGI", "Postgres", "Platform", "CFastCGI", "CLinux"], swiftSettings: house),
+      dependencies: ["Shop", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "CFastCGI", "CLinux"],
+      swiftSettings: house),
     .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: house),
     .target(
       name: "AsyncServer",

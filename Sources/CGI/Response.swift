@@ -17,12 +17,13 @@ package struct Response {
   package var fault: String?
 
   package enum ContentType {
-    case json, problem
+    case json, problem, openMetrics
 
     var value: StaticString {
       switch self {
       case .json: "application/json"
       case .problem: "application/problem+json"
+      case .openMetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8"
       }
     }
   }

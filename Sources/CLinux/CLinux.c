@@ -1,9 +1,21 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 int clinux_accept(int listener, int nonblocking) {
@@ -30,7 +42,9 @@ int clinux_set_nonblocking(int descriptor, int on) {
 }
 
 static volatile sig_atomic_t flagged;
-static void raise_flag(int signal) { (void)signal; flagged = 1; }
+static void raise_flag(int signal) {
+  if (flagged != SIGTERM) flagged = signal;
+}
 int clinux_flag_on(int signal) {
   struct sigaction action = {.sa_handler = raise_flag};
   return sigaction(signal, &action, 0);
@@ -39,3 +53,116 @@ int clinux_flagged(void) { return flagged; }
 
 int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
+
+static struct {
+  const void *words;
+  size_t length;
+  uint64_t patience;
+  int code;
+} last;
+static volatile sig_atomic_t last_descriptor = -1;
+static volatile uint64_t last_began;
+static uint64_t monotonic_now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+static void say_last_words(int signal) {
+  (void)signal;
+  if (last_descriptor < 0 || monotonic_now() - last_began < last.patience) return;
+  (void)!send(last_descriptor, last.words, last.length, MSG_NOSIGNAL | MSG_DONTWAIT);
+  _exit(last.code);
+}
+int clinux_last_words_on(int signal, const void *words, size_t length, uint64_t patience, int code) {
+  last.words = words;
+  last.length = length;
+  last.patience = patience;
+  last.code = code;
+  struct sigaction action = {.sa_handler = say_last_words};
+  return sigaction(signal, &action, 0);
+}
+void clinux_set_last_words_descriptor(int descriptor) {
+  if (descriptor >= 0) last_began = monotonic_now();
+  last_descriptor = descriptor;
+}
+
+static unsigned seconds_left;
+static void end_soon(int number) {
+  flagged = number;
+  signal(SIGALRM, SIG_DFL);
+  alarm(seconds_left);
+}
+int clinux_end_soon_on(int signal, unsigned seconds) {
+  seconds_left = seconds;
+  struct sigaction action = {.sa_handler = end_soon};
+  return sigaction(signal, &action, 0);
+}
+
+int clinux_shared_memory(const char *name, size_t size) {
+  int descriptor = memfd_create(name, MFD_CLOEXEC);
+  if (descriptor >= 0 && ftruncate(descriptor, (off_t)size) != 0) {
+    close(descriptor);
+    return -1;
+  }
+  return descriptor;
+}
+
+static int unix_queue(int listener, uint32_t *waiting, uint32_t *most) {
+  struct stat status;
+  if (fstat(listener, &status) != 0) return -1;
+  struct {
+    struct nlmsghdr header;
+    struct unix_diag_req body;
+  } request = {
+      .header = {.nlmsg_len = sizeof request, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST},
+      .body = {.sdiag_family = AF_UNIX, .udiag_states = -1, .udiag_ino = (uint32_t)status.st_ino,
+               .udiag_show = UDIAG_SHOW_RQLEN, .udiag_cookie = {-1, -1}},
+  };
+  int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (netlink < 0) return -1;
+  struct {
+    _Alignas(8) char bytes[1024];
+  } answer;
+  ssize_t count = send(netlink, &request, sizeof request, 0);
+  if (count > 0) count = recv(netlink, answer.bytes, sizeof answer.bytes, 0);
+  int code = errno;
+  close(netlink);
+  errno = code;
+  struct nlmsghdr *header = (struct nlmsghdr *)answer.bytes;
+  if (count <= 0) return -1;
+  if (!NLMSG_OK(header, count) || header->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
+    errno = ENOENT;
+    return -1;
+  }
+  struct rtattr *attribute = (struct rtattr *)((struct unix_diag_msg *)NLMSG_DATA(header) + 1);
+  int length = (int)header->nlmsg_len - (int)NLMSG_LENGTH(sizeof(struct unix_diag_msg));
+  for (; RTA_OK(attribute, length); attribute = RTA_NEXT(attribute, length)) {
+    if (attribute->rta_type != UNIX_DIAG_RQLEN) continue;
+    struct unix_diag_rqlen queue;
+    memcpy(&queue, RTA_DATA(attribute), sizeof queue);
+    *waiting = queue.udiag_rqueue;
+    *most = queue.udiag_wqueue;
+    return 0;
+  }
+  errno = ENOENT;
+  return -1;
+}
+
+int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most) {
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  if (getsockopt(listener, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0) return -1;
+  if (domain == AF_UNIX) return unix_queue(listener, waiting, most);
+  struct tcp_info information;
+  length = sizeof information;
+  if (getsockopt(listener, IPPROTO_TCP, TCP_INFO, &information, &length) != 0) return -1;
+  // Of a listening socket these two are the accept queue's length and its bound (net/ipv4/tcp.c).
+  *waiting = information.tcpi_unacked;
+  *most = information.tcpi_sacked;
+  return 0;
+}
+
+void clinux_write_whole_lines(void) {
+  setvbuf(stdout, 0, _IOLBF, 4096);
+  setvbuf(stderr, 0, _IOLBF, 4096);
+}

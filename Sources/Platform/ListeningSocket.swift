@@ -51,6 +51,18 @@ package struct ListeningSocket: ~Copyable {
     boundFile = boundPath.flatMap(FileIdentity.init(path:))
   }
 
+  /// One that the program before us has bound to `address` and handed on.
+  package init(adopting number: Int32, boundTo address: ListenAddress) throws(Failure) {
+    descriptor = Descriptor(owning: number)
+    do throws(SystemError) {
+      try descriptor.setCloseOnExec(true)
+    } catch {
+      throw Failure(address, error)
+    }
+    if case .unix(let path) = address { boundPath = path } else { boundPath = nil }
+    boundFile = boundPath.flatMap(FileIdentity.init(path:))
+  }
+
   /// Lets nobody new in, while what waits in the queue can still be accepted: the path goes away (if it still is ours)
   /// and a Unix socket refuses connections from now on. A TCP queue can't be closed without resetting it (tcp(7)),
   /// so that socket goes on listening until it is closed.
@@ -64,6 +76,12 @@ package struct ListeningSocket: ~Copyable {
   package func removePath() {
     guard let boundPath, let boundFile, FileIdentity(path: boundPath) == boundFile else { return }
     unlink(boundPath)
+  }
+
+  /// How many connections wait to be accepted, and how many may; nil where the kernel does not tell.
+  package static func queue(of listener: Int32) -> (waiting: Int, most: Int)? {
+    var (waiting, most): (UInt32, UInt32) = (0, 0)
+    return clinux_listen_queue(listener, &waiting, &most) == 0 ? (Int(waiting), Int(most)) : nil
   }
 
   private static func listening(_ address: ListenAddress) throws(SystemError) -> Descriptor {

@@ -12,7 +12,8 @@ package struct SettingsError: Error, CustomStringConvertible {
 /// Looks names up in the environment, else in `.env`. An empty value counts as not set, so that `DB_HOST=` in a file
 /// copied from an example means its default.
 package struct Settings: Sendable {
-  private let environment: [String: String]
+  /// The environment alone, as it was.
+  package let environment: [String: String]
   private let file: [String: String]
 
   package init(environment: [String: String], file: [String: String] = [:]) {

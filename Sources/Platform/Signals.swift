@@ -4,7 +4,7 @@ import CLinux
 import Glibc
 
 /// A set of signals, and the ways to wait for one.
-package struct SignalSet {
+package struct SignalSet: Sendable {
   package private(set) var mask = sigset_t()
 
   package init(_ signals: [Int32]) {

@@ -199,3 +199,11 @@ package final class Shop {
     return orderRows.count > limit ? orderRows.id(count - 1) : nil
   }
 }
+
+extension Shop {
+  /// The answer to a request that was given up because it took too long here.
+  package static func timedOut() -> Response {
+    var writer = JSONWriter(capacity: 256)
+    return Problem(status: .gatewayTimeout, detail: "The request took too long and was given up.").response(&writer)
+  }
+}

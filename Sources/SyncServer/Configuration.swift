@@ -5,8 +5,10 @@ import Postgres
 
 package struct SyncConfiguration: Sendable {
   package var listen: ListenAddress
-  /// Worker processes, each with one database connection.
-  package var workers: Int
+  /// Where the master answers for its pool; nil: nowhere.
+  package var status: ListenAddress?
+  package var pool: PoolConfiguration
+  package var limits: WorkerLimits
   package var database: ConnectionInfo
   package var options: Connection.Options
   /// How long requests may take to end after TERM.
@@ -15,14 +17,72 @@ package struct SyncConfiguration: Sendable {
   package var peerTimeout: Int
 
   package init(
-    listen: ListenAddress, workers: Int, database: ConnectionInfo, options: Connection.Options,
-    drainTimeout: Duration = .seconds(30), peerTimeout: Int = 30
+    listen: ListenAddress, status: ListenAddress? = nil, pool: PoolConfiguration, limits: WorkerLimits,
+    database: ConnectionInfo, options: Connection.Options, drainTimeout: Duration = .seconds(30), peerTimeout: Int = 30
   ) {
     self.listen = listen
-    self.workers = workers
+    self.status = status
+    self.pool = pool
+    self.limits = limits
     self.database = database
     self.options = options
+    // The database lets go before the worker is given up, so that its answer can still be told.
+    self.options.statementTimeout = limits.statementTimeout(options.statementTimeout)
     self.drainTimeout = drainTimeout
     self.peerTimeout = peerTimeout
+  }
+}
+
+/// How many workers there are, as in PHP-FPM.
+package struct PoolConfiguration: Equatable, Sendable {
+  package enum Mode: String, Sendable, CaseIterable {
+    /// Always `workers`.
+    case fixed = "static"
+    /// Between `minSpare` and `maxSpare` idle ones, `workers` at most.
+    case dynamic
+    /// None until somebody comes; idle ones leave after `idleTimeout`.
+    case ondemand
+  }
+
+  package var mode: Mode
+  /// The most that there may be, each with one database connection.
+  package var workers: Int
+  /// How many a dynamic pool begins with.
+  package var start: Int
+  package var minSpare: Int
+  package var maxSpare: Int
+  package var idleTimeout: Duration
+
+  package init(
+    mode: Mode = .fixed, workers: Int, start: Int = 2, minSpare: Int = 1, maxSpare: Int = 4,
+    idleTimeout: Duration = .seconds(10)
+  ) {
+    self.mode = mode
+    self.workers = workers
+    self.start = start
+    self.minSpare = minSpare
+    self.maxSpare = maxSpare
+    self.idleTimeout = idleTimeout
+  }
+}
+
+/// How much a worker may do and take. 0 is no limit.
+package struct WorkerLimits: Equatable, Sendable {
+  /// Requests after which a worker makes room for a new one, and how many more at most, drawn for each worker so that
+  /// they do not all go at once.
+  package var requests = 0
+  package var requestsJitter = 0
+  /// Resident memory after a request, in bytes, above which a worker makes room for a new one.
+  package var memory = 0
+  /// Nanoseconds for a request; then the client gets a 504 and the worker is killed.
+  package var requestTime: UInt64 = 0
+  /// Nanoseconds above which a request is logged.
+  package var slow: UInt64 = 0
+
+  package init() {}
+
+  /// The statement timeout to use, in milliseconds: at most nine tenths of what a request may take.
+  func statementTimeout(_ wanted: Int) -> Int {
+    requestTime == 0 ? wanted : min(wanted, max(1, Int(requestTime / 1_000_000) * 9 / 10))
   }
 }

@@ -1,78 +1,407 @@
-// The prefork pool's master: binds, forks, replaces what dies, drains. It has one thread and serves no request.
+// The prefork pool's master: binds, forks, watches over the workers, answers for them, reloads, drains. It has one thread
+// and serves no request of the API.
 
+import CGI
+import CLinux
+import FastCGI
 import Glibc
 import Logging
 import Platform
+import Shop
 
 /// Runs the pool until it is told to stop.
-package struct Master {
+///
+/// TERM, INT and QUIT drain; HUP and USR2 reload; TTIN and TTOU allow a worker more or less; WINCH lets all workers go until
+/// HUP or TTIN.
+package struct Master: ~Copyable {
   private struct Child {
-    let slot: Int
+    let slot: Int?
+    let generation: Int
     let started: UInt64
+    /// Told to end.
+    var isLeaving = false
+    /// Told that its request takes too long, and killed at this time if it is still there.
+    var killAt = UInt64.max
   }
 
-  /// A worker that died younger than this is not replaced at once: whatever ended it may end the next one too.
+  /// What a worker gets when its master dies: it has a second to finish.
+  static let parentDeathSignal = SIGUSR2
+  /// A worker that died younger than this has failed at once.
   private static let quickDeath: UInt64 = 1_000_000_000
+  /// How often the pool is looked at, in milliseconds.
+  private static let interval: Int32 = 100
 
-  private let configuration: SyncConfiguration
   private let log: Logger
-  private let signals = SignalSet([SIGTERM, SIGINT, SIGCHLD])
-  private var children: [pid_t: Child] = [:]
-  /// Slots without a worker, and when they get one (monotonic nanoseconds).
-  private var vacant: [Int: UInt64] = [:]
+  private let configuration: SyncConfiguration
+  private var pool: PoolConfiguration
+  private let invocation: Invocation
+  private static let signals = SignalSet([
+    SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD, SIGTTIN, SIGTTOU, SIGWINCH,
+  ])
+  private let listener: ListeningSocket
+  private var status: StatusServer?
+  private let scoreboard: Scoreboard
+  private let generation: Int
+  /// Whether the workers of before listen where we do.
+  private let sameAddress: Bool
+  /// Rung by a worker that is ready.
+  private let news: Descriptor
+  private let signalDescriptor: Descriptor
+  /// What a worker says to its client at the end of its time, in FastCGI.
+  private let lastWords: [UInt8]
 
-  package init(_ configuration: SyncConfiguration, log: Logger) {
+  private var children: [pid_t: Child] = [:]
+  private var plan = PoolPlan()
+  private var backoff = Backoff()
+  private var hasBegun = false
+  private var isPaused = false
+  private var wasAtLimit = false
+  /// The program being checked before a reload.
+  private var check: pid_t?
+
+  /// Listens. On the calling thread, which should be the main one and alone: signals are blocked here.
+  package init(
+    _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
+  ) throws(ListeningSocket.Failure) {
+    let inheritance = Inheritance.take()
+    let listener = try Self.listen(configuration.listen, inheritance?.listener, inheritance?.address)
+    let status = try Self.statusServer(configuration.status, inheritance)
+    let scoreboard = try Self.make { () throws(SystemError) in try Self.scoreboard(inheritance) }
+    let news = try Self.make { () throws(SystemError) in
+      Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
+    }
+    Self.signals.block()
+    let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
     self.configuration = configuration
+    self.invocation = invocation
     self.log = log
+    self.listener = listener
+    self.status = status
+    self.scoreboard = scoreboard
+    self.news = news
+    self.signalDescriptor = signalDescriptor
+    pool = configuration.pool
+    generation = (inheritance?.generation ?? 0) + 1
+    sameAddress = inheritance.map { $0.address == configuration.listen.description } ?? true
+    lastWords = Self.lastWords()
+    if let inheritance { adopt(inheritance) }
   }
 
-  /// Serves until TERM or INT; the exit code: 0 when every request that had been accepted was answered, 1 when the drain
-  /// took too long.
-  package mutating func run() throws(ListeningSocket.Failure) -> Int32 {
-    let listener = try ListeningSocket(configuration.listen)
-    signals.block()
-    // Neither means anything here yet, and their default is to kill.
-    signal(SIGHUP, SIG_IGN)
-    signal(SIGUSR1, SIG_IGN)
-    for slot in 0..<configuration.workers { vacant[slot] = 0 }
-    log.info("listening on \(configuration.listen) with \(configuration.workers) workers")
+  private static func make<Value: ~Copyable>(
+    _ body: () throws(SystemError) -> Value
+  ) throws(ListeningSocket.Failure) -> Value {
+    do throws(SystemError) { return try body() } catch { throw .system("the pool's socket", error) }
+  }
+
+  /// Takes a socket over if it is bound to `address`, and binds one otherwise.
+  private static func listen(
+    _ address: ListenAddress, _ inherited: Int32?, _ bound: String?
+  ) throws(ListeningSocket.Failure) -> ListeningSocket {
+    if let inherited, inherited >= 0, bound == address.description {
+      return try ListeningSocket(adopting: inherited, boundTo: address)
+    }
+    return try ListeningSocket(address)
+  }
+
+  private static func statusServer(
+    _ address: ListenAddress?, _ inheritance: Inheritance?
+  ) throws(ListeningSocket.Failure) -> StatusServer? {
+    guard let address else { return nil }
+    return StatusServer(owning: try listen(address, inheritance?.status, inheritance?.statusAddress))
+  }
+
+  private static func scoreboard(_ inheritance: Inheritance?) throws(SystemError) -> Scoreboard {
+    if let inheritance, let scoreboard = try Scoreboard(inherited: inheritance.scoreboard) {
+      clinux_set_close_on_exec(inheritance.scoreboard, 1)
+      return scoreboard
+    }
+    guard let scoreboard = try Scoreboard() else { throw SystemError("mmap", code: EINVAL) }
+    return scoreboard
+  }
+
+  private static func lastWords() -> [UInt8] {
+    var writer = RecordWriter()
+    var head: [UInt8] = []
+    let response = Shop.timedOut()
+    response.writeHead(to: &head)
+    // nginx's requests all have this id.
+    writer.answer(requestID: 1, head: head, body: response.body)
+    return writer.bytes
+  }
+
+  /// Takes over the workers of the program before us.
+  private mutating func adopt(_ inheritance: Inheritance) {
+    scoreboard.header.pointee.reloads.wrappingAdd(1, ordering: .relaxed)
+    let reports = scoreboard.reports()
+    for process in inheritance.workers {
+      let report = reports.first { $0.process == process }
+      children[process] = Child(
+        slot: report?.slot, generation: report?.generation ?? inheritance.generation,
+        started: report?.started ?? MonotonicClock.now)
+    }
+    // Where nobody listens any more, what has come is answered, and no more comes.
+    if !sameAddress { shutdown(inheritance.listener, Int32(SHUT_RD)) }
+  }
+
+  /// Serves until it is told to stop; the exit code: 0 when every request that had been accepted was answered, 1 when the
+  /// drain took too long.
+  package mutating func run() -> Int32 {
+    log.info("listening on \(configuration.listen), \(pool.mode.rawValue), \(pool.workers) workers at most")
     while true {
-      fillVacantSlots(listener)
-      let signal = signals.wait(timeout: .milliseconds(vacant.isEmpty ? 60_000 : 100))
+      look()
+      wait()
+      while let signal = SignalSet.take(from: signalDescriptor.number) {
+        if let code = obey(signal) { return code }
+      }
       reap()
-      if signal == SIGTERM || signal == SIGINT { return drain(listener) }
     }
   }
 
-  private mutating func fillVacantSlots(_ listener: borrowing ListeningSocket) {
-    let now = MonotonicClock.now
-    for (slot, due) in vacant where due <= now {
-      do throws(SystemError) {
-        let number = listener.number
-        let process = try ChildProcess.fork(parentDeathSignal: SIGTERM) { [configuration, log] in
-          Worker(configuration, listener: number, log: log).run()
+  /// Until a signal, a status request, a worker that is ready, or the time for another look.
+  private mutating func wait() {
+    var interests = [
+      pollfd(fd: signalDescriptor.number, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: news.number, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: awaitsFirstConnection ? listener.number : -1, events: Int16(POLLIN), revents: 0),
+    ]
+    let own = interests.count
+    if let more = status?.interests { interests += more }
+    guard poll(&interests, nfds_t(interests.count), Self.interval) > 0 else { return }
+    if interests[1].revents != 0 {
+      var count: eventfd_t = 0
+      eventfd_read(news.number, &count)
+    }
+    if interests.dropFirst(own).contains(where: { $0.revents != 0 }) {
+      let (scoreboard, pool, generation, listener) = (scoreboard, pool, generation, listener.number)
+      status?.serve { path in
+        let page = StatusPage(scoreboard, pool: pool, generation: generation, listener: listener)
+        switch path {
+        case "/sync/status": return Response(.ok, contentType: .json, body: page.json())
+        case "/sync/metrics": return Response(.ok, contentType: .openMetrics, body: page.metrics())
+        default: return nil
         }
-        children[process] = Child(slot: slot, started: now)
-        vacant[slot] = nil
-      } catch {
-        log.error("can't fork a worker: \(error)")
-        vacant[slot] = now + Self.quickDeath
       }
+    }
+  }
+
+  /// Whether somebody has to be started as soon as a connection comes: nobody else waits for it.
+  private var awaitsFirstConnection: Bool {
+    guard pool.mode == .ondemand, !isPaused, !backoff.isWaiting(MonotonicClock.now) else { return false }
+    let census = census(waiting: 0)
+    return census.idle == 0 && census.starting == 0 && census.total < pool.workers
+  }
+
+  // MARK: Signals
+
+  /// Does what a signal asks for; the exit code if that is the end.
+  private mutating func obey(_ signal: Int32) -> Int32? {
+    switch signal {
+    case SIGTERM, SIGINT, SIGQUIT: return drain()
+    case SIGHUP, SIGUSR2: beginReload()
+    case SIGTTIN:
+      isPaused = false
+      pool.workers = min(pool.workers + 1, 1024)
+      log.info("up to \(pool.workers) workers from now on")
+    case SIGTTOU:
+      pool.workers = max(1, pool.workers - 1)
+      log.info("up to \(pool.workers) workers from now on")
+    case SIGWINCH:
+      isPaused = true
+      log.info("all workers are let go until HUP or TTIN")
+    default: break
+    }
+    return nil
+  }
+
+  // MARK: Workers
+
+  private func census(waiting: Int) -> PoolPlan.Census {
+    var census = PoolPlan.Census()
+    let now = MonotonicClock.now
+    for child in children.values where child.generation == generation && !child.isLeaving {
+      guard let slot = child.slot else { continue }
+      let (state, since, _) = scoreboard.state(slot)
+      census.total += 1
+      switch state {
+      case .starting: census.starting += 1
+      case .idle:
+        census.idle += 1
+        if now > since, now - since > pool.idleTimeout.nanoseconds { census.idleTooLong += 1 }
+      default: break
+      }
+    }
+    census.waiting = waiting
+    return census
+  }
+
+  /// Looks at the scoreboard: starts and lets go, ends what takes too long, notes what was the most.
+  private mutating func look() {
+    let queue = ListeningSocket.queue(of: listener.number)?.waiting ?? 0
+    let header = scoreboard.header
+    header.pointee.maxQueue.max(UInt64(queue), ordering: .relaxed)
+    enforceTimeLimit()
+    if isPaused {
+      for process in children.keys { letGo(process) }
+      return
+    }
+    let census = census(waiting: queue)
+    header.pointee.maxActive.max(UInt64(census.total - census.idle - census.starting), ordering: .relaxed)
+    replaceGeneration(census)
+    var change: PoolPlan.Change
+    if hasBegun {
+      change = plan.change(census, pool)
+    } else {
+      change = PoolPlan.Change(start: PoolPlan.initial(pool))
+      hasBegun = true
+    }
+    if change.isAtLimit, !wasAtLimit {
+      header.pointee.maxChildrenReached.wrappingAdd(1, ordering: .relaxed)
+      log.warning("all \(pool.workers) workers are busy: consider more of them")
+    }
+    wasAtLimit = change.isAtLimit
+    if !backoff.isWaiting(MonotonicClock.now) {
+      // After a failure one is enough to see whether it is over.
+      for _ in 0..<(backoff.failures > 0 ? min(change.start, 1) : change.start) where !startWorker() { break }
+    }
+    if change.retire > 0 { retire(change.retire) }
+  }
+
+  /// Forks a worker; false if that is not possible now.
+  private mutating func startWorker() -> Bool {
+    let now = MonotonicClock.now
+    guard let slot = scoreboard.vacantSlot else { return false }
+    scoreboard.reserve(slot, generation: generation, now: now)
+    let (configuration, scoreboard, log) = (configuration, scoreboard, log)
+    let (listening, news, lastWords) = (listener.number, news.number, lastWords)
+    let ours = [signalDescriptor.number] + (status?.descriptors ?? [])
+    do throws(SystemError) {
+      let process = try ChildProcess.fork(parentDeathSignal: Self.parentDeathSignal) {
+        for number in ours { close(number) }
+        for signal in [SIGHUP, SIGUSR1, SIGWINCH, SIGTTIN, SIGTTOU] { Glibc.signal(signal, SIG_IGN) }
+        clinux_end_soon_on(Self.parentDeathSignal, 1)
+        return lastWords.withUnsafeBytes {
+          let limit = configuration.limits.requestTime
+          clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Worker.timedOut)
+          return Worker(
+            configuration, listener: listening, scoreboard: scoreboard, slot: slot, news: news, log: log
+          ).run()
+        }
+      }
+      scoreboard.setProcess(process, of: slot)
+      children[process] = Child(slot: slot, generation: generation, started: now)
+      return true
+    } catch {
+      scoreboard.vacate(slot)
+      backoff.failed(now: now)
+      log.error("can't fork a worker: \(error)")
+      return false
+    }
+  }
+
+  /// Tells a worker to end after the request under way.
+  private mutating func letGo(_ process: pid_t, _ signal: Int32 = SIGQUIT) {
+    guard children[process]?.isLeaving == false else { return }
+    children[process]?.isLeaving = true
+    kill(process, signal)
+  }
+
+  /// Lets the workers go that have been idle the longest, then any.
+  private mutating func retire(_ count: Int) {
+    let current = children.filter { $0.value.generation == generation && !$0.value.isLeaving }
+    let order = current.keys.sorted { age($0) > age($1) }
+    for process in order.prefix(count) { letGo(process) }
+  }
+
+  /// How long a worker has been idle; 0 if it is not.
+  private func age(_ process: pid_t) -> UInt64 {
+    guard let slot = children[process]?.slot else { return 0 }
+    let (state, since, _) = scoreboard.state(slot)
+    let now = MonotonicClock.now
+    return state == .idle && now > since ? now - since : 0
+  }
+
+  /// Lets the workers of before go once there are enough new ones that are ready.
+  private mutating func replaceGeneration(_ census: PoolPlan.Census) {
+    guard hasBegun, census.total - census.starting >= PoolPlan.initial(pool) else { return }
+    for (process, child) in children where child.generation != generation && !child.isLeaving {
+      letGo(process, sameAddress ? SIGQUIT : SIGTERM)
+    }
+  }
+
+  /// Ends requests that take too long: the worker tells its client and dies; if it can't even do that, it is killed.
+  private mutating func enforceTimeLimit() {
+    let limit = configuration.limits.requestTime
+    guard limit > 0 else { return }
+    let now = MonotonicClock.now
+    for (process, child) in children {
+      if now >= child.killAt {
+        kill(process, SIGKILL)
+        continue
+      }
+      guard let slot = child.slot, child.killAt == .max else { continue }
+      let (state, _, began) = scoreboard.state(slot)
+      guard state.isServing, now > began, now - began > limit, let report = scoreboard.report(slot) else { continue }
+      log.error(
+        "worker \(process) killed: \(report.method) \(report.path) took more than \(limit / 1_000_000) ms, now \(state.name)",
+        metadata: ["request": "\(report.requestID)"])
+      scoreboard.header.pointee.timedOut.wrappingAdd(1, ordering: .relaxed)
+      children[process]?.killAt = now + 1_000_000_000
+      kill(process, SIGALRM)
     }
   }
 
   private mutating func reap() {
     while let ending = ChildProcess.reap() {
+      if ending.process == check {
+        check = nil
+        reload(ending)
+        continue
+      }
+      // Others come to whoever is process 1.
       guard let child = children.removeValue(forKey: ending.process) else { continue }
-      let age = MonotonicClock.now - child.started
-      vacant[child.slot] = age < Self.quickDeath ? MonotonicClock.now + Self.quickDeath : 0
+      if let slot = child.slot { scoreboard.vacate(slot) }
+      if ending.exitCode == 0 { continue }
+      let now = MonotonicClock.now
       log.warning("worker \(ending.process) \(ending)")
+      if child.killAt != .max || ending.exitCode == Worker.timedOut { continue }
+      scoreboard.header.pointee.crashed.wrappingAdd(1, ordering: .relaxed)
+      if now - child.started < Self.quickDeath {
+        backoff.failed(now: now)
+        log.error("workers die at once: the next is started in \((backoff.until - now) / 1_000_000) ms")
+      }
     }
   }
 
+  // MARK: Reload and drain
+
+  /// Lets the program as it is now look at the settings as they are now; what it says decides.
+  private mutating func beginReload() {
+    guard check == nil else { return }
+    do throws(SystemError) {
+      check = try invocation.check()
+    } catch {
+      log.error("not reloaded, all stays as it is: \(error)")
+    }
+  }
+
+  /// Becomes the program as it is now. Workers go on serving meanwhile; the new ones come first, then they go.
+  private mutating func reload(_ ending: ChildProcess.Ending) {
+    guard ending.exitCode == 0 else {
+      return log.error("not reloaded, all stays as it is: the new program \(ending), see above")
+    }
+    log.info("reloading")
+    let code = invocation.execute(
+      Inheritance(
+        listener: listener.number, address: configuration.listen.description, status: status?.listenerNumber ?? -1,
+        statusAddress: configuration.status?.description ?? "", scoreboard: scoreboard.descriptor,
+        generation: generation, workers: Array(children.keys)))
+    log.error("not reloaded, all stays as it is: exec: \(String(cString: strerror(code)))")
+  }
+
   /// Lets nobody in, lets the workers answer what has come, and waits for them.
-  private mutating func drain(_ listener: borrowing ListeningSocket) -> Int32 {
+  private mutating func drain() -> Int32 {
     log.info("draining")
+    status?.removePath()
     listener.refuseNewConnections()
     for process in children.keys { kill(process, SIGTERM) }
     let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
@@ -83,7 +412,8 @@ package struct Master {
         for process in children.keys { kill(process, SIGKILL) }
         return 1
       }
-      _ = signals.wait(timeout: .nanoseconds(Int64(min(deadline - now, 1_000_000_000))))
+      _ = Self.signals.wait(timeout: .nanoseconds(Int64(min(deadline - now, 1_000_000_000))))
+      enforceTimeLimit()
       reap()
     }
     log.info("stopped")

@@ -8,25 +8,46 @@ import Platform
 import Shop
 
 /// Runs in a child of `Master`, until it is told to stop or its master has gone.
+///
+/// TERM: answer what stands in the queue, then end. QUIT: end after the request under way. ALRM: the request under way
+/// has taken too long; tell its client and end.
 struct Worker: ~Copyable {
   private let configuration: SyncConfiguration
   private let listener: Int32
   private let log: Logger
   private let shop = Shop(mode: .sync)
+  private let news: Int32
   private var database: BlockingDatabase
   private var exchange: Exchange
+  private var slot: WorkerSlot
+  /// Requests after which it ends; 0: never.
+  private let mostRequests: UInt64
 
-  init(_ configuration: SyncConfiguration, listener: Int32, log: Logger) {
+  /// The exit code of a worker whose request took too long.
+  static let timedOut: Int32 = 75
+  /// After how many requests memory is looked at: reading /proc costs a few microseconds.
+  private static let memoryInterval: UInt64 = 16
+
+  /// `news` is an eventfd that is rung when the worker is ready.
+  init(
+    _ configuration: SyncConfiguration, listener: Int32, scoreboard: Scoreboard, slot: Int, news: Int32, log: Logger
+  ) {
     self.configuration = configuration
     self.listener = listener
     self.log = log
+    self.news = news
+    self.slot = WorkerSlot(scoreboard, slot)
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
     exchange = Exchange(peerTimeout: configuration.peerTimeout)
+    let limits = configuration.limits
+    mostRequests = limits.requests == 0 ? 0 : UInt64(limits.requests + Int.random(in: 0...limits.requestsJitter))
   }
 
   /// Accepts and answers. Signals are blocked while a request is served (libfcgi takes an interrupted write for a broken
-  /// one) and come in only where the worker waits.
+  /// one) and come in only where the worker waits; but for those that end the process.
   consuming func run() -> Int32 {
+    // A library's lines reach the log whole, as ours do.
+    clinux_write_whole_lines()
     do throws(SystemError) {
       var waiting = try WaitingRoom(listener: listener)
       serve(&waiting)
@@ -40,9 +61,12 @@ struct Worker: ~Copyable {
   private mutating func serve(_ waiting: inout WaitingRoom) {
     signal(SIGINT, SIG_IGN)  // A terminal sends it to everybody; the master decides.
     clinux_flag_on(SIGTERM)
-    SignalSet([SIGINT, SIGCHLD]).unblock()
+    clinux_flag_on(SIGQUIT)
+    SignalSet([SIGINT, SIGCHLD, SIGALRM, Master.parentDeathSignal]).unblock()
     database.connectIfNeeded()
     let master = getppid()
+    slot.isReady()
+    eventfd_write(news, 1)
     while true {
       waiting.watch(database: database.socket, generation: database.generation)
       switch waiting.wait() {
@@ -51,21 +75,55 @@ struct Worker: ~Copyable {
       case .interrupted: break
       }
       // While there always is a connection, epoll_pwait returns without letting a signal in.
-      if clinux_flagged() != 0 || SignalSet.isPending(SIGTERM) {
-        let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
-        // What stands in the queue has been accepted as far as its client can tell.
-        while getppid() == master, MonotonicClock.now < deadline, serveNext() {}
-        return
+      if clinux_flagged() != 0 || SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT) || hasHadEnough() {
+        return leave(&waiting, master: master)
       }
     }
+  }
+
+  /// Ends without leaving anybody behind who has been let in.
+  private mutating func leave(_ waiting: inout WaitingRoom, master: pid_t) {
+    waiting.close()
+    // Somebody may have been announced to us just before.
+    _ = serveNext()
+    guard clinux_flagged() == SIGTERM || SignalSet.isPending(SIGTERM) else { return slot.isDraining() }
+    let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
+    // What stands in the queue has been accepted as far as its client can tell.
+    while getppid() == master, MonotonicClock.now < deadline, serveNext() {}
+    slot.isDraining()
+  }
+
+  /// Whether it is time to make room for a new worker: never in the middle of a request.
+  private func hasHadEnough() -> Bool {
+    let limit = configuration.limits.memory
+    let isOld = mostRequests > 0 && slot.requests >= mostRequests
+    let isFat =
+      limit > 0 && slot.requests > 0 && slot.requests % Self.memoryInterval == 0
+      && Memory.resident(of: getpid()) > limit
+    guard isOld || isFat else { return false }
+    slot.countRecycled()
+    return true
   }
 
   /// Accepts one connection and answers its request; false if nobody was waiting.
   private mutating func serveNext() -> Bool {
     let connection = clinux_accept(listener, 0)
     if connection < 0 { return errno != EAGAIN && errno != EINVAL }
-    guard exchange.receive(on: connection) else { return true }
-    exchange.send(answer(exchange.request))
+    slot.accepted()
+    clinux_set_last_words_descriptor(connection)
+    guard exchange.receive(on: connection) else {
+      clinux_set_last_words_descriptor(-1)
+      slot.cameToNothing()
+      return true
+    }
+    slot.shows(
+      method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
+    let response = answer(exchange.request)
+    clinux_set_last_words_descriptor(-1)
+    slot.writes()
+    exchange.send(response)
+    slot.answered()
+    if configuration.limits.slow > 0, slot.phases.total > configuration.limits.slow { tellOfSlowRequest() }
     return true
   }
 
@@ -73,7 +131,9 @@ struct Worker: ~Copyable {
     let response: Response
     switch shop.begin(request) {
     case .respond(let ready): response = ready
-    case .query(let operation): response = shop.finish(operation, database.execute(operation))
+    case .query(let operation):
+      slot.asksDatabase()
+      response = shop.finish(operation, database.execute(operation))
     }
     if let fault = response.fault {
       log.log(
@@ -81,6 +141,18 @@ struct Worker: ~Copyable {
         metadata: ["request": "\(request.requestID.string)"])
     }
     return response
+  }
+
+  private func tellOfSlowRequest() {
+    slot.countSlow()
+    func milliseconds(_ nanoseconds: UInt64) -> UInt64 { nanoseconds / 1_000_000 }
+    let phases = slot.phases
+    log.warning(
+      """
+      slow: \(exchange.request.method.rawValue) \(exchange.request.path.string) took \(milliseconds(phases.total)) ms: \
+      reading \(milliseconds(phases.reading)), database \(milliseconds(phases.database)), \
+      writing \(milliseconds(phases.writing))
+      """, metadata: ["request": "\(exchange.request.requestID.string)"])
   }
 }
 
@@ -109,6 +181,9 @@ private struct WaitingRoom: ~Copyable {
     var event = epoll_event(events: clinux_EPOLLIN | clinux_EPOLLRDHUP, data: epoll_data_t(fd: socket))
     epoll_ctl(epoll.number, EPOLL_CTL_ADD, socket, &event)
   }
+
+  /// Stands no longer where connections are announced.
+  mutating func close() { epoll_ctl(epoll.number, EPOLL_CTL_DEL, listener, nil) }
 
   func wait() -> Event {
     var event = epoll_event()

@@ -36,11 +36,13 @@ struct SettingsReader {
     return value
   }
 
-  func address(_ flag: String?, _ name: String, default fallback: String) throws(SettingsError) -> ListenAddress {
+  func address(
+    _ flag: String?, _ name: String, default fallback: String, flagName: String = "--listen"
+  ) throws(SettingsError) -> ListenAddress {
     do throws(ListenAddress.Malformed) {
       return try ListenAddress(text(flag, name, default: fallback))
     } catch {
-      throw SettingsError("\(flag == nil ? name : "--listen"): \(error)")
+      throw SettingsError("\(flag == nil ? name : flagName): \(error)")
     }
   }
 

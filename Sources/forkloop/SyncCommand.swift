@@ -1,23 +1,45 @@
 import ArgumentParser
+import Platform
 import SyncServer
 
 struct SyncCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sync", abstract: "Serve /sync: a prefork pool of processes with blocking database access.",
-    discussion: "TERM and INT let every request that has been accepted end, then stop.")
+    discussion: """
+      TERM, INT and QUIT let every request that has been accepted end, then stop. HUP (or USR2) becomes the program as it \
+      is now, with the settings as they are now, without losing a request. TTIN and TTOU allow a worker more or less; \
+      WINCH lets all workers go until HUP or TTIN.
+      """)
 
   @OptionGroup var options: ResponderOptions
+  @OptionGroup(title: "The pool") var pool: PoolOptions
+  @OptionGroup(title: "Limits of a worker") var limits: WorkerLimitOptions
 
-  @Option(help: "Worker processes. [FORKLOOP_SYNC_WORKERS] (default: 8)")
-  var workers: Int?
+  @Option(
+    help: """
+      Where the master answers /sync/status and /sync/metrics. [FORKLOOP_SYNC_STATUS] (default: beside --listen's \
+      unix:PATH.sock as PATH-status.sock)
+      """)
+  var statusListen: String?
 
   func configuration(_ reader: SettingsReader) throws -> SyncConfiguration {
-    SyncConfiguration(
-      listen: try reader.address(options.listen, "FORKLOOP_SYNC_LISTEN", default: "unix:/run/forkloop/sync.sock"),
-      workers: try reader.integer(workers, "--workers", "FORKLOOP_SYNC_WORKERS", in: 1...1024, default: 8),
+    let listen = try reader.address(
+      options.listen, "FORKLOOP_SYNC_LISTEN", default: "unix:/run/forkloop/sync.sock")
+    return SyncConfiguration(
+      listen: listen, status: try status(reader, listen), pool: try pool.configuration(reader),
+      limits: try limits.limits(reader),
       database: try reader.database(state: options.state.state ?? reader.stateFolder),
-      options: try options.connectionOptions(reader, "forkloop sync"),
-      drainTimeout: try options.drainTimeout(reader))
+      options: try options.connectionOptions(reader, "forkloop sync"), drainTimeout: try options.drainTimeout(reader))
+  }
+
+  private func status(_ reader: SettingsReader, _ listen: ListenAddress) throws -> ListenAddress? {
+    var beside = ""
+    if case .unix(let path) = listen {
+      beside = "unix:\(path.hasSuffix(".sock") ? String(path.dropLast(5)) : path)-status.sock"
+    }
+    let text = reader.text(statusListen, "FORKLOOP_SYNC_STATUS", default: beside)
+    return text.isEmpty
+      ? nil : try reader.address(text, "FORKLOOP_SYNC_STATUS", default: "", flagName: "--status-listen")
   }
 
   func run() throws {
@@ -25,7 +47,98 @@ struct SyncCommand: ParsableCommand {
     let configuration = try configuration(reader)
     let log = try reader.log("sync")
     if options.check { return print("the configuration is good") }
-    var master = Master(configuration, log: log)
-    try exitUnlessZero { try master.run() }
+    let invocation = Invocation(environment: reader.settings.environment)
+    try exitUnlessZero {
+      var master = try Master(configuration, invocation, log: log)
+      return master.run()
+    }
+  }
+}
+
+/// How many workers.
+struct PoolOptions: ParsableArguments {
+  @Option(help: "static, dynamic or ondemand. [FORKLOOP_SYNC_PM] (default: static)")
+  var pm: String?
+
+  @Option(help: "The most workers, each with a database connection. [FORKLOOP_SYNC_WORKERS] (default: 8)")
+  var workers: Int?
+
+  @Option(help: "dynamic: how many to begin with. [FORKLOOP_SYNC_START] (default: 2)")
+  var start: Int?
+
+  @Option(help: "dynamic: the fewest that should be idle. [FORKLOOP_SYNC_MIN_SPARE] (default: 1)")
+  var minSpare: Int?
+
+  @Option(help: "dynamic: the most that may stay idle. [FORKLOOP_SYNC_MAX_SPARE] (default: 4)")
+  var maxSpare: Int?
+
+  @Option(help: "ondemand: seconds after which an idle worker leaves. [FORKLOOP_SYNC_IDLE_TIMEOUT] (default: 10)")
+  var idleTimeout: Int?
+
+  func configuration(_ reader: SettingsReader) throws(SettingsError) -> PoolConfiguration {
+    let name = reader.text(pm, "FORKLOOP_SYNC_PM", default: "static")
+    guard let mode = PoolConfiguration.Mode(rawValue: name) else {
+      throw SettingsError(
+        "\(pm == nil ? "FORKLOOP_SYNC_PM" : "--pm") must be static, dynamic or ondemand, not '\(name)'")
+    }
+    let pool = PoolConfiguration(
+      mode: mode,
+      workers: try reader.integer(workers, "--workers", "FORKLOOP_SYNC_WORKERS", in: 1...1024, default: 8),
+      start: try reader.integer(start, "--start", "FORKLOOP_SYNC_START", in: 1...1024, default: 2),
+      minSpare: try reader.integer(minSpare, "--min-spare", "FORKLOOP_SYNC_MIN_SPARE", in: 1...1024, default: 1),
+      maxSpare: try reader.integer(maxSpare, "--max-spare", "FORKLOOP_SYNC_MAX_SPARE", in: 1...1024, default: 4),
+      idleTimeout: .seconds(
+        try reader.integer(idleTimeout, "--idle-timeout", "FORKLOOP_SYNC_IDLE_TIMEOUT", in: 1...86_400, default: 10)))
+    guard mode != .dynamic || pool.minSpare <= pool.maxSpare else {
+      throw SettingsError("--min-spare (\(pool.minSpare)) must not be more than --max-spare (\(pool.maxSpare))")
+    }
+    return pool
+  }
+}
+
+/// How much a worker may do and take.
+struct WorkerLimitOptions: ParsableArguments {
+  @Option(help: "Requests after which a worker is replaced; 0: never. [FORKLOOP_SYNC_MAX_REQUESTS] (default: 0)")
+  var maxRequests: Int?
+
+  @Option(
+    help:
+      "Up to how many more, drawn for each worker, so that they do not all go at once. [FORKLOOP_SYNC_MAX_REQUESTS_JITTER] (default: a tenth)"
+  )
+  var maxRequestsJitter: Int?
+
+  @Option(
+    help:
+      "MiB of resident memory (RSS, shared pages counted in full) after a request, above which a worker is replaced; 0: none. [FORKLOOP_SYNC_MAX_RSS] (default: 0)"
+  )
+  var maxRss: Int?
+
+  @Option(
+    help:
+      "Milliseconds after which a request is given up: 504 for the client, the worker is replaced; 0: never. The database's limit is kept below. [FORKLOOP_SYNC_REQUEST_TIMEOUT] (default: 30000)"
+  )
+  var requestTimeout: Int?
+
+  @Option(help: "Milliseconds above which a request is logged; 0: never. [FORKLOOP_SYNC_SLOW] (default: 0)")
+  var slow: Int?
+
+  func limits(_ reader: SettingsReader) throws(SettingsError) -> WorkerLimits {
+    var limits = WorkerLimits()
+    let most = 1_000_000_000
+    limits.requests = try reader.integer(
+      maxRequests, "--max-requests", "FORKLOOP_SYNC_MAX_REQUESTS", in: 0...most, default: 0)
+    limits.requestsJitter = try reader.integer(
+      maxRequestsJitter, "--max-requests-jitter", "FORKLOOP_SYNC_MAX_REQUESTS_JITTER", in: 0...most,
+      default: limits.requests / 10)
+    limits.memory =
+      try reader.integer(maxRss, "--max-rss", "FORKLOOP_SYNC_MAX_RSS", in: 0...1_048_576, default: 0) << 20
+    limits.requestTime =
+      UInt64(
+        try reader.integer(
+          requestTimeout, "--request-timeout", "FORKLOOP_SYNC_REQUEST_TIMEOUT", in: 0...86_400_000, default: 30_000))
+      * 1_000_000
+    limits.slow =
+      UInt64(try reader.integer(slow, "--slow", "FORKLOOP_SYNC_SLOW", in: 0...86_400_000, default: 0)) * 1_000_000
+    return limits
   }
 }

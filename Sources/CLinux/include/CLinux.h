@@ -1,7 +1,8 @@
 // What Swift's Glibc module leaves out of Linux, and nothing else: epoll, eventfd, signalfd, accept4, prctl, and the two
-// things that must be C: a signal handler (it may touch nothing but a flag) and the variadic open.
+// things that must be C: signal handlers (they may do next to nothing) and the variadic open.
 #pragma once
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -27,8 +28,26 @@ int clinux_set_nonblocking(int descriptor, int on);
 
 // Makes `signal` only raise the stop flag, and interrupt system calls.
 int clinux_flag_on(int signal);
-// Whether a flagged signal has come since the process began.
+// The flagged signal that has come since the process began, TERM before others; 0 if none has.
 int clinux_flagged(void);
+
+// Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
+// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set, or if it was set less
+// than `patience` nanoseconds ago: then the signal was meant for what was before. `words` must stay where they are.
+int clinux_last_words_on(int signal, const void *words, size_t length, uint64_t patience, int code);
+// The descriptor for last words; -1: none.
+void clinux_set_last_words_descriptor(int descriptor);
+// Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).
+int clinux_end_soon_on(int signal, unsigned seconds);
+
+// memfd_create(2): `size` bytes of shared memory, all zero, without a name in the file system.
+int clinux_shared_memory(const char *name, size_t size);
+// How many connections wait to be accepted, and how many may: TCP_INFO for TCP, sock_diag(7) for Unix sockets, whose
+// queue nothing else tells. -1 and errno if it can't be known.
+int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most);
+
+// What libraries print reaches standard output and error a whole line at a time.
+void clinux_write_whole_lines(void);
 
 // How wait(2) packs what became of a child.
 int clinux_exit_code(int status);    // the exit code, or -1 if a signal ended it

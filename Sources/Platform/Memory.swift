@@ -1,0 +1,21 @@
+// How much memory a process has.
+
+import CLinux
+import Glibc
+
+package enum Memory {
+  /// Resident bytes (RSS), pages shared with others counted in full, from /proc/PID/statm; 0 if the process has gone.
+  package static func resident(of process: pid_t) -> Int {
+    let number = clinux_open_read("/proc/\(process)/statm")
+    guard number >= 0 else { return 0 }
+    let descriptor = Descriptor(owning: number)
+    return withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { buffer in
+      let count = read(descriptor.number, buffer.baseAddress, buffer.count)
+      guard count > 0 else { return 0 }
+      // The second field, in pages.
+      let fields = buffer[..<count].split(separator: UInt8(ascii: " "), maxSplits: 2)
+      guard fields.count > 1 else { return 0 }
+      return (Int(String(decoding: fields[1], as: UTF8.self)) ?? 0) * Int(getpagesize())
+    }
+  }
+}

@@ -1,0 +1,102 @@
+// How the master becomes another program, or itself with other settings, without letting go of what it holds.
+
+import CLinux
+import Glibc
+import Platform
+
+/// What this process was started with.
+package struct Invocation: Sendable {
+  /// The program's path, looked up at the start: afterwards the file may be another one.
+  let program: String
+  let arguments: [String]
+  let environment: [String: String]
+
+  /// `environment` without what the settings file has added to it: the file is read anew.
+  package init(environment: [String: String]) {
+    var path = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink("/proc/self/exe", &path, path.count - 1)
+    program =
+      length > 0
+      ? String(decoding: path[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) : CommandLine.arguments[0]
+    arguments = CommandLine.arguments
+    self.environment = environment
+  }
+
+  /// Starts the program as it is now to check its settings as they are now.
+  func check() throws(SystemError) -> pid_t {
+    var environment = environment
+    environment[Inheritance.variable] = nil
+    return try ChildProcess.start([program] + arguments.dropFirst() + ["--check"], environment: environment)
+  }
+
+  /// Becomes the program. Returns only if that fails: errno.
+  func execute(_ inheritance: Inheritance) -> Int32 {
+    var environment = environment
+    environment[Inheritance.variable] = inheritance.text
+    for number in inheritance.descriptors { clinux_set_close_on_exec(number, 0) }
+    var argumentPointers = arguments.map { strdup($0) } + [nil]
+    var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+    clinux_exec(program, &argumentPointers, &environmentPointers)
+    let code = errno
+    for number in inheritance.descriptors { clinux_set_close_on_exec(number, 1) }
+    for pointer in argumentPointers + environmentPointers { free(pointer) }
+    return code
+  }
+}
+
+/// What a master leaves to the program that it becomes.
+struct Inheritance: Equatable {
+  static let variable = "FORKLOOP_INHERITANCE"
+
+  var listener: Int32
+  var address: String
+  /// −1: there is none.
+  var status: Int32
+  var statusAddress: String
+  var scoreboard: Int32
+  var generation: Int
+  /// Workers that go on serving until new ones are ready.
+  var workers: [pid_t]
+
+  var descriptors: [Int32] { [listener, status, scoreboard].filter { $0 >= 0 } }
+
+  /// One line: no field has a line break in it.
+  var text: String {
+    ([
+      String(getpid()), String(listener), address, String(status), statusAddress, String(scoreboard),
+      String(generation),
+    ]
+      + workers.map(String.init)).joined(separator: "\n")
+  }
+
+  init(
+    listener: Int32, address: String, status: Int32, statusAddress: String, scoreboard: Int32, generation: Int,
+    workers: [pid_t]
+  ) {
+    self.listener = listener
+    self.address = address
+    self.status = status
+    self.statusAddress = statusAddress
+    self.scoreboard = scoreboard
+    self.generation = generation
+    self.workers = workers
+  }
+
+  init?(_ text: String) {
+    let fields = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    // A variable that has strayed into another process means nothing there.
+    guard fields.count >= 7, fields[0] == String(getpid()), let listener = Int32(fields[1]),
+      let status = Int32(fields[3]), let scoreboard = Int32(fields[5]), let generation = Int(fields[6])
+    else { return nil }
+    self.init(
+      listener: listener, address: fields[2], status: status, statusAddress: fields[4], scoreboard: scoreboard,
+      generation: generation, workers: fields[7...].compactMap { pid_t($0) })
+  }
+
+  /// What was left to this process, if anything was.
+  static func take() -> Inheritance? {
+    guard let text = getenv(variable) else { return nil }
+    defer { unsetenv(variable) }
+    return Inheritance(String(cString: text))
+  }
+}
