@@ -28,6 +28,8 @@ final class ClientConnection: @unchecked Sendable {
   /// What was read last, and from where on it has not been looked at yet.
   private var unread: [UInt8] = []
   private var position = 0
+  /// Whether the last read may have left something behind, of which no edge will tell.
+  private var mayHoldMore = false
   private var phase = Phase.idle
   private var isOver = false
   /// Whether the connection is closed after the answer that is being sent.
@@ -119,9 +121,11 @@ final class ClientConnection: @unchecked Sendable {
   /// Waits for bytes; false at the end of the stream.
   private func read() async -> Bool {
     while true {
-      await watch.readable()
+      if !mayHoldMore { await watch.readable() }
       if isOver { return false }
-      switch Transfer.read(descriptor.number, into: server.readBuffer) {
+      let transfer = Transfer.read(descriptor.number, into: server.readBuffer)
+      mayHoldMore = transfer == .bytes(server.readBuffer.count)
+      switch transfer {
       case .bytes(let count):
         unread.append(contentsOf: server.readBuffer[..<count])
         return true

@@ -9,7 +9,11 @@ import Shop
 
 /// A connection that is kept up by a task of its own.
 final class DatabaseConnection: @unchecked Sendable {
-  private enum Failure: Error { case broken(String) }
+  /// What the server still owes.
+  private enum Expected {
+    case result(Query)
+    case sync
+  }
 
   private let configuration: AsyncConfiguration
   private let loop: EventLoop
@@ -18,13 +22,19 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private var connection: Connection?
   private var watch: Watch?
-  /// What was sent and has no result yet, the oldest first.
-  private var inFlight: Deque<Query> = []
-  /// Syncs that the server has not answered yet.
-  private var syncs = 0
+  /// The oldest first.
+  private var expected: Deque<Expected> = []
+  /// Writes whose rows are here and whose commit is not: it comes with the Sync.
+  private var uncommitted: [(query: Query, result: Result<ResultSet, PostgresError>)] = []
+  /// Statements among `expected`.
+  private(set) var depth = 0
   /// Whether something was queued behind the last Sync.
   private var isSegmentOpen = false
+  /// Whether something was queued, or left over by the socket.
   private var hasUnsentInput = false
+  /// Whether the server has answered anything since the last look, and since when it has not.
+  private var hasProgressed = false
+  private var silentSince: UInt64 = 0
   /// When an attempt to connect is given up, in monotonic nanoseconds.
   private var connectDeadline = UInt64.max
   private var failedAttempts = 0
@@ -43,15 +53,13 @@ final class DatabaseConnection: @unchecked Sendable {
     self.log = log
   }
 
-  /// Statements on their way.
-  var depth: Int { inFlight.count }
-
   /// Keeps the connection up for ever.
   func run() async {
     while true {
       do throws(PostgresError) {
         let connection = try await connect()
         try await prepare(connection)
+        connectDeadline = .max
         isReady = true
         hasTried = true
         failedAttempts = 0
@@ -79,12 +87,14 @@ final class DatabaseConnection: @unchecked Sendable {
     watch = nil
     connection = nil
     connectDeadline = .max
-    syncs = 0
     hasUnsentInput = false
     isSegmentOpen = false
     if wasReady || failedAttempts == 0 { log.warning("\(error)") }
-    let lost = inFlight
-    inFlight = []
+    var lost = uncommitted.map(\.query)
+    for case .result(let query) in expected { lost.append(query) }
+    expected = []
+    uncommitted = []
+    depth = 0
     if wasReady { pool.failed(lost.reversed(), error) } else { pool.couldNotConnect(error) }
   }
 
@@ -100,7 +110,6 @@ final class DatabaseConnection: @unchecked Sendable {
       case .wait(let next): wait = next
       case .failed(let why): throw .unavailable(why)
       case .connected:
-        connectDeadline = .max
         self.connection = connection
         return connection
       }
@@ -117,6 +126,10 @@ final class DatabaseConnection: @unchecked Sendable {
       throw .unavailable("\(error)")
     }
     await watch?.readableOrWritable()
+    try checkDeadline()
+  }
+
+  private func checkDeadline() throws(PostgresError) {
     if MonotonicClock.now > connectDeadline { throw .unavailable("no connection within the time limit") }
   }
 
@@ -136,6 +149,7 @@ final class DatabaseConnection: @unchecked Sendable {
     var failure: PostgresError?
     while expected > 0 {
       try await transfer(connection)
+      try checkDeadline()
       while expected > 0, let event = connection.nextEvent(expected: expected) {
         expected -= 1
         if case .result(.failure(let error)) = event, failure == nil { failure = error }
@@ -150,14 +164,45 @@ final class DatabaseConnection: @unchecked Sendable {
   private func serve(_ connection: Connection) async throws(PostgresError) {
     while true {
       try await transfer(connection)
-      while let event = connection.nextEvent(expected: inFlight.count + syncs) {
+      while let event = connection.nextEvent(expected: expected.count) {
+        hasProgressed = true
         switch event {
-        case .result(let result): inFlight.popFirst()?.complete(result)
-        case .sync: syncs -= 1
-        case .aborted: if let skipped = inFlight.popFirst() { pool.sendAgain(skipped) }
+        // The server's last word: what it owes is settled where the connection ends.
+        case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
+        case .result(let result): received(result)
+        case .sync: segmentEnded()
+        case .aborted: if let skipped = nextQuery() { pool.sendAgain(skipped) }
         }
       }
     }
+  }
+
+  /// The statement that a result is for; nil if none is owed before the next Sync.
+  private func nextQuery() -> Query? {
+    guard case .result(let query) = expected.first else { return nil }
+    expected.removeFirst()
+    depth -= 1
+    return query
+  }
+
+  /// A read is answered by its rows. A write is not: it is committed at the Sync, and that can fail.
+  private func received(_ result: Result<ResultSet, PostgresError>) {
+    guard let query = nextQuery() else {
+      // Not a statement's result but the commit's.
+      if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
+      return
+    }
+    if query.operation.statement.isReadOnly {
+      query.complete(result)
+    } else {
+      uncommitted.append((query, result))
+    }
+  }
+
+  private func segmentEnded() {
+    if case .sync = expected.first { expected.removeFirst() }
+    for (query, result) in uncommitted { query.complete(result) }
+    uncommitted.removeAll(keepingCapacity: true)
   }
 
   /// Waits until the socket has something for us, or takes what is left to send.
@@ -186,8 +231,10 @@ final class DatabaseConnection: @unchecked Sendable {
     let isAlone = !query.operation.statement.isReadOnly || query.isRepeated
     if isAlone { closeSegment() }
     query.isSent = true
-    query.sentAt = MonotonicClock.now
-    inFlight.append(query)
+    if expected.isEmpty { hasProgressed = true }
+    expected.append(.result(query))
+    depth += 1
+    hasUnsentInput = true
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
     isSegmentOpen = connection.send(query.operation.statement, query.operation.parameters)
     if isAlone { closeSegment() }
@@ -196,12 +243,12 @@ final class DatabaseConnection: @unchecked Sendable {
   private func closeSegment() {
     guard isSegmentOpen, let connection else { return }
     isSegmentOpen = false
-    if connection.sendSync() { syncs += 1 }
+    if connection.sendSync() { expected.append(.sync) }
   }
 
   /// Closes what the turn has queued; what the socket did not take is sent when it is writable.
   func endOfTurn() {
-    guard isSegmentOpen || hasUnsentInput else { return }
+    guard hasUnsentInput else { return }
     closeSegment()
     guard isReady, let connection else { return }
     do throws(PostgresError) { try flush(connection) } catch { watch?.interrupt() }
@@ -209,9 +256,13 @@ final class DatabaseConnection: @unchecked Sendable {
 
   func enforceTimeLimits(_ now: UInt64) {
     let limit = UInt64(configuration.options.statementTimeout) * 1_000_000 + Self.grace
+    if hasProgressed || expected.isEmpty {
+      hasProgressed = false
+      silentSince = now
+    }
     if now > connectDeadline {
       watch?.interrupt()
-    } else if let oldest = inFlight.first, now > oldest.sentAt, now - oldest.sentAt > limit {
+    } else if now > silentSince, now - silentSince > limit {
       log.error("the database does not answer: connection given up")
       connection = nil
       watch?.interrupt()

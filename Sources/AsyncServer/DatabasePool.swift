@@ -16,8 +16,6 @@ final class Query: @unchecked Sendable {
   /// Whether a connection has it: then it can't be taken back.
   var isSent = false
   var isRepeated = false
-  /// When it was sent, in monotonic nanoseconds.
-  var sentAt: UInt64 = 0
 
   init(_ operation: Operation) { self.operation = operation }
 
@@ -100,7 +98,7 @@ final class DatabasePool: @unchecked Sendable {
 
   /// A connection has broken: reads that were not answered are sent again, once; of a write nobody knows what became.
   func failed(_ queries: some Sequence<Query>, _ error: PostgresError) {
-    lastError = .unavailable("\(error)")
+    lastError = error.beforeSending
     let canRepeat = connections.contains(where: \.isReady)
     for query in queries {
       if canRepeat, query.operation.statement.isReadOnly, !query.isRepeated {
@@ -122,11 +120,11 @@ final class DatabasePool: @unchecked Sendable {
     queue.prepend(query)
   }
 
-  func couldNotConnect(_ error: PostgresError) { lastError = error }
+  func couldNotConnect(_ error: PostgresError) { lastError = error.beforeSending }
 
   /// Waits until every connection has been tried once, so that the first request finds one if there is one to be had.
-  func firstAttempts() async {
-    while connections.contains(where: { !$0.hasTried }) { await loop.sleep(.milliseconds(2)) }
+  func firstAttempts(unless isOver: () -> Bool) async {
+    while !isOver(), connections.contains(where: { !$0.hasTried }) { await loop.sleep(.milliseconds(2)) }
   }
 
   func enforceTimeLimits(_ now: UInt64) {

@@ -62,7 +62,7 @@ package final class Server: @unchecked Sendable {
     do throws(SystemError) {
       loop = try EventLoop()
       signalDescriptor = try signals.descriptor()
-      listenerWatch = try loop.watch(listener.number, for: .readable, edgeTriggered: false)
+      listenerWatch = try loop.watch(listener.number, for: [], edgeTriggered: false)
       signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
     } catch {
       throw .system(error)
@@ -83,11 +83,12 @@ package final class Server: @unchecked Sendable {
   }
 
   private func serve() async {
-    await withTaskGroup(of: Void.self) { group in
+    await withDiscardingTaskGroup { group in
       for connection in pool.connections { group.addTask { await connection.run() } }
       group.addTask { await self.sweep() }
       group.addTask { await self.waitForSignal() }
-      await pool.firstAttempts()
+      await pool.firstAttempts { isDraining }
+      accepts(true)
       log.info("listening on \(configuration.listen) with \(pool.connections.count) database connections")
       while !isDraining {
         await listenerWatch.readable()
@@ -95,6 +96,8 @@ package final class Server: @unchecked Sendable {
       }
       listener.refuseNewConnections()
       await acceptAll(into: &group)
+      // From now on it would be ready for ever.
+      listenerWatch.cancel()
       exitCode = await drain()
       // The tasks that go on for ever end with the process: the group would wait for them.
       loop.stop()
@@ -103,13 +106,19 @@ package final class Server: @unchecked Sendable {
 
   private func waitForSignal() async {
     await signalWatch.readable()
-    _ = SignalSet.take(from: signalDescriptor.number)
+    // A second one changes nothing.
+    signalWatch.cancel()
     isDraining = true
     listenerWatch.interrupt()
   }
 
+  /// Whether the loop looks at the listening socket: not where nobody would accept.
+  private func accepts(_ on: Bool) {
+    do throws(SystemError) { try listenerWatch.change(to: on ? .readable : []) } catch { log.error("\(error)") }
+  }
+
   /// Accepts whoever waits. Each connection is a task.
-  private func acceptAll(into group: inout TaskGroup<Void>) async {
+  private func acceptAll(into group: inout DiscardingTaskGroup) async {
     while true {
       let number = clinux_accept(listener.number, 1)
       if number >= 0 {
@@ -126,7 +135,9 @@ package final class Server: @unchecked Sendable {
       case EINTR, ECONNABORTED: continue
       case EMFILE, ENFILE, ENOBUFS, ENOMEM:
         log.warning("can't accept: \(String(cString: strerror(errno)))")
+        accepts(false)
         await loop.sleep(.milliseconds(100))
+        accepts(true)
         return
       default: return
       }

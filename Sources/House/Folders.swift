@@ -38,7 +38,9 @@ package struct Folders: Sendable {
   package var postgres: String { "\(state)/postgres" }
   package var run: String { "\(state)/run" }
   package var log: String { "\(state)/log" }
-  package var nginxTemporary: String { "\(state)/run/nginx" }
+  /// nginx's configuration and pid: root's, where nginx runs as root, since whoever can write there is root.
+  package var nginx: String { "\(state)/nginx" }
+  package var nginxTemporary: String { "\(nginx)/temporary" }
 
   /// The longest path in it that is a Unix socket.
   private static let longestSocket = "/run/.s.PGSQL.5432.lock".utf8.count
@@ -68,6 +70,7 @@ package struct Folders: Sendable {
     // can trust whoever reaches its socket.
     try make(run, mode: 0o770, owner: accounts.postgres?.user, group: accounts.web?.group)
     try make(postgres, mode: 0o700, owner: accounts.postgres?.user, group: accounts.postgres?.group)
+    try make(nginx, mode: 0o755, owner: nil, group: nil)
     try make(nginxTemporary, mode: 0o700, owner: accounts.web?.user, group: accounts.web?.group)
     for account in [accounts.postgres, accounts.web] {
       if let account, !Self.isReachable(run, for: account) {

@@ -63,6 +63,8 @@ package struct House: Sendable {
     _ supervisor: inout Supervisor, _ accounts: Accounts, _ site: NginxSite, _ program: String
   ) throws(HouseError) {
     var environment = environment
+    // It has been read, and it may be ours alone.
+    environment[Settings.noFile] = "1"
     let info: ConnectionInfo
     if let external {
       info = external
@@ -92,7 +94,8 @@ package struct House: Sendable {
       try supervisor.start(
         Service(
           description, [program, mode.rawValue, "--listen", "unix:\(socket)"], environment: environment,
-          as: accounts.web, log: "\(folders.log)/\(mode.rawValue).log", stopSignal: SIGTERM, readiness: .unix(socket)))
+          as: accounts.web, log: "\(folders.log)/\(mode.rawValue).log", stopSignal: SIGTERM,
+          stopLimit: responderStopLimit, readiness: .unix(socket)))
     }
     if supervisor.isAskedToStop { return }
     try supervisor.start(
@@ -100,6 +103,11 @@ package struct House: Sendable {
         "nginx", try site.write(folders: folders, port: port, accounts: accounts),
         environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"], as: nil, log: "\(folders.log)/nginx.log",
         stopSignal: SIGQUIT, readiness: .tcp(port)))
+  }
+
+  /// A little longer than a drain may take.
+  private var responderStopLimit: UInt64 {
+    (environment["FORKLOOP_DRAIN_TIMEOUT"].flatMap { UInt64($0) } ?? 30) * 1_000_000_000 + 10_000_000_000
   }
 
   private func prepareDatabase(_ info: ConnectionInfo) throws(HouseError) {

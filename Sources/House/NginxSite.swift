@@ -56,13 +56,15 @@ package struct NginxSite: Sendable {
       "FORKLOOP_HTML": "\(source)/html",
       "FORKLOOP_SNIPPETS": "\(source)/snippets",
       "FORKLOOP_LOG": "\(folders.log)/access.log",
-      "FORKLOOP_STATE": folders.run,
+      "FORKLOOP_NGINX": folders.nginx,
+      "FORKLOOP_TEMPORARY": folders.nginxTemporary,
+      "FORKLOOP_ERROR_LOG": "\(folders.log)/nginx-error.log",
       "FORKLOOP_USER": accounts.web.map { "user \($0.name);" } ?? "",
     ]
     for (template, name) in [("templates/forkloop.conf.template", "site.conf"), ("up.conf.template", "nginx.conf")] {
       guard let text = readText("\(source)/\(template)") else { throw HouseError("can't read \(source)/\(template)") }
-      try writeText(Self.render(text, values), to: "\(folders.run)/\(name)")
+      try writeText(Self.render(text, values), to: "\(folders.nginx)/\(name)")
     }
-    return [nginx, "-c", "\(folders.run)/nginx.conf", "-e", "\(folders.log)/nginx-error.log"]
+    return [nginx, "-c", "\(folders.nginx)/nginx.conf", "-e", "\(folders.log)/nginx-error.log"]
   }
 }

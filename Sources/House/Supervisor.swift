@@ -14,6 +14,8 @@ package struct Service: Sendable {
   package let log: String
   /// Tells it to finish what it has begun and stop.
   package let stopSignal: Int32
+  /// How long that may take, in nanoseconds.
+  package let stopLimit: UInt64
   /// Where it answers once it is ready.
   package let readiness: Readiness
 
@@ -24,7 +26,7 @@ package struct Service: Sendable {
 
   package init(
     _ name: String, _ arguments: [String], environment: [String: String], as account: Account?, log: String,
-    stopSignal: Int32, readiness: Readiness
+    stopSignal: Int32, stopLimit: UInt64 = 40_000_000_000, readiness: Readiness
   ) {
     self.name = name
     self.arguments = arguments
@@ -32,6 +34,7 @@ package struct Service: Sendable {
     self.account = account
     self.log = log
     self.stopSignal = stopSignal
+    self.stopLimit = stopLimit
     self.readiness = readiness
   }
 }
@@ -48,7 +51,6 @@ package struct Supervisor: ~Copyable {
 
   private static let signals = SignalSet([SIGTERM, SIGINT, SIGCHLD])
   private static let startLimit: UInt64 = 30_000_000_000
-  private static let stopLimit: UInt64 = 40_000_000_000
   private static let healthyAge: UInt64 = 10_000_000_000
 
   private var running: [Running] = []
@@ -103,7 +105,7 @@ package struct Supervisor: ~Copyable {
     for index in running.indices.reversed() {
       guard let process = running[index].process else { continue }
       kill(process, running[index].service.stopSignal)
-      let deadline = MonotonicClock.now + Self.stopLimit
+      let deadline = MonotonicClock.now + running[index].service.stopLimit
       while running[index].process != nil {
         if MonotonicClock.now > deadline {
           say("\(running[index].service.name) did not stop: killed")

@@ -21,6 +21,9 @@ package struct Settings: Sendable {
     self.file = file
   }
 
+  /// If this variable is set, there is no `.env`.
+  package static let noFile = "FORKLOOP_NO_ENV_FILE"
+
   /// This process's environment and the `.env` of the folder it was started in, if there is one.
   package static func current() throws(SettingsError) -> Settings {
     var environment: [String: String] = [:]
@@ -32,19 +35,23 @@ package struct Settings: Sendable {
       }
       entry += 1
     }
-    return Settings(environment: environment, file: try contents(of: ".env").map(parse) ?? [:])
+    // Whoever started us may have read it for us, and we may not be allowed to.
+    let file = environment[noFile] == nil ? try contents(of: ".env").map(parse) : nil
+    return Settings(environment: environment, file: file ?? [:])
   }
 
   package subscript(_ name: String) -> String? {
-    if let value = environment[name] { return value.isEmpty ? nil : value }
+    if let value = environment[name], !value.isEmpty { return value }
     return file[name].flatMap { $0.isEmpty ? nil : $0 }
   }
 
   /// Everything, for children: the environment, and what `.env` adds to it.
-  package var all: [String: String] { environment.merging(fromFileOnly) { own, _ in own } }
+  package var all: [String: String] { environment.merging(fromFileOnly) { _, file in file } }
 
   /// What only `.env` says, for handing on to libpq and to children: names that the environment does not have.
-  package var fromFileOnly: [String: String] { file.filter { environment[$0.key] == nil && !$0.value.isEmpty } }
+  package var fromFileOnly: [String: String] {
+    file.filter { (environment[$0.key] ?? "").isEmpty && !$0.value.isEmpty }
+  }
 
   /// `NAME=value` lines as docker compose reads them: `#` comments, an optional `export`, values bare or in quotes.
   package static func parse(_ text: String) throws(SettingsError) -> [String: String] {

@@ -2,6 +2,7 @@
 // the waiting to an event loop.
 
 import CPostgres
+import Glibc
 
 /// A connection to the server. Owns the `PGconn`.
 ///
@@ -26,13 +27,23 @@ package final class Connection {
 
     /// Plans are made once and kept (our statements have no values that would change them), and never compiled (JIT
     /// costs more than such statements take). An abandoned transaction can't hold locks for long.
+    /// A host that has vanished without a word is given up within half a minute, where TCP alone would wait for hours.
+    /// What the user has said in a URL or a `PG*` variable stays.
     func applied(to info: ConnectionInfo) -> ConnectionInfo {
       var info = info
       info.keywords["fallback_application_name"] = applicationName
       info.keywords["client_encoding"] = "UTF8"
-      if info.keywords["connect_timeout"] == nil { info.keywords["connect_timeout"] = String(connectTimeout) }
+      let defaults = [
+        "connect_timeout": String(connectTimeout), "keepalives_idle": "10", "keepalives_interval": "5",
+        "keepalives_count": "3", "tcp_user_timeout": "25000",
+      ]
+      for (name, value) in defaults where info.keywords[name] == nil {
+        if name == "connect_timeout", getenv("PGCONNECT_TIMEOUT") != nil { continue }
+        info.keywords[name] = value
+      }
+      let theirs = info.keywords["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) } ?? ""
       info.keywords["options"] =
-        "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan -c jit=off"
+        "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan -c jit=off \(theirs)"
       return info
     }
   }
@@ -78,9 +89,11 @@ package final class Connection {
     func field(_ code: Character) -> String? {
       PQresultErrorField(result, Int32(code.asciiValue ?? 0)).map { String(cString: $0) }
     }
-    // Without a state it is libpq's own complaint: the connection is gone.
-    guard let state = field("C"), isAlive else { return .connectionLost(Self.oneLine(PQresultErrorMessage(result))) }
-    // The codes are libpq's PG_DIAG_SQLSTATE, _MESSAGE_PRIMARY and _CONSTRAINT_NAME.
+    // The codes are libpq's PG_DIAG_SQLSTATE, _SEVERITY_NONLOCALIZED, _MESSAGE_PRIMARY and _CONSTRAINT_NAME.
+    // Without a state it is libpq's own complaint, and after FATAL or PANIC nothing follows: the connection is gone.
+    guard let state = field("C"), isAlive, field("V") == "ERROR" else {
+      return .connectionLost(Self.oneLine(PQresultErrorMessage(result)))
+    }
     return .statement(.init(state: SQLState(rawValue: state), message: field("M") ?? "", constraint: field("n")))
   }
 }

@@ -21,7 +21,8 @@ package struct ConnectionInfo: Equatable, Sendable {
       for name in ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] where setting(name) != nil {
         throw Malformed(description: "DATABASE_URL and \(name) are both set; keep one of them")
       }
-      keywords["dbname"] = url
+      guard let parsed = Self.parse(url) else { throw Malformed(description: "DATABASE_URL can't be understood") }
+      keywords = parsed
       return
     }
     let names = [
@@ -33,25 +34,25 @@ package struct ConnectionInfo: Equatable, Sendable {
     }
   }
 
-  /// The same for programs that read libpq's environment: `PGHOST` and so on; a URL is taken apart.
-  package func environment() throws(Malformed) -> [String: String] {
+  /// A URL's or a connection string's keywords; nil if it is none.
+  private static func parse(_ url: String) -> [String: String]? {
+    guard let options = PQconninfoParse(url, nil) else { return nil }
+    defer { PQconninfoFree(options) }
+    var keywords: [String: String] = [:]
+    var option = options
+    while let keyword = option.pointee.keyword {
+      if let value = option.pointee.val { keywords[String(cString: keyword)] = String(cString: value) }
+      option += 1
+    }
+    return keywords
+  }
+
+  /// The same for programs that read libpq's environment: `PGHOST` and so on.
+  package func environment() -> [String: String] {
     let names = [
       "host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD",
     ]
-    var values = keywords
-    if let url = keywords["dbname"], url.contains("://") {
-      values = [:]
-      guard let options = PQconninfoParse(url, nil) else {
-        throw Malformed(description: "DATABASE_URL can't be understood")
-      }
-      defer { PQconninfoFree(options) }
-      var option = options
-      while let keyword = option.pointee.keyword {
-        if let value = option.pointee.val { values[String(cString: keyword)] = String(cString: value) }
-        option += 1
-      }
-    }
-    return values.reduce(into: [:]) { result, pair in
+    return keywords.reduce(into: [:]) { result, pair in
       if let name = names[pair.key] { result[name] = pair.value }
     }
   }

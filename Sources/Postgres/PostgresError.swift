@@ -13,6 +13,12 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
   /// Nobody wants the answer any more: the statement has not been sent.
   case cancelled
 
+  /// The same for statements that were not sent because of it: nothing has happened to them.
+  package var beforeSending: PostgresError {
+    if case .connectionLost(let why) = self { return .unavailable(why) }
+    return self
+  }
+
   /// What the server said of an error, as far as anybody here needs it.
   package struct ServerFault: Equatable, Sendable {
     package let state: SQLState

@@ -36,7 +36,7 @@ struct BlockingDatabase {
       connection = fresh
       generation += 1
     } catch {
-      lastError = error
+      lastError = error.beforeSending
       nextAttempt = MonotonicClock.now + Self.pause
       log.warning("\(error)")
     }

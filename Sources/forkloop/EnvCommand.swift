@@ -11,14 +11,9 @@ struct EnvCommand: ParsableCommand {
   func run() throws {
     let reader = try SettingsReader()
     let info = try reader.database(state: state.state ?? reader.stateFolder)
-    do {
-      for (name, value) in try info.environment().sorted(by: { $0.key < $1.key }) {
-        print(
-          "export \(name)='\(value.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''"))'"
-        )
-      }
-    } catch {
-      throw CommandFailure(description: "\(error)")
+    for (name, value) in info.environment().sorted(by: { $0.key < $1.key }) {
+      let quoted = value.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
+      print("export \(name)='\(quoted)'")
     }
   }
 }

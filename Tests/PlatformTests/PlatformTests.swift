@@ -107,7 +107,7 @@ struct SettingsTests {
     let settings = Settings(
       environment: ["A": "env", "B": ""], file: ["A": "file", "B": "file", "C": "file", "D": ""])
     #expect(settings["A"] == "env")
-    #expect(settings["B"] == nil)
+    #expect(settings["B"] == "file")
     #expect(settings["C"] == "file")
     #expect(settings["D"] == nil)
     #expect(settings["E"] == nil)

@@ -142,6 +142,16 @@ class House:
         assert done.returncode == 0, done.stderr
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
+    def psql_open(self, sql):
+        """A session that has run `sql` and holds what it got until it is killed."""
+        session = subprocess.Popen(
+            ["psql", "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER="forkloop", PGDATABASE="forkloop"))
+        session.stdin.write(f"{sql};\nselect 'done';\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "done\n"
+        return session
+
     def children(self, name):
         """Process ids of the service `sync`, `async`, `postgres` or `nginx` itself."""
         words = {"sync": " sync --listen", "async": " async --listen", "postgres": "postgres -D", "nginx": "nginx: master"}

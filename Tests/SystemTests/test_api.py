@@ -196,6 +196,25 @@ def test_a_chunked_body_is_taken(house):
         connection.close()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_body_just_below_the_limit_is_taken(house, mode):
+    body = b'{"name":"big"' + b" " * (1048576 - 14) + b"}"
+    assert len(body) == 1048576
+    answer = house.request("POST", f"/{mode}/tag", body)
+    assert answer.status == 201, answer
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_hundreds_of_header_fields_are_no_harm(house, mode):
+    answer = house.request("GET", f"/{mode}/tag", headers={f"X-{i}": "v" for i in range(500)})
+    assert (answer.status, answer.body) == (200, b"[]"), answer
+
+
+def test_a_header_that_is_too_long_is_a_problem_too(house):
+    answer = house.request("GET", "/sync/tag", headers={"X-Long": "v" * 40_000})
+    assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (431, "application/problem+json", 431), answer
+
+
 def test_nginx_s_own_404_is_a_problem_too(house):
     answer = house.request("GET", "/nowhere")
     assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (404, "application/problem+json", 404)

@@ -170,6 +170,62 @@ def test_a_statement_past_its_time_limit_is_a_504():
             house.stop()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_write_is_answered_when_it_is_committed_and_not_before(own_house, mode):
+    own_house.psql("""
+        create function refuse() returns trigger language plpgsql as $$ begin
+          if new.name like 'late%' then raise exception 'at commit' using errcode = 'serialization_failure'; end if;
+          return null; end $$;
+        create constraint trigger late after insert on tag deferrable initially deferred for each row execute function refuse()""")
+    with Load(own_house.port, f"/{mode}/contact") as load:
+        for i in range(20):
+            refused = own_house.request("POST", f"/{mode}/tag", {"name": f"late{i}"})
+            assert refused.status >= 400, refused
+            taken = own_house.request("POST", f"/{mode}/tag", {"name": f"good{i}"})
+            assert (taken.status, taken.json["name"]) == (201, f"good{i}"), taken
+    assert set(load.answers) == {200} and load.broken == []
+    assert own_house.psql("select count(*), count(*) filter (where name like 'late%') from tag") == [("20", "0")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_read_whose_backend_is_terminated_is_repeated(own_house, mode):
+    lock = own_house.psql_open("begin; lock table contact")
+    answers = []
+    reader = threading.Thread(target=lambda: answers.append(own_house.request("GET", f"/{mode}/contact")))
+    reader.start()
+    try:
+        waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%contact%'"
+        (victim,), = eventually(lambda: own_house.psql(waiting), message="nobody waits for the lock")
+        own_house.psql(f"select pg_terminate_backend({victim})")
+        eventually(lambda: [row for row in own_house.psql(waiting) if row != (victim,)], message="the read was not repeated")
+    finally:
+        lock.kill()
+        reader.join()
+    assert [answer.status for answer in answers] == [200], answers
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_statements_that_wait_behind_each_other_each_have_their_own_time(mode):
+    """Five writes that each wait for a lock for almost as long as a statement may take: none is given up with another."""
+    with temporary_folder() as folder:
+        house = House(folder, FORKLOOP_STATEMENT_TIMEOUT="2000", FORKLOOP_ASYNC_DB_CONNECTIONS="1", FORKLOOP_SYNC_WORKERS="6")
+        try:
+            house.psql("insert into contact (name, email) values ('c', 'c@example.org')")
+            lock = house.psql_open("begin; lock table contact")
+            answers = []
+            readers = [threading.Thread(target=lambda: answers.append(house.request("POST", f"/{mode}/contact", {"name": "x", "email": "a@b"}))) for _ in range(5)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join()
+            lock.kill()
+            assert [answer.status for answer in answers] == [504] * 5, answers
+            eventually(lambda: house.request("GET", f"/{mode}/contact").status == 200)
+            assert len(house.request("GET", f"/{mode}/contact").json) == 1
+        finally:
+            house.stop()
+
+
 def test_ctrl_c_under_load_fails_no_request_that_was_accepted():
     with temporary_folder() as folder:
         house = House(folder)
