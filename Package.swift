@@ -69,6 +69,7 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: house),
     .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
     .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
+    .testTarget(name: "SyncServerTests", dependencies: ["SyncServer"], swiftSettings: house),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),
   ],
   swiftLanguageModes: [.v6]

@@ -1,0 +1,300 @@
+"""The prefork pool's manager, against real processes and, where requests count, through real nginx."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, temporary_folder
+from test_faults import ORDER, Load, answer, fastcgi
+
+STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
+
+
+@contextlib.contextmanager
+def pool(**settings):
+    """A house whose prefork pool has these settings."""
+    with temporary_folder() as folder:
+        house = House(folder, **{f"FORKLOOP_SYNC_{name.upper()}": value for name, value in settings.items()})
+        try:
+            house.psql(STOCK)
+            yield house
+        finally:
+            code = house.stop()
+        assert code == 0, house.output()
+
+
+def status(house):
+    answer = house.request("GET", "/sync/status")
+    assert answer.status == 200, answer
+    return answer.json
+
+
+def master(house):
+    return house.children("sync")[0]
+
+
+def log(house):
+    return pathlib.Path(house.path("log/sync.log")).read_text()
+
+
+class Stuck:
+    """Orders that wait for their contact's row until the end of the block."""
+
+    def __init__(self, house, count):
+        self.house, self.count, self.answers = house, count, []
+
+    def __enter__(self):
+        self.lock = self.house.psql_open("begin; select from contact where id = 1 for update")
+        self.threads = [threading.Thread(target=self._ask) for _ in range(self.count)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def _ask(self):
+        self.answers.append(self.house.request("POST", "/sync/order", ORDER, timeout=60).status)
+
+    def __exit__(self, *_):
+        self.lock.kill()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_fifty_reloads_under_load_lose_nothing():
+    with pool(workers=4) as house:
+        with Load(house.port, "/sync/contact", threads=2) as reads, Load(house.port, "/sync/order", ORDER, threads=2) as writes:
+            before = master(house)
+            for _ in range(50):
+                done = status(house)["reloads"]
+                os.kill(before, signal.SIGHUP)
+                eventually(lambda: status(house)["reloads"] > done, message="it did not reload")
+        assert reads.broken == writes.broken == [], (reads.broken, writes.broken)
+        assert set(reads.answers) == {200} and set(writes.answers) == {201}
+        assert house.psql('select count(*) from "order"') == [(str(len(writes.answers)),)]
+        assert master(house) == before, "a reload changed the master's process id"
+        now = eventually(lambda: (s := status(house)) and len(s["workers"]) == 4 and s, message="the old workers did not go")
+        assert now["requests"] >= len(reads.answers) + len(writes.answers), "counters were lost in a reload"
+        assert {w["generation"] for w in now["workers"]} == {51}
+
+
+@contextlib.contextmanager
+def alone(own_house, **settings):
+    """`forkloop sync` by itself in a folder with a `.env`, on the database of a house. Gives the folder and the process."""
+    with temporary_folder() as folder:
+        write_settings(own_house, folder, **settings)
+        program = f"{folder}/forkloop"
+        shutil.copy(PROGRAM, program)
+        with open(f"{folder}/log", "w") as out:
+            process = subprocess.Popen([program, "sync"], cwd=folder, env=clean_environment(), stdout=out, stderr=out)
+        try:
+            eventually(lambda: os.path.exists(f"{folder}/s.sock") and ask(folder) and True, message="it did not start")
+            yield folder, process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def write_settings(own_house, folder, **settings):
+    values = {"DB_HOST": own_house.path("run"), "DB_NAME": "forkloop", "DB_USER": "forkloop", "FORKLOOP_SYNC_LISTEN": f"unix:{folder}/s.sock",
+              **{f"FORKLOOP_SYNC_{name.upper()}": value for name, value in settings.items()}}
+    pathlib.Path(folder, ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+
+
+def ask(folder, path="/sync/tag"):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(f"{folder}/s.sock")
+        client.sendall(fastcgi(path, keep=0))
+        return answer(client)
+
+
+def test_a_reload_with_a_wrong_setting_changes_nothing_and_says_why(own_house):
+    with alone(own_house, workers=2) as (folder, process):
+        workers = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 2 and w)
+        write_settings(own_house, folder, workers="many")
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded" in pathlib.Path(folder, "log").read_text(), message="it did not say why")
+        assert "FORKLOOP_SYNC_WORKERS must be an integer" in pathlib.Path(folder, "log").read_text()
+        assert descendants(process.pid, 1) == workers
+        write_settings(own_house, folder, workers=3)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: len(w := descendants(process.pid, 1)) == 3 and not set(w) & set(workers), message="it did not reload")
+        assert b"200 OK" in ask(folder)
+
+
+def test_a_reload_picks_up_a_changed_program_and_refuses_a_broken_one(own_house):
+    with alone(own_house, workers=1) as (folder, process):
+        os.rename(f"{folder}/forkloop", f"{folder}/good")
+        pathlib.Path(folder, "forkloop").write_text("#!/bin/sh\nexit 3\n")
+        os.chmod(f"{folder}/forkloop", 0o755)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded" in pathlib.Path(folder, "log").read_text(), message="it did not refuse")
+        assert b"200 OK" in ask(folder)
+        os.unlink(f"{folder}/forkloop")
+        shutil.copy(f"{folder}/good", f"{folder}/forkloop")
+        process.send_signal(signal.SIGHUP)
+        new = os.stat(f"{folder}/forkloop").st_ino
+        eventually(lambda: os.stat(f"/proc/{process.pid}/exe").st_ino == new, message="the new program was not picked up")
+        assert b"200 OK" in ask(folder)
+
+
+def test_a_reload_can_move_to_another_socket(own_house):
+    with alone(own_house, workers=1) as (folder, process):
+        text = pathlib.Path(folder, ".env").read_text()
+        pathlib.Path(folder, ".env").write_text(text.replace("s.sock", "other.sock"))
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: os.path.exists(f"{folder}/other.sock"), message="the new socket did not come")
+        os.rename(f"{folder}/other.sock", f"{folder}/s.sock")
+        assert b"200 OK" in ask(folder)
+
+
+def test_nothing_outlives_a_killed_master(own_house):
+    with alone(own_house, workers=4) as (folder, process):
+        workers = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 4 and w)
+        lock = own_house.psql_open("begin; lock table contact")
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(f"{folder}/s.sock")
+        client.sendall(fastcgi("/sync/contact", keep=0))
+        eventually(lambda: own_house.psql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"), message="no worker got stuck")
+        process.kill()
+        process.wait()
+        eventually(lambda: not any(is_running(worker) for worker in workers), 5, "a worker outlived its master")
+        lock.kill()
+        client.close()
+
+
+def test_workers_that_die_at_once_are_not_replaced_at_full_speed(own_house):
+    seen = set()
+    with alone(own_house, workers=1) as (folder, process):
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            for worker in descendants(process.pid, 1):
+                seen.add(worker)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+            time.sleep(0.005)
+        assert 2 <= len(seen) <= 12, f"{len(seen)} workers were started in three seconds"
+        assert "workers die at once" in pathlib.Path(folder, "log").read_text()
+        assert b"200 OK" in eventually(lambda: ask(folder), message="the pool did not recover")
+
+
+def test_the_status_answers_while_every_worker_is_stuck():
+    with pool(workers=3) as house:
+        with Stuck(house, 8) as stuck:
+            seen = eventually(lambda: (s := status(house)) and s["listen_queue"] == 5 and s, message="nobody waited in the queue")
+            assert (seen["workers_active"], seen["workers_idle"], seen["workers_max"], seen["listen_queue_length"]) == (3, 0, 3, 511)
+            assert {(w["state"], w["method"], w["path"]) for w in seen["workers"]} == {("database", "POST", "/sync/order")}
+            text = house.request("GET", "/sync/metrics").body.decode()
+            assert 'forkloop_sync_workers{state="database"} 3\n' in text and "forkloop_sync_listen_queue 5\n" in text
+            assert text.endswith("# EOF\n")
+        assert stuck.answers == [201] * 8
+        after = status(house)
+        assert (after["requests"], after["max_listen_queue"] >= 5, after["max_active_workers"]) == (8, True, 3)
+
+
+def test_the_status_is_for_private_addresses_only_and_for_nothing_else(own_house):
+    assert own_house.request("GET", "/sync/status/").status == 404
+    assert own_house.request("HEAD", "/sync/status").body == b""
+    site = pathlib.Path(own_house.path("nginx/site.conf")).read_text()
+    assert "forkloop-private.conf" in site.split("status|metrics")[1].split("}")[0]
+
+
+def test_ondemand_goes_from_none_to_as_many_as_are_wanted_and_back():
+    with pool(pm="ondemand", workers=4, idle_timeout=1) as house:
+        # Whoever looked whether the house is up has woken one.
+        eventually(lambda: house.workers() == [], message="an idle worker did not leave")
+        assert house.request("GET", "/sync/contact").status == 200
+        with Stuck(house, 6):
+            eventually(lambda: len(house.workers()) == 4, message="not as many as are allowed were started")
+            eventually(lambda: status(house)["listen_queue"] == 2)
+        assert status(house)["max_workers_reached"] >= 1
+        eventually(lambda: house.workers() == [], message="idle workers did not leave")
+        assert house.request("GET", "/sync/contact").status == 200
+
+
+def test_dynamic_keeps_between_min_and_max_spare():
+    with pool(pm="dynamic", workers=8, start=2, min_spare=2, max_spare=3) as house:
+        eventually(lambda: len(house.workers()) == 2)
+        with Stuck(house, 5):
+            eventually(lambda: (s := status(house)) and s["workers_active"] == 5 and s["workers_idle"] in (2, 3), message="no spare workers came")
+        eventually(lambda: status(house)["workers_idle"] == 3, message="too many idle workers stayed")
+
+
+def test_workers_are_recycled_under_load_without_loss():
+    with pool(workers=3, max_requests=20, max_requests_jitter=20) as house:
+        before = set(house.workers())
+        with Load(house.port, "/sync/order", ORDER) as load:
+            eventually(lambda: status(house)["recycled_workers"] > 20, message="nobody was recycled")
+        assert load.broken == [] and set(load.answers) == {201}
+        assert house.psql('select count(*) from "order"') == [(str(len(load.answers)),)]
+        assert not before & set(house.workers())
+        assert status(house)["crashed_workers"] == 0
+
+
+def test_a_worker_that_has_grown_is_recycled():
+    with pool(workers=1, max_rss=1) as house:
+        first = house.workers()
+        eventually(lambda: house.request("GET", "/sync/contact").status == 200 and house.workers() not in (first, []), message="nobody was recycled")
+        assert status(house)["recycled_workers"] >= 1
+
+
+def test_a_request_past_its_time_is_a_504_and_an_idle_worker_is_left_alone():
+    with pool(workers=2, request_timeout=700) as house:
+        idle = house.workers()
+        time.sleep(1.5)
+        assert house.workers() == idle, "an idle worker was killed"
+        # The database's own limit would come first, if the database were not standing still.
+        for (process,) in house.psql("select pid from pg_stat_activity where application_name = 'forkloop sync'"):
+            os.kill(int(process), signal.SIGSTOP)
+        try:
+            got = house.request("GET", "/sync/contact")
+            assert (got.status, got.json["status"], got.header("Content-Type")) == (504, 504, "application/problem+json"), got
+        finally:
+            for process in descendants(house.children("postgres")[0], 1):
+                os.kill(process, signal.SIGCONT)
+        eventually(lambda: len(house.workers()) == 2 and set(house.workers()) != set(idle), message="the worker was not replaced")
+        assert "GET /sync/contact took more than 700 ms, now database" in log(house)
+        assert status(house)["timed_out_requests"] == 1
+        assert house.request("GET", "/sync/contact").status == 200
+
+
+def test_the_database_lets_go_before_the_worker_is_given_up():
+    with pool(workers=1, request_timeout=1000) as house:
+        worker = house.workers()
+        with Stuck(house, 1) as stuck:
+            eventually(lambda: stuck.answers == [504], message="it was not given up")
+        assert house.workers() == worker, "the worker was killed although the database had let go"
+
+
+def test_a_slow_request_is_logged_with_its_phases():
+    with pool(workers=1, slow=200) as house:
+        lock = house.psql_open("begin; lock table contact")
+        threading.Timer(0.5, lock.kill).start()
+        assert house.request("GET", "/sync/contact", headers={"X-Request-Id": "slow-one"}).status == 200
+        line = eventually(lambda: [l for l in log(house).splitlines() if "slow:" in l], message="nothing was logged")[0]
+        assert "slow: GET /sync/contact took" in line and "reading 0, database" in line and "request=slow-one" in line, line
+        assert status(house)["slow_requests"] == 1
+
+
+def test_a_worker_more_a_worker_less_none_and_back():
+    with pool(workers=2) as house:
+        for sig, count in ((signal.SIGTTIN, 3), (signal.SIGTTOU, 2), (signal.SIGTTOU, 1), (signal.SIGTTOU, 1), (signal.SIGWINCH, 0), (signal.SIGHUP, 2)):
+            os.kill(master(house), sig)
+            eventually(lambda: len(house.workers()) == count, message=f"{sig!r} did not lead to {count} workers")
+        assert house.request("GET", "/sync/contact").status == 200
+
+
+def test_a_worker_without_a_database_says_503_and_lives(own_house):
+    with alone(own_house, workers=1) as (folder, process):
+        text = pathlib.Path(folder, ".env").read_text()
+        pathlib.Path(folder, ".env").write_text(text.replace(own_house.path("run"), "/nowhere"))
+        before = descendants(process.pid, 1)
+        process.send_signal(signal.SIGHUP)
+        worker = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 1 and w != before and w, message="it did not reload")
+        assert b"503 Service Unavailable" in ask(folder)
+        assert descendants(process.pid, 1) == worker
