@@ -3,12 +3,14 @@
 import ArgumentParser
 import Glibc
 import Platform
+import SyncServer
 
 @main
 struct Main {
   /// Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage or settings.
   static func main() {
     do {
+      if PlainCGI.isAsked { exit(try answerAsCGI()) }
       var command = try Forkloop.parseAsRoot()
       try command.run()
     } catch let code as ExitCode {
@@ -26,6 +28,13 @@ struct Main {
       complain(message)
       exit(2)
     }
+  }
+
+  /// One request, where a web server runs the program as a CGI script.
+  private static func answerAsCGI() throws -> Int32 {
+    let reader = try SettingsReader()
+    let options = try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi")
+    return PlainCGI.run(try reader.database(state: reader.stateFolder), options, log: try reader.log("cgi"))
   }
 
   private static func fail(_ message: String, _ code: Int32) -> Never {

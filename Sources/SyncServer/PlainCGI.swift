@@ -1,0 +1,100 @@
+// One request as plain CGI (RFC 3875): the slowest of the process models, a process and a database connection a request.
+
+import CGI
+import Glibc
+import Logging
+import Platform
+import Postgres
+import Shop
+
+/// Answers the request that the environment and standard input hold, on standard output.
+package enum PlainCGI {
+  /// Whether this process was started as a CGI script: the environment says so (§4.1.4), and standard input is no socket
+  /// that somebody listens on, as a FastCGI application's would be.
+  package static var isAsked: Bool {
+    guard getenv("GATEWAY_INTERFACE") != nil, CommandLine.arguments.count == 1 else { return false }
+    var isListening: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) != 0 || isListening == 0
+  }
+
+  /// The exit code: 0, whatever the answer says, unless it could not be written.
+  package static func run(_ database: ConnectionInfo, _ options: Connection.Options, log: Logger) -> Int32 {
+    var request = Request()
+    // The path is what follows the script's name; without it, the script stands for the whole of it.
+    let hasPathInfo = getenv("PATH_INFO").map { $0.pointee != 0 } ?? false
+    let names = [
+      "REQUEST_METHOD", hasPathInfo ? "PATH_INFO" : "SCRIPT_NAME", "QUERY_STRING", "CONTENT_TYPE",
+      "CONTENT_LENGTH", "HTTP_X_REQUEST_ID",
+    ]
+    for name in names {
+      guard let value = getenv(name) else { continue }
+      request.append(
+        name.utf8.span,
+        Span(
+          _unsafeElements: UnsafeBufferPointer(
+            start: UnsafeRawPointer(value).assumingMemoryBound(to: UInt8.self), count: strlen(value))))
+    }
+    request.finish()
+    takeBody(&request)
+    let response = answer(request, database, options)
+    if let fault = response.fault {
+      log.log(
+        level: response.status.code == 500 ? .error : .warning, "\(response.status.code): \(fault)",
+        metadata: ["request": "\(request.requestID.string)"])
+    }
+    var bytes: [UInt8] = []
+    response.writeHead(to: &bytes)
+    if !response.omitsBody { bytes += response.body }
+    return writeAll(bytes) ? 0 : 1
+  }
+
+  private static func answer(
+    _ request: borrowing Request, _ database: ConnectionInfo, _ options: Connection.Options
+  ) -> Response {
+    let isAsync = request.path.string.hasPrefix("\(Mode.async.prefix)/")
+    let shop = Shop(mode: isAsync ? .async : .sync)
+    switch shop.begin(request) {
+    case .respond(let response): return response
+    case .query(let operation):
+      do throws(PostgresError) {
+        let connection = try Connection.connect(to: database, options)
+        // Only this one: nobody comes after us.
+        try connection.prepare(operation.statement)
+        return shop.finish(operation, connection.execute(operation.statement, operation.parameters))
+      } catch {
+        return shop.finish(operation, .failure(error.beforeSending))
+      }
+    }
+  }
+
+  /// Reads as much as CONTENT_LENGTH says (§4.2): standard input may stay open behind it.
+  private static func takeBody(_ request: inout Request) {
+    guard let length = request.contentLength, length > 0 else { return }
+    guard length <= Shop.longestBody else {
+      request.bodyIsTooLarge = true
+      return
+    }
+    request.body = [UInt8](unsafeUninitializedCapacity: length) { buffer, count in
+      while count < length {
+        let more = read(STDIN_FILENO, buffer.baseAddress.map { $0 + count }, length - count)
+        if more < 0, errno == EINTR { continue }
+        if more <= 0 { break }
+        count += more
+      }
+    }
+  }
+
+  private static func writeAll(_ bytes: [UInt8]) -> Bool {
+    var written = 0
+    while written < bytes.count {
+      let count = bytes.withUnsafeBytes {
+        write(STDOUT_FILENO, $0.baseAddress.map { $0 + written }, $0.count - written)
+      }
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { return false }
+      written += count
+    }
+    return true
+  }
+}
