@@ -24,6 +24,7 @@ int clinux_accept(int listener, int nonblocking) {
 int clinux_stream_socket(int family, int nonblocking) {
   return socket(family, SOCK_STREAM | SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0), 0);
 }
+int clinux_datagram_socket(void) { return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
 int clinux_open_append(const char *path, mode_t mode) {
   return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, mode);
 }
@@ -50,6 +51,21 @@ int clinux_flag_on(int signal) {
   return sigaction(signal, &action, 0);
 }
 int clinux_flagged(void) { return flagged; }
+
+static volatile sig_atomic_t noted;
+static void take_note(int signal) {
+  (void)signal;
+  noted = 1;
+}
+int clinux_note_on(int signal) {
+  struct sigaction action = {.sa_handler = take_note};
+  return sigaction(signal, &action, 0);
+}
+int clinux_take_note(void) {
+  int was = noted;
+  noted = 0;
+  return was;
+}
 
 int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }

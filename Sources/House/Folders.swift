@@ -97,11 +97,7 @@ package struct Folders: Sendable {
       let child = try? ChildProcess.fork(
         parentDeathSignal: SIGKILL,
         {
-          guard initgroups(account.name, account.group) == 0, setgid(account.group) == 0, setuid(account.user) == 0
-          else {
-            return 1
-          }
-          return access(path, X_OK) == 0 ? 0 : 1
+          account.assume() && access(path, X_OK) == 0 ? 0 : 1
         })
     else { return false }
     var status: Int32 = 0

@@ -7,7 +7,7 @@ import Glibc
 package struct Account: Equatable, Sendable {
   package let name: String
   package let user: uid_t
-  package let group: gid_t
+  package private(set) var group: gid_t
 
   /// Looks a name up in the password database.
   package init?(named name: String) {
@@ -15,6 +15,17 @@ package struct Account: Equatable, Sendable {
     self.name = name
     (user, group) = (entry.pointee.pw_uid, entry.pointee.pw_gid)
   }
+
+  /// The same user with another primary group; nil if there is no such group.
+  package func with(groupNamed name: String) -> Account? {
+    guard let entry = getgrnam(name) else { return nil }
+    var account = self
+    account.group = entry.pointee.gr_gid
+    return account
+  }
+
+  /// Makes this process the user's, for good. False if that is not allowed.
+  package func assume() -> Bool { initgroups(name, group) == 0 && setgid(group) == 0 && setuid(user) == 0 }
 }
 
 package enum ChildProcess {
@@ -73,9 +84,7 @@ package enum ChildProcess {
         dup2(output, STDERR_FILENO)
       }
       if let account {
-        guard initgroups(account.name, account.group) == 0, setgid(account.group) == 0, setuid(account.user) == 0 else {
-          return 126
-        }
+        guard account.assume() else { return 126 }
         // Changing the user clears it (prctl(2)).
         _ = clinux_set_parent_death_signal(parentDeathSignal)
       }

@@ -12,7 +12,7 @@ package struct ListeningSocket: ~Copyable {
     case inUse(String)
     case notASocket(String)
     case unknownHost(String)
-    case system(String, SystemError)
+    case system(String?, SystemError)
 
     init(_ address: ListenAddress, _ error: SystemError) {
       switch (error.code, address) {
@@ -28,7 +28,8 @@ package struct ListeningSocket: ~Copyable {
       case .inUse(let address): "another process already listens on \(address)"
       case .notASocket(let path): "\(path) exists and is not a socket; remove it or choose another path"
       case .unknownHost(let host): "there is no address for the host '\(host)'"
-      case .system(let address, let error): "can't listen on \(address): \(error)"
+      case .system(let address?, let error): "can't listen on \(address): \(error)"
+      case .system(nil, let error): "\(error)"
       }
     }
   }
@@ -61,6 +62,12 @@ package struct ListeningSocket: ~Copyable {
     }
     if case .unix(let path) = address { boundPath = path } else { boundPath = nil }
     boundFile = boundPath.flatMap(FileIdentity.init(path:))
+  }
+
+  /// Gives the Unix path to a user and a group.
+  package func give(to user: uid_t?, _ group: gid_t?) throws(SystemError) {
+    guard let boundPath else { return }
+    try syscall("chown") { chown(boundPath, user ?? uid_t.max, group ?? gid_t.max) }
   }
 
   /// Lets nobody new in, while what waits in the queue can still be accepted: the path goes away (if it still is ours)

@@ -1,5 +1,6 @@
 // Log lines: one write(2) each to standard error, so that lines of several processes never mix.
 
+import CLinux
 import Glibc
 import Logging
 
@@ -41,5 +42,14 @@ package struct LineLog: LogHandler {
     let date = "\(Int(parts.tm_year) + 1900)-\(padded(Int(parts.tm_mon) + 1, 2))-\(padded(Int(parts.tm_mday), 2))"
     let time = "\(padded(Int(parts.tm_hour), 2)):\(padded(Int(parts.tm_min), 2)):\(padded(Int(parts.tm_sec), 2))"
     return "\(date)T\(time).\(padded(now.tv_nsec / 1_000_000, 3))Z"
+  }
+}
+
+/// Where a daemon's standard output and error go.
+package enum LogFile {
+  /// Appends both to `path` from now on. Again after the file was moved away, and a new one is begun.
+  package static func open(_ path: String) throws(SystemError) {
+    let descriptor = Descriptor(owning: try syscall("open") { clinux_open_append(path, 0o640) })
+    for number in [STDOUT_FILENO, STDERR_FILENO] { try syscall("dup2") { dup2(descriptor.number, number) } }
   }
 }

@@ -1,5 +1,6 @@
 // What the prefork pool is told.
 
+import Glibc
 import Platform
 import Postgres
 
@@ -15,6 +16,7 @@ package struct SyncConfiguration: Sendable {
   package var drainTimeout: Duration
   /// How long a peer may take to send or to take the next bytes, in seconds.
   package var peerTimeout: Int
+  package var daemon = DaemonConfiguration()
 
   package init(
     listen: ListenAddress, status: ListenAddress? = nil, pool: PoolConfiguration, limits: WorkerLimits,
@@ -30,6 +32,32 @@ package struct SyncConfiguration: Sendable {
     self.options.statementTimeout = limits.statementTimeout(options.statementTimeout)
     self.drainTimeout = drainTimeout
     self.peerTimeout = peerTimeout
+  }
+}
+
+/// What concerns the processes and not the requests.
+package struct DaemonConfiguration: Sendable {
+  /// Whom the workers run as, and the sockets belong to; nil: whoever started the master.
+  package var account: Account?
+  /// Who may connect over TCP.
+  package var peers: PeerList?
+  /// Where the log goes; nil: standard error.
+  package var logFile: String?
+  /// Limits of the processes (setrlimit(2)); nil: as they are.
+  package var files: Int?
+  package var core: Int?
+
+  package init() {}
+
+  /// Applies what the master, too, is subject to.
+  func apply() throws(SystemError) {
+    umask(0o027)
+    if let logFile { try LogFile.open(logFile) }
+    for (resource, value) in [(RLIMIT_NOFILE, files), (RLIMIT_CORE, core)] {
+      guard let value else { continue }
+      var limit = rlimit(rlim_cur: rlim_t(value), rlim_max: rlim_t(value))
+      try syscall("setrlimit") { setrlimit(__rlimit_resource_t(resource.rawValue), &limit) }
+    }
   }
 }
 

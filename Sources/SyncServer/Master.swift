@@ -56,6 +56,9 @@ package struct Master: ~Copyable {
   private var hasBegun = false
   private var isPaused = false
   private var wasAtLimit = false
+  /// Whether the service manager has been told that we are ready, and when it wants the next sign of life.
+  private var hasSaidReady = false
+  private var watchdogDue: UInt64 = 0
   /// The program being checked before a reload.
   private var check: pid_t?
 
@@ -64,6 +67,7 @@ package struct Master: ~Copyable {
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) {
     let inheritance = Inheritance.take()
+    try Self.make { () throws(SystemError) in try configuration.daemon.apply() }
     let listener = try Self.listen(configuration.listen, inheritance?.listener, inheritance?.address)
     let status = try Self.statusServer(configuration.status, inheritance)
     let scoreboard = try Self.make { () throws(SystemError) in try Self.scoreboard(inheritance) }
@@ -72,6 +76,12 @@ package struct Master: ~Copyable {
     }
     Self.signals.block()
     let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
+    if let account = configuration.daemon.account {
+      try Self.make { () throws(SystemError) in
+        try listener.give(to: account.user, account.group)
+        try status?.give(to: account.user, account.group)
+      }
+    }
     self.configuration = configuration
     self.invocation = invocation
     self.log = log
@@ -90,7 +100,7 @@ package struct Master: ~Copyable {
   private static func make<Value: ~Copyable>(
     _ body: () throws(SystemError) -> Value
   ) throws(ListeningSocket.Failure) -> Value {
-    do throws(SystemError) { return try body() } catch { throw .system("the pool's socket", error) }
+    do throws(SystemError) { return try body() } catch { throw .system(nil, error) }
   }
 
   /// Takes a socket over if it is bound to `address`, and binds one otherwise.
@@ -149,12 +159,21 @@ package struct Master: ~Copyable {
     log.info("listening on \(configuration.listen), \(pool.mode.rawValue), \(pool.workers) workers at most")
     while true {
       look()
+      feedWatchdog()
       wait()
       while let signal = SignalSet.take(from: signalDescriptor.number) {
         if let code = obey(signal) { return code }
       }
       reap()
     }
+  }
+
+  private mutating func feedWatchdog() {
+    guard let interval = ServiceManager.watchdogInterval else { return }
+    let now = MonotonicClock.now
+    guard now >= watchdogDue else { return }
+    watchdogDue = now + interval
+    ServiceManager.notify("WATCHDOG=1")
   }
 
   /// Until a signal, a status request, a worker that is ready, or the time for another look.
@@ -208,6 +227,10 @@ package struct Master: ~Copyable {
     case SIGWINCH:
       isPaused = true
       log.info("all workers are let go until HUP or TTIN")
+    case SIGUSR1:
+      guard let path = configuration.daemon.logFile else { break }
+      do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
+      for process in children.keys { kill(process, SIGUSR1) }
     default: break
     }
     return nil
@@ -273,12 +296,19 @@ package struct Master: ~Copyable {
     scoreboard.reserve(slot, generation: generation, now: now)
     let (configuration, scoreboard, log) = (configuration, scoreboard, log)
     let (listening, news, lastWords) = (listener.number, news.number, lastWords)
+    let master = getpid()
     let ours = [signalDescriptor.number] + (status?.descriptors ?? [])
     do throws(SystemError) {
       let process = try ChildProcess.fork(parentDeathSignal: Self.parentDeathSignal) {
         for number in ours { close(number) }
-        for signal in [SIGHUP, SIGUSR1, SIGWINCH, SIGTTIN, SIGTTOU] { Glibc.signal(signal, SIG_IGN) }
+        for signal in [SIGHUP, SIGWINCH, SIGTTIN, SIGTTOU] { Glibc.signal(signal, SIG_IGN) }
         clinux_end_soon_on(Self.parentDeathSignal, 1)
+        if let account = configuration.daemon.account {
+          guard account.assume() else { return 1 }
+          // Changing the user clears it (prctl(2)).
+          _ = clinux_set_parent_death_signal(Self.parentDeathSignal)
+          if getppid() != master { return 1 }
+        }
         return lastWords.withUnsafeBytes {
           let limit = configuration.limits.requestTime
           clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Worker.timedOut)
@@ -322,7 +352,11 @@ package struct Master: ~Copyable {
 
   /// Lets the workers of before go once there are enough new ones that are ready.
   private mutating func replaceGeneration(_ census: PoolPlan.Census) {
-    guard hasBegun, census.total - census.starting >= PoolPlan.initial(pool) else { return }
+    guard hasBegun, census.total - census.starting >= min(PoolPlan.initial(pool), pool.workers) else { return }
+    if !hasSaidReady {
+      hasSaidReady = true
+      ServiceManager.notify("READY=1\nSTATUS=\(pool.mode.rawValue), generation \(generation)")
+    }
     for (process, child) in children where child.generation != generation && !child.isLeaving {
       letGo(process, sameAddress ? SIGQUIT : SIGTERM)
     }
@@ -390,17 +424,21 @@ package struct Master: ~Copyable {
       return log.error("not reloaded, all stays as it is: the new program \(ending), see above")
     }
     log.info("reloading")
+    // Type=notify-reload: since when, on the clock that the service manager has (sd_notify(3)).
+    ServiceManager.notify("RELOADING=1\nMONOTONIC_USEC=\(MonotonicClock.now / 1000)")
     let code = invocation.execute(
       Inheritance(
         listener: listener.number, address: configuration.listen.description, status: status?.listenerNumber ?? -1,
         statusAddress: configuration.status?.description ?? "", scoreboard: scoreboard.descriptor,
         generation: generation, workers: Array(children.keys)))
+    ServiceManager.notify("READY=1")
     log.error("not reloaded, all stays as it is: exec: \(String(cString: strerror(code)))")
   }
 
   /// Lets nobody in, lets the workers answer what has come, and waits for them.
   private mutating func drain() -> Int32 {
     log.info("draining")
+    ServiceManager.notify("STOPPING=1\nSTATUS=draining")
     status?.removePath()
     listener.refuseNewConnections()
     for process in children.keys { kill(process, SIGTERM) }

@@ -27,7 +27,7 @@ struct StatusServer: ~Copyable {
 
   var listenerNumber: Int32 { listener.number }
   func removePath() { listener.removePath() }
-  func setCloseOnExec(_ on: Bool) { clinux_set_close_on_exec(listener.number, on ? 1 : 0) }
+  func give(to user: uid_t?, _ group: gid_t?) throws(SystemError) { try listener.give(to: user, group) }
 
   /// What to poll, and for what.
   var interests: [pollfd] {

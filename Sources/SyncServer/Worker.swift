@@ -62,6 +62,7 @@ struct Worker: ~Copyable {
     signal(SIGINT, SIG_IGN)  // A terminal sends it to everybody; the master decides.
     clinux_flag_on(SIGTERM)
     clinux_flag_on(SIGQUIT)
+    clinux_note_on(SIGUSR1)
     SignalSet([SIGINT, SIGCHLD, SIGALRM, Master.parentDeathSignal]).unblock()
     database.connectIfNeeded()
     let master = getppid()
@@ -72,13 +73,18 @@ struct Worker: ~Copyable {
       switch waiting.wait() {
       case .connection: _ = serveNext()
       case .database: database.takeInWhatCameUnasked()
-      case .interrupted: break
+      case .interrupted: if clinux_take_note() != 0 { reopenLog() }
       }
       // While there always is a connection, epoll_pwait returns without letting a signal in.
       if clinux_flagged() != 0 || SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT) || hasHadEnough() {
         return leave(&waiting, master: master)
       }
     }
+  }
+
+  private func reopenLog() {
+    guard let path = configuration.daemon.logFile else { return }
+    do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
   }
 
   /// Ends without leaving anybody behind who has been let in.
@@ -109,6 +115,11 @@ struct Worker: ~Copyable {
   private mutating func serveNext() -> Bool {
     let connection = clinux_accept(listener, 0)
     if connection < 0 { return errno != EAGAIN && errno != EINVAL }
+    if let peers = configuration.daemon.peers, !peers.admits(connection) {
+      close(connection)
+      log.warning("a peer that is not allowed to was sent away")
+      return true
+    }
     slot.accepted()
     clinux_set_last_words_descriptor(connection)
     guard exchange.receive(on: connection) else {

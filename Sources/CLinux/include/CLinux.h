@@ -13,6 +13,8 @@
 int clinux_accept(int listener, int nonblocking);
 // socket(2), SOCK_STREAM with SOCK_CLOEXEC, and SOCK_NONBLOCK where asked.
 int clinux_stream_socket(int family, int nonblocking);
+// socket(2), an AF_UNIX SOCK_DGRAM with SOCK_CLOEXEC.
+int clinux_datagram_socket(void);
 // open(2) for appending, made with `mode` if absent, O_CLOEXEC.
 int clinux_open_append(const char *path, mode_t mode);
 // open(2) for reading, O_CLOEXEC.
@@ -30,6 +32,11 @@ int clinux_set_nonblocking(int descriptor, int on);
 int clinux_flag_on(int signal);
 // The flagged signal that has come since the process began, TERM before others; 0 if none has.
 int clinux_flagged(void);
+
+// Makes `signal` be noted, and interrupt system calls.
+int clinux_note_on(int signal);
+// Whether a noted signal has come since the last call.
+int clinux_take_note(void);
 
 // Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
 // process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set, or if it was set less

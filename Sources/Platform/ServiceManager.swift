@@ -1,0 +1,50 @@
+// How a service manager is spoken to (sd_notify(3), sd_listen_fds(3)): the protocol, which is documented as stable, needs
+// no library.
+
+import CLinux
+import Glibc
+
+package enum ServiceManager {
+  /// Sends state as `NAME=value` lines; nothing happens where no service manager listens.
+  package static func notify(_ state: String) {
+    guard let text = getenv("NOTIFY_SOCKET"), text.pointee != 0 else { return }
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let path = String(cString: text)
+    guard path.utf8.count <= ListenAddress.longestPath else { return }
+    withUnsafeMutableBytes(of: &address.sun_path) { room in
+      room.copyBytes(from: path.utf8)
+      // An abstract socket's name begins with a zero.
+      if path.hasPrefix("@") { room[0] = 0 }
+    }
+    let length = socklen_t(MemoryLayout<sa_family_t>.size + path.utf8.count)
+    let number = clinux_datagram_socket()
+    guard number >= 0 else { return }
+    let descriptor = Descriptor(owning: number)
+    var bytes = state
+    bytes.withUTF8 { bytes in
+      withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          _ = sendto(descriptor.number, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL), $0, length)
+        }
+      }
+    }
+  }
+
+  /// How often the service manager wants a sign of life, in nanoseconds: half of its patience. nil: not at all.
+  package static var watchdogInterval: UInt64? {
+    guard let text = getenv("WATCHDOG_USEC"), let microseconds = UInt64(String(cString: text)), microseconds > 0 else {
+      return nil
+    }
+    if let process = getenv("WATCHDOG_PID"), String(cString: process) != String(getpid()) { return nil }
+    return microseconds * 500
+  }
+
+  /// The listening sockets that were handed to this process, from descriptor 3 on.
+  package static var listeningSockets: [Int32] {
+    guard let process = getenv("LISTEN_PID"), String(cString: process) == String(getpid()),
+      let text = getenv("LISTEN_FDS"), let count = Int32(String(cString: text)), count > 0, count < 1024
+    else { return [] }
+    return (3..<3 + count).map { $0 }
+  }
+}

@@ -1,0 +1,176 @@
+"""`forkloop sync` as a daemon: service managers, users, limits, logs, process 1."""
+
+import contextlib
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from house import PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, temporary_folder
+from test_faults import answer, fastcgi
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def environment(house, **more):
+    return clean_environment(DB_HOST=house.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=2, **more)
+
+
+@contextlib.contextmanager
+def running(command, **arguments):
+    process = subprocess.Popen(command, **arguments)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def ask(address, path="/sync/tag"):
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(20)
+        client.connect(address)
+        client.sendall(fastcgi(path, keep=0))
+        return answer(client)
+
+
+def answers(address, path="/sync/tag"):
+    try:
+        return b"200 OK" in ask(address, path)
+    except (OSError, AssertionError):
+        return False
+
+
+def test_a_service_manager_s_sockets_are_served_and_survive(house):
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as door, socket.socket(socket.AF_UNIX) as status:
+        for listener, name in ((door, "d"), (status, "s")):
+            listener.bind(f"{folder}/{name}")
+            listener.listen(50)
+
+        def inherit():
+            # To 3 and 4, by way of numbers that are free.
+            copies = [os.dup2(listener.fileno(), 100 + i) for i, listener in enumerate((door, status))]
+            for i, copy in enumerate(copies):
+                os.dup2(copy, 3 + i)
+
+        command = ["sh", "-c", f"LISTEN_PID=$$ LISTEN_FDS=2 exec {PROGRAM} sync"]
+        with running(command, env=environment(house), preexec_fn=inherit, close_fds=False) as process:
+            eventually(lambda: answers(f"{folder}/d"), message="the handed-on socket is not served")
+            assert b'"workers_max":2' in ask(f"{folder}/s", "/sync/status")
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: b'"reloads":1' in ask(f"{folder}/s", "/sync/status"), message="it did not reload")
+            assert answers(f"{folder}/d")
+        assert os.path.exists(f"{folder}/d"), "a socket that is not ours was removed"
+
+
+def test_a_listening_socket_on_standard_input_is_served(house):
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"{folder}/d")
+        door.listen(50)
+        with running([PROGRAM, "sync", "--listen", "fd:0"], env=environment(house), stdin=door.fileno()):
+            eventually(lambda: answers(f"{folder}/d"), message="descriptor 0 is not served")
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_service_manager_is_told_what_happens(house, abstract):
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        name = f"{folder}/notify"
+        manager.bind("\0" + name if abstract else name)
+        manager.settimeout(20)
+        told = []
+
+        def hears(text):
+            while not any(text in message for message in told):
+                told.append(manager.recv(4096).decode())
+            told.clear()
+
+        more = dict(NOTIFY_SOCKET=f"@{name}" if abstract else name, WATCHDOG_USEC=200_000)
+        with running([PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock"], env=environment(house, **more)) as process:
+            hears("READY=1")
+            hears("WATCHDOG=1")
+            process.send_signal(signal.SIGHUP)
+            hears("RELOADING=1\nMONOTONIC_USEC=")
+            hears("READY=1")
+            process.terminate()
+            hears("STOPPING=1")
+
+
+@as_root
+def test_workers_and_sockets_belong_to_the_user_that_was_named(house):
+    with temporary_folder() as folder:
+        os.chmod(folder, 0o755)
+        command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--user", "www-data", "--group", "daemon", "--rlimit-files", "64", "--rlimit-core", "0"]
+        with running(command, env=environment(house)) as process:
+            workers = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 2 and w)
+            # The group that was named has no way to the database, and this path has no need of it.
+            assert b"404 Not Found" in ask(f"{folder}/s.sock", "/sync/nothing")
+            user = pwd.getpwnam("www-data").pw_uid
+            for worker in workers:
+                about = pathlib.Path(f"/proc/{worker}/status").read_text()
+                assert f"Uid:\t{user}\t{user}\t{user}\t{user}" in about and "Gid:\t1\t1\t1\t1" in about, about
+                assert "Max open files            64                   64" in pathlib.Path(f"/proc/{worker}/limits").read_text()
+            about = os.stat(f"{folder}/s.sock")
+            assert (about.st_uid, about.st_gid, about.st_mode & 0o777) == (user, 1, 0o660)
+            process.kill()
+            process.wait()
+            eventually(lambda: not any(is_running(w) for w in workers), 5, "a worker of another user outlived its master")
+
+
+def test_only_the_allowed_may_connect_over_tcp(house):
+    port = free_port()
+    with running([PROGRAM, "sync", "--listen", f"[::]:{port}", "--allow", "127.0.0.1, ::2"], env=environment(house)):
+        eventually(lambda: answers(("127.0.0.1", port)), message="an allowed peer was not served")
+        assert not answers(("::1", port)), "a peer that is not on the list was served"
+
+
+def test_the_log_is_begun_anew_on_usr1_by_all(house):
+    with temporary_folder() as folder:
+        log = pathlib.Path(folder, "log")
+        command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--log", str(log), "--slow", "1"]
+        with running(command, env=environment(house)) as process:
+            eventually(lambda: answers(f"{folder}/s.sock"))
+            log.rename(f"{folder}/old")
+            process.send_signal(signal.SIGUSR1)
+            eventually(log.exists, message="the log was not reopened")
+            for process_id in [process.pid, *descendants(process.pid, 1)]:
+                eventually(lambda: os.readlink(f"/proc/{process_id}/fd/2") == str(log), message=f"{process_id} still writes to the old log")
+            process.send_signal(signal.SIGTTIN)
+            eventually(lambda: "workers from now on" in log.read_text())
+            assert "from now on" not in pathlib.Path(folder, "old").read_text()
+
+
+@as_root
+def test_as_process_1_it_reaps_children_that_are_not_its_own(house):
+    with temporary_folder() as folder:
+        script = f"(sleep 0.3 &) ; exec {PROGRAM} sync --listen unix:{folder}/s.sock"
+        with running(["unshare", "--pid", "--fork", "--kill-child=TERM", "sh", "-c", script], env=environment(house)) as outer:
+            eventually(lambda: answers(f"{folder}/s.sock"))
+            (init,) = descendants(outer.pid, 1)
+            eventually(lambda: len(descendants(init, 1)) == 2, message="the orphan is still there")
+            stats = [pathlib.Path(f"/proc/{p}/stat").read_text() for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/stat")]
+            assert not [s for s in stats if s.rsplit(")", 1)[1].split()[:2] == ["Z", str(init)]], "a zombie was left"
+            os.kill(init, signal.SIGTERM)
+            assert outer.wait(30) == 0
+
+
+@pytest.mark.parametrize("flags, why", [
+    (["--pm", "fast"], "--pm must be static, dynamic or ondemand, not 'fast'"), (["--user", "no-such-user"], "there is no user 'no-such-user'"),
+    (["--allow", "localhost"], "--allow: 'localhost' is no IPv4 or IPv6 address"), (["--workers", "0"], "--workers must be from 1 to 1024, not 0"),
+    (["--pm", "dynamic", "--min-spare", "5", "--max-spare", "4"], "--min-spare (5) must not be more than --max-spare (4)")])
+def test_a_wrong_flag_is_one_line_that_names_it(flags, why):
+    done = subprocess.run([PROGRAM, "sync", "--check", *flags], capture_output=True, text=True, env=clean_environment())
+    assert (done.returncode, done.stderr) == (2, f"forkloop: {why}\n") or (done.returncode == 2 and why in done.stderr and done.stderr.count("\n") == 1), done
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_the_units_are_understood():
+    units = sorted(str(p) for p in pathlib.Path(ROOT, "systemd").iterdir())
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "forkloop" in line and "not executable" not in line]
+    assert complaints == [], done.stderr
