@@ -201,6 +201,13 @@ package final class Shop {
 }
 
 extension Shop {
+  /// The answer to a request that has waited for so long that its client may have gone.
+  package static func tooBusy() -> Response {
+    var writer = JSONWriter(capacity: 256)
+    let detail = "The server is busy. Try again shortly."
+    return Problem(status: .serviceUnavailable, detail: detail, isTemporary: true).response(&writer)
+  }
+
   /// The answer to a request that was given up because it took too long here.
   package static func timedOut() -> Response {
     var writer = JSONWriter(capacity: 256)

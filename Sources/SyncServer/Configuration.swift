@@ -106,6 +106,8 @@ package struct WorkerLimits: Equatable, Sendable {
   package var requestTime: UInt64 = 0
   /// Nanoseconds above which a request is logged.
   package var slow: UInt64 = 0
+  /// Nanoseconds in the listen queue after which a request is answered 503 at once.
+  package var queueWait: UInt64 = 0
 
   package init() {}
 

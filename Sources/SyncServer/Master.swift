@@ -28,8 +28,11 @@ package struct Master: ~Copyable {
   static let parentDeathSignal = SIGUSR2
   /// A worker that died younger than this has failed at once.
   private static let quickDeath: UInt64 = 1_000_000_000
-  /// How often the pool is looked at, in milliseconds.
-  private static let interval: Int32 = 100
+  /// How often the pool is looked at, in milliseconds: often enough to know how long somebody has waited.
+  private var interval: Int32 {
+    let patience = configuration.limits.queueWait / 1_000_000
+    return patience == 0 ? 100 : Int32(min(100, max(5, patience / 8)))
+  }
 
   private let log: Logger
   private let configuration: SyncConfiguration
@@ -185,7 +188,7 @@ package struct Master: ~Copyable {
     ]
     let own = interests.count
     if let more = status?.interests { interests += more }
-    guard poll(&interests, nfds_t(interests.count), Self.interval) > 0 else { return }
+    guard poll(&interests, nfds_t(interests.count), interval) > 0 else { return }
     if interests[1].revents != 0 {
       var count: eventfd_t = 0
       eventfd_read(news.number, &count)
@@ -259,7 +262,11 @@ package struct Master: ~Copyable {
 
   /// Looks at the scoreboard: starts and lets go, ends what takes too long, notes what was the most.
   private mutating func look() {
-    let queue = ListeningSocket.queue(of: listener.number)?.waiting ?? 0
+    var queue = 0
+    scoreboard.sampleArrivals(now: MonotonicClock.now) {
+      queue = ListeningSocket.queue(of: listener.number)?.waiting ?? 0
+      return queue
+    }
     let header = scoreboard.header
     header.pointee.maxQueue.max(UInt64(queue), ordering: .relaxed)
     enforceTimeLimit()

@@ -82,8 +82,8 @@ package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
   /// Changes with the layout below, so that another program's scoreboard is not misread.
-  private static let magic: UInt64 = 0x666F_726B_6C6F_6F01
-  private static let headerSize = 512
+  private static let magic: UInt64 = 0x666F_726B_6C6F_6F02
+  private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
 
   /// Written by the master, and now and then by a worker.
@@ -108,6 +108,11 @@ package struct Scoreboard: @unchecked Sendable {
     let busy: Atomic<UInt64>
     let database: Atomic<UInt64>
     let latency: InlineArray<18, Atomic<UInt64>>
+    /// Connections that were accepted since the pool began, counted as they are (and only if somebody wants to know).
+    let accepted: Atomic<UInt64>
+    /// The last looks at the listen queue, see `ArrivalSample`.
+    let arrivals: InlineArray<64, Atomic<UInt64>>
+    let arrivalsTaken: Atomic<UInt64>
   }
 
   /// One worker's. The text is guarded by `version`, odd while it changes.
@@ -278,6 +283,58 @@ package struct Scoreboard: @unchecked Sendable {
   }
 }
 
+/// How many connections had come at a moment: those accepted and those in the queue. The queue is first in, first out, so
+/// that the n-th to be accepted had come by the first moment at which n had; which is how a worker knows for how long a
+/// connection has waited, although the kernel does not say. One word, so that it is read whole: milliseconds on the
+/// monotonic clock and the count, 32 bits each, both going round.
+struct ArrivalSample {
+  let milliseconds: UInt32
+  let count: UInt32
+
+  init(now: UInt64, count: UInt64) {
+    milliseconds = UInt32(truncatingIfNeeded: now / 1_000_000)
+    self.count = UInt32(truncatingIfNeeded: count)
+  }
+
+  init(word: UInt64) {
+    milliseconds = UInt32(truncatingIfNeeded: word >> 32)
+    count = UInt32(truncatingIfNeeded: word)
+  }
+
+  var word: UInt64 { UInt64(milliseconds) << 32 | UInt64(count) }
+}
+
+extension Scoreboard {
+  /// How many looks are kept.
+  static let sampleCount = 64
+
+  /// Takes a look at the queue. What was accepted is read before what waits: a connection that is accepted in between is
+  /// missed and seems younger than it is, never older.
+  package func sampleArrivals(now: UInt64, waiting: () -> Int) {
+    let accepted = header.pointee.accepted.load(ordering: .acquiring)
+    let sample = ArrivalSample(now: now, count: accepted &+ UInt64(waiting()))
+    let index = header.pointee.arrivalsTaken.load(ordering: .relaxed)
+    header.pointee.arrivals[Int(index % UInt64(Self.sampleCount))].store(sample.word, ordering: .releasing)
+    header.pointee.arrivalsTaken.store(index &+ 1, ordering: .releasing)
+  }
+
+  /// Counts a connection that was just accepted; whether it has waited for longer than `limit` nanoseconds.
+  package func acceptedOneThatWaited(longerThan limit: UInt64, now: UInt64) -> Bool {
+    let number = UInt32(
+      truncatingIfNeeded: header.pointee.accepted.wrappingAdd(1, ordering: .acquiringAndReleasing).newValue)
+    let taken = header.pointee.arrivalsTaken.load(ordering: .acquiring)
+    let (milliseconds, limit) = (UInt32(truncatingIfNeeded: now / 1_000_000), limit / 1_000_000)
+    for index in 0..<min(Int(taken), Self.sampleCount) {
+      let sample = ArrivalSample(word: header.pointee.arrivals[index].load(ordering: .relaxed))
+      let age = UInt64(milliseconds &- sample.milliseconds)
+      // Half a round away would be the future.
+      guard age > limit, age < 1 << 31 else { continue }
+      if Int32(bitPattern: sample.count &- number) >= 0 { return true }
+    }
+    return false
+  }
+}
+
 /// A worker's own slot: the only thing of the scoreboard that it writes, but for the pool's rare counters.
 struct WorkerSlot {
   private let slot: UnsafeMutablePointer<Scoreboard.Slot>
@@ -379,6 +436,7 @@ struct WorkerSlot {
     }
   }
 
+  func countShed() { header.pointee.shed.wrappingAdd(1, ordering: .relaxed) }
   func countSlow() { header.pointee.slowRequests.wrappingAdd(1, ordering: .relaxed) }
   func countRecycled() { header.pointee.recycled.wrappingAdd(1, ordering: .relaxed) }
 }

@@ -20,6 +20,7 @@ struct StatusPage {
     var slowRequests: UInt64
     var recycled: UInt64
     var timedOut: UInt64
+    var shed: UInt64
     var crashed: UInt64
     var reloads: UInt64
     var maxChildrenReached: UInt64
@@ -39,6 +40,7 @@ struct StatusPage {
       slowRequests: header.pointee.slowRequests.load(ordering: .relaxed),
       recycled: header.pointee.recycled.load(ordering: .relaxed),
       timedOut: header.pointee.timedOut.load(ordering: .relaxed),
+      shed: header.pointee.shed.load(ordering: .relaxed),
       crashed: header.pointee.crashed.load(ordering: .relaxed),
       reloads: header.pointee.reloads.load(ordering: .relaxed),
       maxChildrenReached: header.pointee.maxChildrenReached.load(ordering: .relaxed),
@@ -95,6 +97,7 @@ struct StatusPage {
     number("max_workers_reached", counters.maxChildrenReached, &writer)
     number("slow_requests", counters.slowRequests, &writer)
     number("timed_out_requests", counters.timedOut, &writer)
+    number("shed_requests", counters.shed, &writer)
     number("recycled_workers", counters.recycled, &writer)
     number("crashed_workers", counters.crashed, &writer)
     writer.raw(#","workers":["#)
@@ -150,6 +153,7 @@ struct StatusPage {
     counter("connections", "Connections accepted.", totals.connections)
     counter("slow_requests", "Requests that took longer than --slow.", counters.slowRequests)
     counter("timed_out_requests", "Requests that took longer than --request-timeout.", counters.timedOut)
+    counter("shed_requests", "Requests that waited longer than --max-queue-wait.", counters.shed)
     counter("workers_recycled", "Workers that made room for a new one.", counters.recycled)
     counter("workers_crashed", "Workers that ended otherwise.", counters.crashed)
     counter(

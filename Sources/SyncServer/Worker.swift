@@ -20,6 +20,7 @@ struct Worker: ~Copyable {
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
+  private let scoreboard: Scoreboard
   /// Requests after which it ends; 0: never.
   private let mostRequests: UInt64
 
@@ -37,6 +38,7 @@ struct Worker: ~Copyable {
     self.log = log
     self.news = news
     self.slot = WorkerSlot(scoreboard, slot)
+    self.scoreboard = scoreboard
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
     exchange = Exchange(peerTimeout: configuration.peerTimeout)
     let limits = configuration.limits
@@ -121,6 +123,9 @@ struct Worker: ~Copyable {
       return true
     }
     slot.accepted()
+    let patience = configuration.limits.queueWait
+    let isTooLate =
+      patience > 0 && scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
     clinux_set_last_words_descriptor(connection)
     guard exchange.receive(on: connection) else {
       clinux_set_last_words_descriptor(-1)
@@ -129,7 +134,8 @@ struct Worker: ~Copyable {
     }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
-    let response = answer(exchange.request)
+    if isTooLate { slot.countShed() }
+    let response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
     slot.writes()
     exchange.send(response)

@@ -184,6 +184,12 @@ struct WorkerLimitOptions: ParsableArguments {
   @Option(help: "Milliseconds above which a request is logged; 0: never. [FORKLOOP_SYNC_SLOW] (default: 0)")
   var slow: Int?
 
+  @Option(
+    help:
+      "Milliseconds in the listen queue after which a request is answered 503 at once; 0: never. [FORKLOOP_SYNC_MAX_QUEUE_WAIT] (default: 0)"
+  )
+  var maxQueueWait: Int?
+
   func limits(_ reader: SettingsReader) throws(SettingsError) -> WorkerLimits {
     var limits = WorkerLimits()
     let most = 1_000_000_000
@@ -201,6 +207,10 @@ struct WorkerLimitOptions: ParsableArguments {
       * 1_000_000
     limits.slow =
       UInt64(try reader.integer(slow, "--slow", "FORKLOOP_SYNC_SLOW", in: 0...86_400_000, default: 0)) * 1_000_000
+    limits.queueWait =
+      UInt64(
+        try reader.integer(
+          maxQueueWait, "--max-queue-wait", "FORKLOOP_SYNC_MAX_QUEUE_WAIT", in: 0...5_000, default: 0)) * 1_000_000
     return limits
   }
 }

@@ -140,6 +140,38 @@ struct ScoreboardTests {
   func buckets(_ nanoseconds: UInt64, _ bucket: Int) { #expect(Latency.bucket(nanoseconds) == bucket) }
 }
 
+@Suite("How long a connection has waited")
+struct ArrivalTests {
+  static let millisecond: UInt64 = 1_000_000
+
+  @Test("is known from looks at the queue, whoever accepts")
+  func waits() throws {
+    let scoreboard = try #require(try Scoreboard())
+    let limit = 100 * Self.millisecond
+    // At 1000 ms two have come; at 1050 ms five; nobody has been accepted.
+    scoreboard.sampleArrivals(now: 1000 * Self.millisecond) { 2 }
+    scoreboard.sampleArrivals(now: 1050 * Self.millisecond) { 5 }
+    let late = (0..<6).map { _ in scoreboard.acceptedOneThatWaited(longerThan: limit, now: 1120 * Self.millisecond) }
+    #expect(late == [true, true, false, false, false, false])
+    // What was accepted is counted from then on.
+    scoreboard.sampleArrivals(now: 1200 * Self.millisecond) { 1 }
+    #expect(!scoreboard.acceptedOneThatWaited(longerThan: limit, now: 1300 * Self.millisecond))
+    #expect(!scoreboard.acceptedOneThatWaited(longerThan: limit, now: 1400 * Self.millisecond))
+  }
+
+  @Test("is known when both counters go round")
+  func goesRound() throws {
+    let scoreboard = try #require(try Scoreboard())
+    scoreboard.header.pointee.accepted.store(UInt64(UInt32.max) - 1, ordering: .relaxed)
+    let now = (UInt64(UInt32.max) - 10) * Self.millisecond
+    scoreboard.sampleArrivals(now: now) { 3 }
+    let late = (0..<4).map { _ in
+      scoreboard.acceptedOneThatWaited(longerThan: 20 * Self.millisecond, now: now + 50 * Self.millisecond)
+    }
+    #expect(late == [true, true, true, false])
+  }
+}
+
 @Suite("What a master leaves behind")
 struct InheritanceTests {
   @Test("comes back as it was, in the same process only")

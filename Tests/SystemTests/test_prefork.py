@@ -298,3 +298,16 @@ def test_a_worker_without_a_database_says_503_and_lives(own_house):
         worker = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 1 and w != before and w, message="it did not reload")
         assert b"503 Service Unavailable" in ask(folder)
         assert descendants(process.pid, 1) == worker
+
+
+def test_whoever_waited_too_long_in_the_queue_is_told_at_once_to_come_back():
+    with pool(workers=1, max_queue_wait=300) as house:
+        with Stuck(house, 6) as stuck:
+            eventually(lambda: status(house)["listen_queue"] == 5, message="nobody waited")
+            time.sleep(1)
+        assert sorted(stuck.answers) == [201] + [503] * 5, stuck.answers
+        assert status(house)["shed_requests"] == 5
+        assert house.psql('select count(*) from "order"') == [("1",)]
+        with Load(house.port, "/sync/contact") as load:
+            eventually(lambda: len(load.answers) > 500)
+        assert set(load.answers) == {200}, "somebody was sent away who had not waited"
