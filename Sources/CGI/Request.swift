@@ -23,6 +23,16 @@ package struct Request {
   /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
   package init(storage: [UInt8] = []) { self.storage = storage }
 
+  /// As new, but with the memory that it has.
+  package mutating func reset() {
+    method = .get
+    contentLength = nil
+    body = []
+    bodyIsTooLarge = false
+    storage.removeAll(keepingCapacity: true)
+    (scriptName, pathInfo, queryString, type, id) = (0..<0, 0..<0, 0..<0, 0..<0, 0..<0)
+  }
+
   /// The path, decoded: SCRIPT_NAME and PATH_INFO together, which is the whole of it whatever the gateway takes for the
   /// script.
   package var path: Span<UInt8> { storage.span.extracting(pathInfo.isEmpty ? scriptName : pathInfo) }

@@ -14,16 +14,16 @@ import Shop
 struct Exchange: ~Copyable {
   private let handle: UnsafeMutablePointer<FCGX_Request>
   private var head: [UInt8] = []
-  private var timeout: timeval
+  private var timeout: timeval?
   private(set) var request = Request()
 
-  /// `peerTimeout` in seconds: how long the peer may be silent.
-  init(peerTimeout: Int) {
+  /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
+  init(peerTimeout: Int?) {
     FCGX_Init()
     handle = .allocate(capacity: 1)
     // No listening socket: libfcgi must never accept by itself.
     FCGX_InitRequest(handle, -1, 0)
-    timeout = timeval(tv_sec: peerTimeout, tv_usec: 0)
+    timeout = peerTimeout.map { timeval(tv_sec: $0, tv_usec: 0) }
     head.reserveCapacity(512)
   }
 
@@ -34,9 +34,11 @@ struct Exchange: ~Copyable {
 
   /// Reads a request from `connection`, which is owned from here on. False if there is none to answer.
   mutating func receive(on connection: Int32) -> Bool {
-    let size = socklen_t(MemoryLayout<timeval>.size)
-    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &timeout, size)
-    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
+    if var timeout {
+      let size = socklen_t(MemoryLayout<timeval>.size)
+      setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &timeout, size)
+      setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
+    }
     handle.pointee.ipcFd = connection
     handle.pointee.keepConnection = 1
     guard FCGX_Accept_r(handle) == 0 else {
@@ -44,7 +46,7 @@ struct Exchange: ~Copyable {
       return false
     }
     handle.pointee.keepConnection = 1
-    request = Request()
+    request.reset()
     takeVariables()
     takeBody()
     // A peer that went away before STDIN had ended has not asked for anything.

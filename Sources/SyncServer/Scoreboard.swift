@@ -344,6 +344,8 @@ struct WorkerSlot {
   private var began: UInt64 = 0
   private var databaseBegan: UInt64 = 0
   private(set) var phases = Phases()
+  /// When the last answer had gone, in monotonic nanoseconds.
+  private(set) var lastAnswer: UInt64 = 0
 
   /// How long the last request was in each phase, in nanoseconds.
   struct Phases {
@@ -396,6 +398,7 @@ struct WorkerSlot {
   /// The answer has gone.
   mutating func answered() {
     let now = MonotonicClock.now
+    lastAnswer = now
     let duration = now - began
     phases.writing = duration - phases.reading - phases.database
     databaseBegan = 0

@@ -26,6 +26,8 @@ struct Worker: ~Copyable {
 
   /// The exit code of a worker whose request took too long.
   static let timedOut: Int32 = 75
+  private static let signalInterval: UInt64 = 10_000_000
+  private var nextSignalCheck: UInt64 = 0
   /// After how many requests memory is looked at: reading /proc costs a few microseconds.
   private static let memoryInterval: UInt64 = 16
 
@@ -40,8 +42,9 @@ struct Worker: ~Copyable {
     self.slot = WorkerSlot(scoreboard, slot)
     self.scoreboard = scoreboard
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
-    exchange = Exchange(peerTimeout: configuration.peerTimeout)
     let limits = configuration.limits
+    // Where requests have a time limit, it is the peer's too.
+    exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout)
     mostRequests = limits.requests == 0 ? 0 : UInt64(limits.requests + Int.random(in: 0...limits.requestsJitter))
   }
 
@@ -77,11 +80,17 @@ struct Worker: ~Copyable {
       case .database: database.takeInWhatCameUnasked()
       case .interrupted: if clinux_take_note() != 0 { reopenLog() }
       }
-      // While there always is a connection, epoll_pwait returns without letting a signal in.
-      if clinux_flagged() != 0 || SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT) || hasHadEnough() {
-        return leave(&waiting, master: master)
-      }
+      if isToldToEnd() || hasHadEnough() { return leave(&waiting, master: master) }
     }
+  }
+
+  /// Whether TERM or QUIT has come. While there always is a connection, epoll_pwait returns without letting a signal in:
+  /// then what is pending is looked at, now and then.
+  private mutating func isToldToEnd() -> Bool {
+    if clinux_flagged() != 0 { return true }
+    guard slot.lastAnswer >= nextSignalCheck else { return false }
+    nextSignalCheck = slot.lastAnswer + Self.signalInterval
+    return SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT)
   }
 
   private func reopenLog() {
