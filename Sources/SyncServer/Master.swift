@@ -193,16 +193,28 @@ package struct Master: ~Copyable {
       var count: eventfd_t = 0
       eventfd_read(news.number, &count)
     }
-    if interests.dropFirst(own).contains(where: { $0.revents != 0 }) {
-      let (scoreboard, pool, generation, listener) = (scoreboard, pool, generation, listener.number)
-      status?.serve { path in
-        let page = StatusPage(scoreboard, pool: pool, generation: generation, listener: listener)
-        switch path {
-        case "/sync/status": return Response(.ok, contentType: .json, body: page.json())
-        case "/sync/metrics": return Response(.ok, contentType: .openMetrics, body: page.metrics())
-        default: return nil
-        }
+    if interests.dropFirst(own).contains(where: { $0.revents != 0 }) { serveStatus() }
+  }
+
+  private mutating func serveStatus(accepting: Bool = true) {
+    let (scoreboard, pool, generation, listener) = (scoreboard, pool, generation, listener.number)
+    status?.serve(accepting: accepting) { path in
+      let page = StatusPage(scoreboard, pool: pool, generation: generation, listener: listener)
+      switch path {
+      case "/sync/status": return Response(.ok, contentType: .json, body: page.json())
+      case "/sync/metrics": return Response(.ok, contentType: .openMetrics, body: page.metrics())
+      default: return nil
       }
+    }
+  }
+
+  /// Answers those who have come to ask for the status; not for long, should one of them never ask.
+  private mutating func finishStatus() {
+    let deadline = MonotonicClock.now + 200_000_000
+    while status?.hasClients == true, MonotonicClock.now < deadline {
+      var interests = Array(status?.interests.dropFirst() ?? [])
+      poll(&interests, nfds_t(interests.count), 10)
+      serveStatus(accepting: false)
     }
   }
 
@@ -431,6 +443,7 @@ package struct Master: ~Copyable {
       return log.error("not reloaded, all stays as it is: the new program \(ending), see above")
     }
     log.info("reloading")
+    finishStatus()
     // Type=notify-reload: since when, on the clock that the service manager has (sd_notify(3)).
     ServiceManager.notify("RELOADING=1\nMONOTONIC_USEC=\(MonotonicClock.now / 1000)")
     let code = invocation.execute(

@@ -39,9 +39,13 @@ struct StatusServer: ~Copyable {
   /// Everything that a forked child has to close.
   var descriptors: [Int32] { [listener.number] + clients.map(\.number) }
 
-  /// Does what can be done at once. `page` makes the answer for a path; nil: there is nothing there.
-  mutating func serve(_ page: (String) -> Response?) {
-    while clients.count < Self.mostClients {
+  /// Whether somebody has come who has no answer yet.
+  var hasClients: Bool { !clients.isEmpty }
+
+  /// Does what can be done at once. `page` makes the answer for a path; nil: there is nothing there. Who has not been
+  /// accepted can wait for the program that comes after us.
+  mutating func serve(accepting: Bool = true, _ page: (String) -> Response?) {
+    while accepting, clients.count < Self.mostClients {
       let number = clinux_accept(listener.number, 1)
       if number < 0 { break }
       clients.append(Client(number: number, deadline: MonotonicClock.now + Self.patience))

@@ -75,20 +75,22 @@ struct Worker: ~Copyable {
     eventfd_write(news, 1)
     while true {
       waiting.watch(database: database.socket, generation: database.generation)
+      var hasServed = false
       switch waiting.wait() {
-      case .connection: _ = serveNext()
+      case .connection: hasServed = serveNext()
       case .database: database.takeInWhatCameUnasked()
       case .interrupted: if clinux_take_note() != 0 { reopenLog() }
       }
-      if isToldToEnd() || hasHadEnough() { return leave(&waiting, master: master) }
+      if isToldToEnd(hasServed: hasServed) || hasHadEnough() { return leave(&waiting, master: master) }
     }
   }
 
-  /// Whether TERM or QUIT has come. While there always is a connection, epoll_pwait returns without letting a signal in:
-  /// then what is pending is looked at, now and then.
-  private mutating func isToldToEnd() -> Bool {
+  /// Whether TERM or QUIT has come. While the listener is ready, epoll_pwait returns without letting a signal in: then what
+  /// is pending is looked at, now and then between requests, and always if it was ready for nothing, as it is when nobody
+  /// is let in any more.
+  private mutating func isToldToEnd(hasServed: Bool) -> Bool {
     if clinux_flagged() != 0 { return true }
-    guard slot.lastAnswer >= nextSignalCheck else { return false }
+    guard !hasServed || slot.lastAnswer >= nextSignalCheck else { return false }
     nextSignalCheck = slot.lastAnswer + Self.signalInterval
     return SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT)
   }
