@@ -1,6 +1,7 @@
 """The prefork pool's manager, against real processes and, where requests count, through real nginx."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -9,6 +10,8 @@ import socket
 import subprocess
 import threading
 import time
+
+import pytest
 
 from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, temporary_folder
 from test_faults import ORDER, Load, answer, fastcgi
@@ -166,6 +169,44 @@ def test_nothing_outlives_a_killed_master(own_house):
         eventually(lambda: not any(is_running(worker) for worker in workers), 5, "a worker outlived its master")
         lock.kill()
         client.close()
+
+
+@pytest.mark.parametrize("phase", ["connected", "reading", "database", "writing"])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH])
+def test_a_request_ends_well_whatever_it_was_doing_when_the_signal_came(own_house, phase, sig):
+    own_house.psql("insert into contact (name, email) select repeat('x', 200), 'a@b' from generate_series(1, 3000)")
+    with alone(own_house, workers=1) as (folder, process):
+        lock = own_house.psql_open("begin; select from contact where id = 1 for update") if phase == "database" else None
+        (worker,) = descendants(process.pid, 1)
+        whole = fastcgi("/sync/contact", query="limit=1000", keep=0)
+        if phase == "database":
+            whole = fastcgi("/sync/order", "POST", body=json.dumps(ORDER).encode(), content_type="application/json", keep=0)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(f"{folder}/s.sock")
+            cut = {"connected": 0, "reading": len(whole) // 2}.get(phase, len(whole))
+            client.sendall(whole[:cut])
+            if phase == "database":
+                eventually(lambda: own_house.psql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"), message="it did not get to the database")
+            if phase == "writing":
+                client.recv(1)
+            if phase == "reading":
+                eventually(lambda: len(os.listdir(f"/proc/{worker}/fd")) > 0 and any(
+                    "socket:" in os.readlink(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")))
+            process.send_signal(sig)
+            time.sleep(0.3)  # for the signal to do its worst
+            client.sendall(whole[cut:])
+            if lock:
+                lock.kill()
+            got = b""
+            while piece := client.recv(65536):
+                got += piece
+        wanted = b"Status: 201 Created" if phase == "database" else b"Status: 200 OK"
+        assert wanted in got if phase != "writing" else len(got) > 200_000, got[:300]
+        assert got[-16:-8] == bytes([1, 3, 0, 1, 0, 8, 0, 0]), "the answer has no end"
+        if sig == signal.SIGTERM:
+            assert process.wait(30) == 0
 
 
 def test_workers_that_die_at_once_are_not_replaced_at_full_speed(own_house):
