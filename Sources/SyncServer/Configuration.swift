@@ -16,6 +16,8 @@ package struct SyncConfiguration: Sendable {
   package var drainTimeout: Duration
   /// How long a peer may take to send or to take the next bytes, in seconds.
   package var peerTimeout: Int
+  /// Whether connections that the web server keeps are parked with the master.
+  package var keepsConnections = false
   package var daemon = DaemonConfiguration()
 
   package init(

@@ -16,6 +16,8 @@ struct Exchange: ~Copyable {
   private var head: [UInt8] = []
   private var timeout: timeval?
   private(set) var request = Request()
+  /// Whether the web server wants to use the connection again (FCGI_KEEP_CONN, FastCGI 1.0 §5.1).
+  private(set) var isWantedAgain = false
 
   /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
   init(peerTimeout: Int?) {
@@ -45,6 +47,7 @@ struct Exchange: ~Copyable {
       closeConnection()
       return false
     }
+    isWantedAgain = handle.pointee.keepConnection != 0
     handle.pointee.keepConnection = 1
     request.reset()
     takeVariables()
@@ -57,14 +60,21 @@ struct Exchange: ~Copyable {
     return true
   }
 
-  /// Writes the answer and closes the connection.
-  mutating func send(_ response: Response) {
+  /// Writes the answer. The connection, which is the caller's then, if it was whole and should be kept; otherwise it is
+  /// closed.
+  mutating func send(_ response: Response, keeping: Bool = false) -> Int32? {
     head.removeAll(keepingCapacity: true)
     response.writeHead(to: &head)
     put(head)
     if !response.omitsBody { put(response.body) }
+    let isWhole = FCGX_FFlush(handle.pointee.out) == 0
     FCGX_Finish_r(handle)
-    closeConnection()
+    guard keeping, isWhole, handle.pointee.ipcFd >= 0 else {
+      closeConnection()
+      return nil
+    }
+    defer { handle.pointee.ipcFd = -1 }
+    return handle.pointee.ipcFd
   }
 
   private func put(_ bytes: [UInt8]) {

@@ -43,6 +43,7 @@ package struct Master: ~Copyable {
   ])
   private let listener: ListeningSocket
   private var status: StatusServer?
+  private var parking: ParkingLot?
   private let scoreboard: Scoreboard
   private let generation: Int
   /// Whether the workers of before listen where we do.
@@ -77,6 +78,7 @@ package struct Master: ~Copyable {
     let news = try Self.make { () throws(SystemError) in
       Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
     }
+    let parking = try Self.make { () throws(SystemError) in try Self.parkingLot(configuration, inheritance) }
     Self.signals.block()
     let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
     if let account = configuration.daemon.account {
@@ -90,6 +92,7 @@ package struct Master: ~Copyable {
     self.log = log
     self.listener = listener
     self.status = status
+    self.parking = parking
     self.scoreboard = scoreboard
     self.news = news
     self.signalDescriptor = signalDescriptor
@@ -130,6 +133,22 @@ package struct Master: ~Copyable {
     }
     guard let scoreboard = try Scoreboard() else { throw SystemError("mmap", code: EINVAL) }
     return scoreboard
+  }
+
+  /// One that was left to us is gone on with even where connections are no longer kept: somebody stands in it.
+  private static func parkingLot(
+    _ configuration: SyncConfiguration, _ inheritance: Inheritance?
+  ) throws(SystemError) -> ParkingLot? {
+    if configuration.keepsConnections {
+      var limit = rlimit()
+      getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+      limit.rlim_cur = min(limit.rlim_max, 1 << 20)
+      setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+    if let inheritance, !inheritance.parking.isEmpty {
+      return try ParkingLot(descriptors: inheritance.parking, parked: inheritance.parked)
+    }
+    return configuration.keepsConnections ? try ParkingLot() : nil
   }
 
   private static func lastWords() -> [UInt8] {
@@ -187,19 +206,23 @@ package struct Master: ~Copyable {
       pollfd(fd: awaitsFirstConnection ? listener.number : -1, events: Int16(POLLIN), revents: 0),
     ]
     let own = interests.count
+    if let more = parking?.interests { interests += more }
+    let parkings = interests.count
     if let more = status?.interests { interests += more }
     guard poll(&interests, nfds_t(interests.count), interval) > 0 else { return }
     if interests[1].revents != 0 {
       var count: eventfd_t = 0
       eventfd_read(news.number, &count)
     }
-    if interests.dropFirst(own).contains(where: { $0.revents != 0 }) { serveStatus() }
+    if interests[own..<parkings].contains(where: { $0.revents != 0 }) { parking?.serve() }
+    if interests[parkings...].contains(where: { $0.revents != 0 }) { serveStatus() }
   }
 
   private mutating func serveStatus(accepting: Bool = true) {
     let (scoreboard, pool, generation, listener) = (scoreboard, pool, generation, listener.number)
+    let parked = parking?.parked.count ?? 0
     status?.serve(accepting: accepting) { path in
-      let page = StatusPage(scoreboard, pool: pool, generation: generation, listener: listener)
+      let page = StatusPage(scoreboard, pool: pool, generation: generation, listener: listener, parked: parked)
       switch path {
       case "/sync/status": return Response(.ok, contentType: .json, body: page.json())
       case "/sync/metrics": return Response(.ok, contentType: .openMetrics, body: page.metrics())
@@ -316,7 +339,10 @@ package struct Master: ~Copyable {
     let (configuration, scoreboard, log) = (configuration, scoreboard, log)
     let (listening, news, lastWords) = (listener.number, news.number, lastWords)
     let master = getpid()
-    let ours = [signalDescriptor.number] + (status?.descriptors ?? [])
+    let ends = parking?.workerEnds
+    var ours = [signalDescriptor.number] + (status?.descriptors ?? [])
+    if let lot = parking?.descriptors { ours += lot.prefix(2) }
+    if let parked = parking?.parked { ours += parked }
     do throws(SystemError) {
       let process = try ChildProcess.fork(parentDeathSignal: Self.parentDeathSignal) {
         for number in ours { close(number) }
@@ -332,7 +358,7 @@ package struct Master: ~Copyable {
           let limit = configuration.limits.requestTime
           clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Worker.timedOut)
           return Worker(
-            configuration, listener: listening, scoreboard: scoreboard, slot: slot, news: news, log: log
+            configuration, listener: listening, parking: ends, scoreboard: scoreboard, slot: slot, news: news, log: log
           ).run()
         }
       }
@@ -446,11 +472,14 @@ package struct Master: ~Copyable {
     finishStatus()
     // Type=notify-reload: since when, on the clock that the service manager has (sd_notify(3)).
     ServiceManager.notify("RELOADING=1\nMONOTONIC_USEC=\(MonotonicClock.now / 1000)")
-    let code = invocation.execute(
-      Inheritance(
-        listener: listener.number, address: configuration.listen.description, status: status?.listenerNumber ?? -1,
-        statusAddress: configuration.status?.description ?? "", scoreboard: scoreboard.descriptor,
-        generation: generation, workers: Array(children.keys)))
+    parking?.serve()
+    var inheritance = Inheritance(
+      listener: listener.number, address: configuration.listen.description, status: status?.listenerNumber ?? -1,
+      statusAddress: configuration.status?.description ?? "", scoreboard: scoreboard.descriptor,
+      generation: generation, workers: Array(children.keys))
+    inheritance.parking = parking?.descriptors ?? []
+    inheritance.parked = Array(parking?.parked ?? [])
+    let code = invocation.execute(inheritance)
     ServiceManager.notify("READY=1")
     log.error("not reloaded, all stays as it is: exec: \(String(cString: strerror(code)))")
   }
@@ -461,18 +490,25 @@ package struct Master: ~Copyable {
     ServiceManager.notify("STOPPING=1\nSTATUS=draining")
     status?.removePath()
     listener.refuseNewConnections()
+    parking?.clear()
     for process in children.keys { kill(process, SIGTERM) }
     let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
-    while !children.isEmpty {
+    while !children.isEmpty || parking?.parked.isEmpty == false {
       let now = MonotonicClock.now
       guard now < deadline else {
         log.error("\(children.count) workers had not ended after \(configuration.drainTimeout): killed")
         for process in children.keys { kill(process, SIGKILL) }
         return 1
       }
-      _ = Self.signals.wait(timeout: .nanoseconds(Int64(min(deadline - now, 1_000_000_000))))
+      _ = Self.signals.wait(
+        timeout: .nanoseconds(Int64(min(deadline - now, parking == nil ? 1_000_000_000 : 20_000_000))))
       enforceTimeLimit()
       reap()
+      parking?.clear()
+      // Who was parked by the last one to go, and has asked for more since then, gets a worker of its own.
+      if children.isEmpty, parking?.takeHasHandedOn() == true, startWorker() {
+        for process in children.keys { kill(process, SIGTERM) }
+      }
     }
     log.info("stopped")
     return 0

@@ -55,18 +55,21 @@ struct Inheritance: Equatable {
   var statusAddress: String
   var scoreboard: Int32
   var generation: Int
+  /// The parking lot's own descriptors, and what stands in it.
+  var parking: [Int32] = []
+  var parked: [Int32] = []
   /// Workers that go on serving until new ones are ready.
   var workers: [pid_t]
 
-  var descriptors: [Int32] { [listener, status, scoreboard].filter { $0 >= 0 } }
+  var descriptors: [Int32] { ([listener, status, scoreboard] + parking + parked).filter { $0 >= 0 } }
 
   /// One line: no field has a line break in it.
   var text: String {
-    ([
+    let fixed = [
       String(getpid()), String(listener), address, String(status), statusAddress, String(scoreboard),
-      String(generation),
+      String(generation), parking.map(String.init).joined(separator: ","), Self.list(parked),
     ]
-      + workers.map(String.init)).joined(separator: "\n")
+    return (fixed + workers.map(String.init)).joined(separator: "\n")
   }
 
   init(
@@ -82,15 +85,39 @@ struct Inheritance: Equatable {
     self.workers = workers
   }
 
+  /// As `4,7-12`: tens of thousands of neighbours must fit into one variable (execve(2), MAX_ARG_STRLEN).
+  private static func list(_ numbers: [Int32]) -> String {
+    var ranges: [ClosedRange<Int32>] = []
+    for number in numbers.sorted() {
+      if let last = ranges.last, last.upperBound + 1 == number {
+        ranges[ranges.count - 1] = last.lowerBound...number
+      } else {
+        ranges.append(number...number)
+      }
+    }
+    return ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }
+      .joined(separator: ",")
+  }
+
+  private static func numbers(_ list: String) -> [Int32] {
+    list.split(separator: ",").flatMap { part -> [Int32] in
+      let ends = part.split(separator: "-").compactMap { Int32($0) }
+      guard let first = ends.first, let last = ends.last, first <= last else { return [] }
+      return Array(first...last)
+    }
+  }
+
   init?(_ text: String) {
     let fields = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
     // A variable that has strayed into another process means nothing there.
-    guard fields.count >= 7, fields[0] == String(getpid()), let listener = Int32(fields[1]),
+    guard fields.count >= 9, fields[0] == String(getpid()), let listener = Int32(fields[1]),
       let status = Int32(fields[3]), let scoreboard = Int32(fields[5]), let generation = Int(fields[6])
     else { return nil }
     self.init(
       listener: listener, address: fields[2], status: status, statusAddress: fields[4], scoreboard: scoreboard,
-      generation: generation, workers: fields[7...].compactMap { pid_t($0) })
+      generation: generation, workers: fields[9...].compactMap { pid_t($0) })
+    parking = Self.numbers(fields[7])
+    parked = Self.numbers(fields[8])
   }
 
   /// What was left to this process, if anything was.

@@ -8,6 +8,8 @@ import Platform
 struct StatusPage {
   let pool: PoolConfiguration
   let generation: Int
+  /// Idle connections that the web server keeps.
+  let parked: Int
   let workers: [WorkerReport]
   let totals: Totals
   /// nil where the kernel does not tell.
@@ -28,9 +30,10 @@ struct StatusPage {
     var maxQueue: UInt64
   }
 
-  init(_ scoreboard: Scoreboard, pool: PoolConfiguration, generation: Int, listener: Int32) {
+  init(_ scoreboard: Scoreboard, pool: PoolConfiguration, generation: Int, listener: Int32, parked: Int) {
     self.pool = pool
     self.generation = generation
+    self.parked = parked
     workers = scoreboard.reports()
     totals = scoreboard.poolTotals()
     queue = ListeningSocket.queue(of: listener)
@@ -88,6 +91,7 @@ struct StatusPage {
     key("listen_queue_length", &writer)
     writer.raw((queue.map { String($0.most) } ?? "null").utf8.span)
     number("max_listen_queue", counters.maxQueue, &writer)
+    number("parked_connections", parked, &writer)
     number("workers_idle", count(.idle), &writer)
     number("workers_active", active, &writer)
     number("workers_starting", count(.starting), &writer)
@@ -150,6 +154,7 @@ struct StatusPage {
       gauge("listen_queue_limit", "How many may wait.", queue.most)
     }
     gauge("listen_queue_max", "The most that were seen waiting.", counters.maxQueue)
+    gauge("parked_connections", "Idle connections that the web server keeps.", parked)
     counter("connections", "Connections accepted.", totals.connections)
     counter("slow_requests", "Requests that took longer than --slow.", counters.slowRequests)
     counter("timed_out_requests", "Requests that took longer than --request-timeout.", counters.timedOut)

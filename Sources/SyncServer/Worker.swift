@@ -17,6 +17,7 @@ struct Worker: ~Copyable {
   private let log: Logger
   private let shop = Shop(mode: .sync)
   private let news: Int32
+  private let parking: ParkingLot.Ends?
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
@@ -33,12 +34,14 @@ struct Worker: ~Copyable {
 
   /// `news` is an eventfd that is rung when the worker is ready.
   init(
-    _ configuration: SyncConfiguration, listener: Int32, scoreboard: Scoreboard, slot: Int, news: Int32, log: Logger
+    _ configuration: SyncConfiguration, listener: Int32, parking: ParkingLot.Ends?, scoreboard: Scoreboard, slot: Int,
+    news: Int32, log: Logger
   ) {
     self.configuration = configuration
     self.listener = listener
     self.log = log
     self.news = news
+    self.parking = parking
     self.slot = WorkerSlot(scoreboard, slot)
     self.scoreboard = scoreboard
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
@@ -54,7 +57,7 @@ struct Worker: ~Copyable {
     // A library's lines reach the log whole, as ours do.
     clinux_write_whole_lines()
     do throws(SystemError) {
-      var waiting = try WaitingRoom(listener: listener)
+      var waiting = try WaitingRoom(listener: listener, parking: parking?.exit ?? -1)
       serve(&waiting)
       return 0
     } catch {
@@ -78,6 +81,7 @@ struct Worker: ~Copyable {
       var hasServed = false
       switch waiting.wait() {
       case .connection: hasServed = serveNext()
+      case .parked: hasServed = serveParked()
       case .database: database.takeInWhatCameUnasked()
       case .interrupted: if clinux_take_note() != 0 { reopenLog() }
       }
@@ -105,10 +109,11 @@ struct Worker: ~Copyable {
     waiting.close()
     // Somebody may have been announced to us just before.
     _ = serveNext()
+    _ = serveParked()
     guard clinux_flagged() == SIGTERM || SignalSet.isPending(SIGTERM) else { return slot.isDraining() }
     let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
     // What stands in the queue has been accepted as far as its client can tell.
-    while getppid() == master, MonotonicClock.now < deadline, serveNext() {}
+    while getppid() == master, MonotonicClock.now < deadline, serveParked() || serveNext() {}
     slot.isDraining()
   }
 
@@ -133,10 +138,21 @@ struct Worker: ~Copyable {
       log.warning("a peer that is not allowed to was sent away")
       return true
     }
+    return serve(connection, isNew: true)
+  }
+
+  /// Takes a connection that was parked and answers its request; false if there is none.
+  private mutating func serveParked() -> Bool {
+    guard let parking else { return false }
+    let connection = clinux_receive_descriptor(parking.exit)
+    return connection >= 0 && serve(connection, isNew: false)
+  }
+
+  private mutating func serve(_ connection: Int32, isNew: Bool) -> Bool {
     slot.accepted()
     let patience = configuration.limits.queueWait
     let isTooLate =
-      patience > 0 && scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
+      isNew && patience > 0 && scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
     clinux_set_last_words_descriptor(connection)
     guard exchange.receive(on: connection) else {
       clinux_set_last_words_descriptor(-1)
@@ -149,10 +165,27 @@ struct Worker: ~Copyable {
     let response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
     slot.writes()
-    exchange.send(response)
+    if let kept = exchange.send(response, keeping: configuration.keepsConnections && exchange.isWantedAgain) {
+      park(kept)
+    }
     slot.answered()
     if configuration.limits.slow > 0, slot.phases.total > configuration.limits.slow { tellOfSlowRequest() }
     return true
+  }
+
+  /// Gives a connection to the master; but while draining there is nobody to wait with it.
+  private mutating func park(_ connection: Int32) {
+    guard let parking, !SignalSet.isPending(SIGTERM) else {
+      // Either a request has arrived, and is served next, or the web server learns that it has to send it elsewhere.
+      shutdown(connection, Int32(SHUT_RD))
+      var byte: UInt8 = 0
+      let hasMore = recv(connection, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
+      if hasMore, let parking, clinux_send_descriptor(parking.entrance, connection) == 0 {}
+      close(connection)
+      return
+    }
+    _ = clinux_send_descriptor(parking.entrance, connection)
+    close(connection)
   }
 
   private mutating func answer(_ request: borrowing Request) -> Response {
@@ -186,19 +219,26 @@ struct Worker: ~Copyable {
 
 /// Where a worker waits: for a connection, for news from the database, or for a signal.
 private struct WaitingRoom: ~Copyable {
-  enum Event { case connection, database, interrupted }
+  enum Event { case connection, parked, database, interrupted }
 
   private let epoll: Descriptor
   private let listener: Int32
+  private let parking: Int32
   private var watchedGeneration = 0
 
-  init(listener: Int32) throws(SystemError) {
+  /// `parking` is where parked connections come from; −1: nowhere.
+  init(listener: Int32, parking: Int32) throws(SystemError) {
     let epoll = Descriptor(owning: try syscall("epoll_create1") { epoll_create1(clinux_EPOLL_CLOEXEC) })
     // EXCLUSIVE: of all workers that wait here, a connection wakes one (epoll_ctl(2)).
     var event = epoll_event(events: clinux_EPOLLIN | clinux_EPOLLEXCLUSIVE, data: epoll_data_t(fd: listener))
     try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, listener, &event) }
+    if parking >= 0 {
+      event.data.fd = parking
+      try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, parking, &event) }
+    }
     self.epoll = epoll
     self.listener = listener
+    self.parking = parking
   }
 
   /// Watches the database's socket too: a server that is stopped says farewell there, and a connection that broke while
@@ -211,13 +251,19 @@ private struct WaitingRoom: ~Copyable {
   }
 
   /// Stands no longer where connections are announced.
-  mutating func close() { epoll_ctl(epoll.number, EPOLL_CTL_DEL, listener, nil) }
+  mutating func close() {
+    for number in [listener, parking] where number >= 0 { epoll_ctl(epoll.number, EPOLL_CTL_DEL, number, nil) }
+  }
 
   func wait() -> Event {
     var event = epoll_event()
     var open = sigset_t()
     sigemptyset(&open)
     guard epoll_pwait(epoll.number, &event, 1, -1, &open) > 0 else { return .interrupted }
-    return event.data.fd == listener ? .connection : .database
+    switch event.data.fd {
+    case listener: return .connection
+    case parking: return .parked
+    default: return .database
+    }
   }
 }

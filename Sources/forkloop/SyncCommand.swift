@@ -24,6 +24,13 @@ struct SyncCommand: ParsableCommand {
       """)
   var statusListen: String?
 
+  @Flag(
+    help: """
+      Keep the connections that the web server wants to use again (fastcgi_keep_conn on); the master waits with them. \
+      [FORKLOOP_SYNC_KEEP_ALIVE=1] (default: off)
+      """)
+  var keepAlive = false
+
   func configuration(_ reader: SettingsReader) throws -> SyncConfiguration {
     let listen = try reader.address(
       options.listen, "FORKLOOP_SYNC_LISTEN", default: handedOn(0) ?? "unix:/run/forkloop/sync.sock")
@@ -32,6 +39,8 @@ struct SyncCommand: ParsableCommand {
       limits: try limits.limits(reader),
       database: try reader.database(state: options.state.state ?? reader.stateFolder),
       options: try options.connectionOptions(reader, "forkloop sync"), drainTimeout: try options.drainTimeout(reader))
+    let keeps = try reader.integer(nil, "", "FORKLOOP_SYNC_KEEP_ALIVE", in: 0...1, default: 0)
+    configuration.keepsConnections = keepAlive || keeps == 1
     configuration.daemon = try daemon.configuration(reader)
     return configuration
   }

@@ -176,11 +176,15 @@ struct ArrivalTests {
 struct InheritanceTests {
   @Test("comes back as it was, in the same process only")
   func roundTrip() {
-    let left = Inheritance(
+    var left = Inheritance(
       listener: 5, address: "unix:/run/a b.sock", status: -1, statusAddress: "", scoreboard: 7, generation: 3,
       workers: [11, 12])
     #expect(Inheritance(left.text) == left)
     #expect(left.descriptors == [5, 7])
+    left.parking = [23, 9, 24, 10]
+    left.parked = [30] + Array(40...20_000) + [20_002]
+    #expect(Inheritance(left.text) == left)
+    #expect(left.text.utf8.count < 200)
     #expect(Inheritance("1\n" + left.text.split(separator: "\n", maxSplits: 1)[1]) == nil)
     #expect(Inheritance("nonsense") == nil)
   }

@@ -56,6 +56,13 @@ int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most);
 // What libraries print reaches standard output and error a whole line at a time.
 void clinux_write_whole_lines(void);
 
+// Sends a descriptor over a Unix socket (SCM_RIGHTS, unix(7)); waits if the socket is a blocking one. -1 and errno if not.
+int clinux_send_descriptor(int socket, int descriptor);
+// Receives one, with FD_CLOEXEC, without waiting; -1 and errno if there is none.
+int clinux_receive_descriptor(int socket);
+// socketpair(2), SOCK_SEQPACKET with SOCK_CLOEXEC.
+int clinux_packet_pair(int ends[2]);
+
 // How wait(2) packs what became of a child.
 int clinux_exit_code(int status);    // the exit code, or -1 if a signal ended it
 int clinux_ending_signal(int status); // the signal, or 0 if it exited
