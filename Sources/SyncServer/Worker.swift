@@ -173,18 +173,16 @@ struct Worker: ~Copyable {
     return true
   }
 
-  /// Gives a connection to the master; but while draining there is nobody to wait with it.
-  private mutating func park(_ connection: Int32) {
-    guard let parking, !SignalSet.isPending(SIGTERM) else {
-      // Either a request has arrived, and is served next, or the web server learns that it has to send it elsewhere.
+  /// Gives a connection to the master. While draining nobody waits with it: either a request has arrived, and will be
+  /// served, or the web server learns that it has to send it elsewhere.
+  private func park(_ connection: Int32) {
+    var isWorthIt = true
+    if SignalSet.isPending(SIGTERM) {
       shutdown(connection, Int32(SHUT_RD))
       var byte: UInt8 = 0
-      let hasMore = recv(connection, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
-      if hasMore, let parking, clinux_send_descriptor(parking.entrance, connection) == 0 {}
-      close(connection)
-      return
+      isWorthIt = recv(connection, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
     }
-    _ = clinux_send_descriptor(parking.entrance, connection)
+    if isWorthIt, let parking { _ = clinux_send_descriptor(parking.entrance, connection) }
     close(connection)
   }
 
