@@ -10,6 +10,8 @@ import Postgres
 import Shop
 
 /// One FastCGI connection, served by one task.
+///
+/// Unchecked Sendable: made and used on its loop's thread only.
 final class ClientConnection: @unchecked Sendable {
   private enum Phase {
     /// Between requests.

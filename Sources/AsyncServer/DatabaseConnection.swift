@@ -8,6 +8,8 @@ import Postgres
 import Shop
 
 /// A connection that is kept up by a task of its own.
+///
+/// Unchecked Sendable: made and used on its loop's thread only.
 final class DatabaseConnection: @unchecked Sendable {
   /// What the server still owes.
   private enum Expected {

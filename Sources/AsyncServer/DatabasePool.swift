@@ -8,6 +8,8 @@ import Postgres
 import Shop
 
 /// An operation on its way to the database and back.
+///
+/// Unchecked Sendable: made and used on its loop's thread only.
 final class Query: @unchecked Sendable {
   let operation: Operation
   var result: Result<ResultSet, PostgresError> = .failure(.cancelled)
@@ -38,6 +40,8 @@ final class Query: @unchecked Sendable {
 }
 
 /// Takes operations from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
+///
+/// Unchecked Sendable: made and used on its loop's thread only.
 final class DatabasePool: @unchecked Sendable {
   private(set) var connections: [DatabaseConnection] = []
   private let configuration: AsyncConfiguration

@@ -9,7 +9,7 @@ import Shop
 
 /// Accepts connections and looks after them until it is told to stop.
 ///
-/// Unchecked Sendable, as every class of this target: made and used on its loop's thread only.
+/// Unchecked Sendable: made and used on its loop's thread only.
 package final class Server: @unchecked Sendable {
   let configuration: AsyncConfiguration
   let loop: EventLoop
@@ -75,7 +75,8 @@ package final class Server: @unchecked Sendable {
   /// Serves until TERM or INT; the exit code: 0 when every request that had been accepted was answered, 1 when the drain
   /// took too long.
   package func run() -> Int32 {
-    Self.raiseDescriptorLimit()
+    // A connection is one.
+    Descriptor.raiseLimit()
     Task(executorPreference: loop) { await self.serve() }
     loop.run()
     listener.removePath()
@@ -172,13 +173,5 @@ package final class Server: @unchecked Sendable {
     }
     log.info("stopped")
     return 0
-  }
-
-  /// As many descriptors as the hard limit allows: a connection is one.
-  private static func raiseDescriptorLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = min(limit.rlim_max, 1 << 20)
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }

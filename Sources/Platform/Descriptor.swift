@@ -27,4 +27,12 @@ package struct Descriptor: ~Copyable {
   package func setNonblocking(_ on: Bool) throws(SystemError) {
     try syscall("fcntl") { clinux_set_nonblocking(number, on ? 1 : 0) }
   }
+
+  /// Allows this process as many descriptors as its hard limit does (setrlimit(2)).
+  package static func raiseLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 1 << 20)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+  }
 }

@@ -1,0 +1,182 @@
+// The master's care for its workers: starts them, lets them go, ends what takes too long, sees them off.
+
+import CLinux
+import Glibc
+import Platform
+
+extension Master {
+  func census(waiting: Int) -> PoolPlan.Census {
+    var census = PoolPlan.Census()
+    let now = MonotonicClock.now
+    for child in children.values where child.generation == generation && !child.isLeaving {
+      guard let slot = child.slot else { continue }
+      let (state, since, _) = scoreboard.state(slot)
+      census.total += 1
+      switch state {
+      case .starting: census.starting += 1
+      case .idle:
+        census.idle += 1
+        if now > since, now - since > pool.idleTimeout.nanoseconds { census.idleTooLong += 1 }
+      default: break
+      }
+    }
+    census.waiting = waiting
+    return census
+  }
+
+  /// Looks at the scoreboard: starts and lets go, ends what takes too long, notes what was the most.
+  mutating func look() {
+    var queue = 0
+    scoreboard.sampleArrivals(now: MonotonicClock.now) {
+      queue = ListeningSocket.queue(of: listener.number)?.waiting ?? 0
+      return queue
+    }
+    let header = scoreboard.header
+    header.pointee.maxQueue.max(UInt64(queue), ordering: .relaxed)
+    enforceTimeLimit()
+    if isPaused {
+      for process in children.keys { letGo(process) }
+      return
+    }
+    let census = census(waiting: queue)
+    header.pointee.maxActive.max(UInt64(census.total - census.idle - census.starting), ordering: .relaxed)
+    replaceGeneration(census)
+    var change: PoolPlan.Change
+    if hasBegun {
+      change = plan.change(census, pool)
+    } else {
+      change = PoolPlan.Change(start: PoolPlan.initial(pool))
+      hasBegun = true
+    }
+    if change.isAtLimit, !wasAtLimit {
+      header.pointee.maxChildrenReached.wrappingAdd(1, ordering: .relaxed)
+      log.warning("all \(pool.workers) workers are busy: consider more of them")
+    }
+    wasAtLimit = change.isAtLimit
+    if !backoff.isWaiting(MonotonicClock.now) {
+      // After a failure one is enough to see whether it is over.
+      for _ in 0..<(backoff.failures > 0 ? min(change.start, 1) : change.start) where !startWorker() { break }
+    }
+    if change.retire > 0 { retire(change.retire) }
+  }
+
+  /// Forks a worker; false if that is not possible now.
+  mutating func startWorker() -> Bool {
+    let now = MonotonicClock.now
+    guard let slot = scoreboard.vacantSlot else { return false }
+    scoreboard.reserve(slot, generation: generation, now: now)
+    let (configuration, scoreboard, log) = (configuration, scoreboard, log)
+    let (listening, news, lastWords) = (listener.number, news.number, lastWords)
+    let master = getpid()
+    let ends = parking?.workerEnds
+    var ours = [signalDescriptor.number] + (status?.descriptors ?? [])
+    if let lot = parking?.descriptors { ours += lot.prefix(2) }
+    if let parked = parking?.parked { ours += parked }
+    do throws(SystemError) {
+      let process = try ChildProcess.fork(parentDeathSignal: Self.parentDeathSignal) {
+        for number in ours { close(number) }
+        for signal in [SIGHUP, SIGWINCH, SIGTTIN, SIGTTOU] { Glibc.signal(signal, SIG_IGN) }
+        clinux_end_soon_on(Self.parentDeathSignal, 1)
+        if let account = configuration.daemon.account {
+          guard account.assume() else { return 1 }
+          // Changing the user clears it (prctl(2)).
+          _ = clinux_set_parent_death_signal(Self.parentDeathSignal)
+          if getppid() != master { return 1 }
+        }
+        return lastWords.withUnsafeBytes {
+          let limit = configuration.limits.requestTime
+          clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Worker.timedOut)
+          return Worker(
+            configuration, listener: listening, parking: ends, scoreboard: scoreboard, slot: slot, news: news, log: log
+          ).run()
+        }
+      }
+      scoreboard.setProcess(process, of: slot)
+      children[process] = Child(slot: slot, generation: generation, started: now)
+      return true
+    } catch {
+      scoreboard.vacate(slot)
+      backoff.failed(now: now)
+      log.error("can't fork a worker: \(error)")
+      return false
+    }
+  }
+
+  /// Tells a worker to end after the request under way.
+  mutating func letGo(_ process: pid_t, _ signal: Int32 = SIGQUIT) {
+    guard children[process]?.isLeaving == false else { return }
+    children[process]?.isLeaving = true
+    kill(process, signal)
+  }
+
+  /// Lets the workers go that have been idle the longest, then any.
+  mutating func retire(_ count: Int) {
+    let current = children.filter { $0.value.generation == generation && !$0.value.isLeaving }
+    let order = current.keys.sorted { age($0) > age($1) }
+    for process in order.prefix(count) { letGo(process) }
+  }
+
+  /// How long a worker has been idle; 0 if it is not.
+  func age(_ process: pid_t) -> UInt64 {
+    guard let slot = children[process]?.slot else { return 0 }
+    let (state, since, _) = scoreboard.state(slot)
+    let now = MonotonicClock.now
+    return state == .idle && now > since ? now - since : 0
+  }
+
+  /// Lets the workers of before go once there are enough new ones that are ready.
+  mutating func replaceGeneration(_ census: PoolPlan.Census) {
+    guard hasBegun, census.total - census.starting >= PoolPlan.initial(pool) else { return }
+    if !hasSaidReady {
+      hasSaidReady = true
+      ServiceManager.notify("READY=1\nSTATUS=\(pool.mode.rawValue), generation \(generation)")
+    }
+    for (process, child) in children where child.generation != generation && !child.isLeaving {
+      letGo(process, sameAddress ? SIGQUIT : SIGTERM)
+    }
+  }
+
+  /// Ends requests that take too long: the worker tells its client and dies; if it can't even do that, it is killed.
+  mutating func enforceTimeLimit() {
+    let limit = configuration.limits.requestTime
+    guard limit > 0 else { return }
+    let now = MonotonicClock.now
+    for (process, child) in children {
+      if now >= child.killAt {
+        kill(process, SIGKILL)
+        continue
+      }
+      guard let slot = child.slot, child.killAt == .max else { continue }
+      let (state, _, began) = scoreboard.state(slot)
+      guard state.isServing, now > began, now - began > limit, let report = scoreboard.report(slot) else { continue }
+      log.error(
+        "worker \(process) killed: \(report.method) \(report.path) took more than \(limit / 1_000_000) ms, now \(state.name)",
+        metadata: ["request": "\(report.requestID)"])
+      scoreboard.header.pointee.timedOut.wrappingAdd(1, ordering: .relaxed)
+      children[process]?.killAt = now + 1_000_000_000
+      kill(process, SIGALRM)
+    }
+  }
+
+  mutating func reap() {
+    while let ending = ChildProcess.reap() {
+      if ending.process == check {
+        check = nil
+        reload(ending)
+        continue
+      }
+      // Others come to whoever is process 1.
+      guard let child = children.removeValue(forKey: ending.process) else { continue }
+      if let slot = child.slot { scoreboard.vacate(slot) }
+      if ending.exitCode == 0 { continue }
+      let now = MonotonicClock.now
+      log.warning("worker \(ending.process) \(ending)")
+      if child.killAt != .max || ending.exitCode == Worker.timedOut { continue }
+      scoreboard.header.pointee.crashed.wrappingAdd(1, ordering: .relaxed)
+      if now - child.started < Self.quickDeath {
+        backoff.failed(now: now)
+        log.error("workers die at once: the next is started in \((backoff.until - now) / 1_000_000) ms")
+      }
+    }
+  }
+}

@@ -1,0 +1,114 @@
+// The worker's side of the scoreboard.
+
+import Glibc
+import Platform
+import Synchronization
+
+/// A worker's own slot: the only thing of the scoreboard that it writes, but for the pool's rare counters.
+struct WorkerSlot {
+  private let slot: UnsafeMutablePointer<Scoreboard.Slot>
+  private let header: UnsafeMutablePointer<Scoreboard.Header>
+  private(set) var requests: UInt64 = 0
+  private var connections: UInt64 = 0
+  private var began: UInt64 = 0
+  private var databaseBegan: UInt64 = 0
+  private(set) var phases = Phases()
+  /// When the last answer had gone, in monotonic nanoseconds.
+  private(set) var lastAnswer: UInt64 = 0
+
+  /// How long the last request was in each phase, in nanoseconds.
+  struct Phases {
+    var reading: UInt64 = 0
+    var database: UInt64 = 0
+    var writing: UInt64 = 0
+    var total: UInt64 { reading + database + writing }
+  }
+
+  init(_ scoreboard: Scoreboard, _ index: Int) {
+    slot = scoreboard.slot(index)
+    header = scoreboard.header
+    slot.pointee.process.store(getpid(), ordering: .relaxed)
+  }
+
+  private func enter(_ state: WorkerState, _ now: UInt64) {
+    slot.pointee.since.store(now, ordering: .relaxed)
+    slot.pointee.state.store(state.rawValue, ordering: .releasing)
+  }
+
+  func isReady() { enter(.idle, MonotonicClock.now) }
+  func isDraining() { enter(.draining, MonotonicClock.now) }
+
+  /// A connection was accepted.
+  mutating func accepted() {
+    began = MonotonicClock.now
+    connections &+= 1
+    slot.pointee.connections.store(connections, ordering: .relaxed)
+    slot.pointee.requestStarted.store(began, ordering: .relaxed)
+    enter(.reading, began)
+  }
+
+  /// Nothing came over it.
+  func cameToNothing() { enter(.idle, MonotonicClock.now) }
+
+  /// The request is in, and the database is asked.
+  mutating func asksDatabase() {
+    databaseBegan = MonotonicClock.now
+    enter(.database, databaseBegan)
+  }
+
+  /// The answer goes out.
+  mutating func writes() {
+    let now = MonotonicClock.now
+    phases = Phases(
+      reading: (databaseBegan > 0 ? databaseBegan : now) - began, database: databaseBegan > 0 ? now - databaseBegan : 0)
+    enter(.writing, now)
+  }
+
+  /// The answer has gone.
+  mutating func answered() {
+    let now = MonotonicClock.now
+    lastAnswer = now
+    let duration = now - began
+    phases.writing = duration - phases.reading - phases.database
+    databaseBegan = 0
+    requests &+= 1
+    slot.pointee.requests.store(requests, ordering: .relaxed)
+    slot.pointee.lastDuration.store(duration, ordering: .relaxed)
+    slot.pointee.busy.store(slot.pointee.busy.load(ordering: .relaxed) &+ duration, ordering: .relaxed)
+    slot.pointee.database.store(slot.pointee.database.load(ordering: .relaxed) &+ phases.database, ordering: .relaxed)
+    let bucket = Latency.bucket(duration)
+    slot.pointee.latency[bucket].store(
+      slot.pointee.latency[bucket].load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    enter(.idle, now)
+  }
+
+  /// Shows which request it is.
+  func shows(method: String, path: Span<UInt8>, requestID: Span<UInt8>) {
+    let version = slot.pointee.version.load(ordering: .relaxed)
+    slot.pointee.version.store(version &+ 1, ordering: .relaxed)
+    atomicMemoryFence(ordering: .releasing)
+    write(method.utf8.span, first: 0, length: Scoreboard.methodLength)
+    write(path, first: 1, length: Scoreboard.pathLength)
+    write(requestID, first: 16, length: Scoreboard.idLength)
+    slot.pointee.version.store(version &+ 2, ordering: .releasing)
+  }
+
+  private func write(_ text: Span<UInt8>, first: Int, length: Int) {
+    var at = 0
+    for index in first..<first + length / 8 {
+      var word: UInt64 = 0
+      let end = min(at + 8, text.count)
+      var shift: UInt64 = 0
+      while at < end {
+        word |= UInt64(text[at]) << shift
+        shift += 8
+        at += 1
+      }
+      slot.pointee.text[index].store(word, ordering: .relaxed)
+    }
+  }
+
+  func countShed() { header.pointee.shed.wrappingAdd(1, ordering: .relaxed) }
+  func countSlow() { header.pointee.slowRequests.wrappingAdd(1, ordering: .relaxed) }
+  func countRecycled() { header.pointee.recycled.wrappingAdd(1, ordering: .relaxed) }
+}
