@@ -14,9 +14,38 @@ package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
   /// Changes with the layout below, so that another program's scoreboard is not misread.
-  private static let magic: UInt64 = 0x666F_726B_6C6F_6F02
+  private static let magic: UInt64 = 0x666F_726B_6C6F_6F03
   private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
+
+  /// `Totals` in shared memory.
+  struct Counters: ~Copyable {
+    let connections: Atomic<UInt64>
+    let requests: Atomic<UInt64>
+    let busy: Atomic<UInt64>
+    let database: Atomic<UInt64>
+    let latency: InlineArray<18, Atomic<UInt64>>
+
+    var totals: Totals {
+      var totals = Totals()
+      totals.connections = connections.load(ordering: .relaxed)
+      totals.requests = requests.load(ordering: .relaxed)
+      totals.busy = busy.load(ordering: .relaxed)
+      totals.database = database.load(ordering: .relaxed)
+      for bucket in totals.latency.indices { totals.latency[bucket] = latency[bucket].load(ordering: .relaxed) }
+      return totals
+    }
+
+    func add(_ totals: Totals) {
+      connections.wrappingAdd(totals.connections, ordering: .relaxed)
+      requests.wrappingAdd(totals.requests, ordering: .relaxed)
+      busy.wrappingAdd(totals.busy, ordering: .relaxed)
+      database.wrappingAdd(totals.database, ordering: .relaxed)
+      for bucket in totals.latency.indices {
+        latency[bucket].wrappingAdd(totals.latency[bucket], ordering: .relaxed)
+      }
+    }
+  }
 
   /// Written by the master, and now and then by a worker.
   struct Header: ~Copyable {
@@ -35,11 +64,7 @@ package struct Scoreboard: @unchecked Sendable {
     /// When the pool began, in seconds since 1970.
     let startedAt: Atomic<UInt64>
     /// Of workers that have ended.
-    let connections: Atomic<UInt64>
-    let requests: Atomic<UInt64>
-    let busy: Atomic<UInt64>
-    let database: Atomic<UInt64>
-    let latency: InlineArray<18, Atomic<UInt64>>
+    let counters: Counters
     /// Connections that were accepted since the pool began, counted as they are (and only if somebody wants to know).
     let accepted: Atomic<UInt64>
     /// The last looks at the listen queue, see `ArrivalSample`.
@@ -57,11 +82,7 @@ package struct Scoreboard: @unchecked Sendable {
     let started: Atomic<UInt64>
     let requestStarted: Atomic<UInt64>
     let lastDuration: Atomic<UInt64>
-    let connections: Atomic<UInt64>
-    let requests: Atomic<UInt64>
-    let busy: Atomic<UInt64>
-    let database: Atomic<UInt64>
-    let latency: InlineArray<18, Atomic<UInt64>>
+    let counters: Counters
     /// Eight bytes of method, 120 of path, 64 of request id, filled up with zeros.
     let text: InlineArray<24, Atomic<UInt64>>
   }
@@ -125,15 +146,8 @@ package struct Scoreboard: @unchecked Sendable {
 
   /// Adds a gone worker's counters to those of the pool, and empties its slot.
   package func vacate(_ index: Int) {
-    let totals = totals(slot(index))
-    let (slot, header) = (slot(index), header)
-    header.pointee.connections.wrappingAdd(totals.connections, ordering: .relaxed)
-    header.pointee.requests.wrappingAdd(totals.requests, ordering: .relaxed)
-    header.pointee.busy.wrappingAdd(totals.busy, ordering: .relaxed)
-    header.pointee.database.wrappingAdd(totals.database, ordering: .relaxed)
-    for bucket in 0..<Latency.bucketCount {
-      header.pointee.latency[bucket].wrappingAdd(totals.latency[bucket], ordering: .relaxed)
-    }
+    let slot = slot(index)
+    header.pointee.counters.add(slot.pointee.counters.totals)
     (memory + Self.headerSize + index * Self.slotSize).initializeMemory(
       as: UInt8.self, repeating: 0, count: Self.slotSize)
     slot.pointee.state.store(WorkerState.vacant.rawValue, ordering: .releasing)
@@ -154,7 +168,7 @@ package struct Scoreboard: @unchecked Sendable {
       generation: Int(slot.pointee.generation.load(ordering: .relaxed)), state: state,
       since: slot.pointee.since.load(ordering: .relaxed), started: slot.pointee.started.load(ordering: .relaxed),
       requestStarted: slot.pointee.requestStarted.load(ordering: .relaxed),
-      lastDuration: slot.pointee.lastDuration.load(ordering: .relaxed), totals: totals(slot),
+      lastDuration: slot.pointee.lastDuration.load(ordering: .relaxed), totals: slot.pointee.counters.totals,
       method: Self.string(text, 0, Self.methodLength), path: Self.string(text, Self.methodLength, Self.pathLength),
       requestID: Self.string(text, Self.methodLength + Self.pathLength, Self.idLength))
   }
@@ -170,27 +184,8 @@ package struct Scoreboard: @unchecked Sendable {
 
   /// The pool's totals: of those that have ended and of those that are there.
   package func poolTotals() -> Totals {
-    var totals = Totals()
-    totals.connections = header.pointee.connections.load(ordering: .relaxed)
-    totals.requests = header.pointee.requests.load(ordering: .relaxed)
-    totals.busy = header.pointee.busy.load(ordering: .relaxed)
-    totals.database = header.pointee.database.load(ordering: .relaxed)
-    for bucket in 0..<Latency.bucketCount {
-      totals.latency[bucket] = header.pointee.latency[bucket].load(ordering: .relaxed)
-    }
-    for index in 0..<slotsUsed where state(index).state != .vacant { totals += self.totals(slot(index)) }
-    return totals
-  }
-
-  private func totals(_ slot: UnsafeMutablePointer<Slot>) -> Totals {
-    var totals = Totals()
-    totals.connections = slot.pointee.connections.load(ordering: .relaxed)
-    totals.requests = slot.pointee.requests.load(ordering: .relaxed)
-    totals.busy = slot.pointee.busy.load(ordering: .relaxed)
-    totals.database = slot.pointee.database.load(ordering: .relaxed)
-    for bucket in 0..<Latency.bucketCount {
-      totals.latency[bucket] = slot.pointee.latency[bucket].load(ordering: .relaxed)
-    }
+    var totals = header.pointee.counters.totals
+    for index in 0..<slotsUsed where state(index).state != .vacant { totals += slot(index).pointee.counters.totals }
     return totals
   }
 

@@ -42,7 +42,7 @@ struct WorkerSlot {
   mutating func accepted() {
     began = MonotonicClock.now
     connections &+= 1
-    slot.pointee.connections.store(connections, ordering: .relaxed)
+    slot.pointee.counters.connections.store(connections, ordering: .relaxed)
     slot.pointee.requestStarted.store(began, ordering: .relaxed)
     enter(.reading, began)
   }
@@ -72,13 +72,15 @@ struct WorkerSlot {
     phases.writing = duration - phases.reading - phases.database
     databaseBegan = 0
     requests &+= 1
-    slot.pointee.requests.store(requests, ordering: .relaxed)
+    slot.pointee.counters.requests.store(requests, ordering: .relaxed)
     slot.pointee.lastDuration.store(duration, ordering: .relaxed)
-    slot.pointee.busy.store(slot.pointee.busy.load(ordering: .relaxed) &+ duration, ordering: .relaxed)
-    slot.pointee.database.store(slot.pointee.database.load(ordering: .relaxed) &+ phases.database, ordering: .relaxed)
+    slot.pointee.counters.busy.store(
+      slot.pointee.counters.busy.load(ordering: .relaxed) &+ duration, ordering: .relaxed)
+    slot.pointee.counters.database.store(
+      slot.pointee.counters.database.load(ordering: .relaxed) &+ phases.database, ordering: .relaxed)
     let bucket = Latency.bucket(duration)
-    slot.pointee.latency[bucket].store(
-      slot.pointee.latency[bucket].load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    slot.pointee.counters.latency[bucket].store(
+      slot.pointee.counters.latency[bucket].load(ordering: .relaxed) &+ 1, ordering: .relaxed)
     enter(.idle, now)
   }
 
