@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -285,8 +286,9 @@ def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type=""):
 
 def connect(house, mode):
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(30)
+    # Connected before there is a time limit: with one, a full listen queue is an error and not a wait (unix(7), EAGAIN).
     client.connect(house.path(f"run/{mode}.sock"))
+    client.settimeout(30)
     return client
 
 
@@ -370,6 +372,38 @@ def test_a_thousand_idle_connections_are_served_in_between(stocked):
     finally:
         for client in clients:
             client.close()
+
+
+def test_a_full_queue_is_a_503_at_once_and_the_loop_goes_on():
+    """Orders wait for their contact's row: as many as pipelines and queue hold are kept, whoever comes then is told so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 12_000), hard))
+    whole = fastcgi("/async/order", "POST", body=json.dumps(ORDER).encode(), content_type="application/json", keep=0)
+    with temporary_folder() as folder:
+        house = House(folder, FORKLOOP_STATEMENT_TIMEOUT="120000")
+        house.psql("insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')")
+        lock = house.psql_open("begin; select from contact where id = 1 for update")
+        clients = []
+        try:
+            for _ in range(5_000):
+                clients.append(connect(house, "async"))
+                clients[-1].sendall(whole)
+            with connect(house, "async") as other:  # needs no database
+                other.sendall(fastcgi("/async/nothing", keep=0))
+                assert b"404 Not Found" in answer(other)
+            last = answer(clients.pop())
+            assert b"Status: 503 " in last and b"Retry-After: 1" in last, last
+            lock.kill()
+            answers = [answer(client)[:11] for client in clients]
+            assert set(answers) == {b"Status: 201", b"Status: 503"}
+            assert answers.count(b"Status: 201") > 128, "the queue was full before the pipelines were"
+            assert house.psql('select count(*) from "order"') == [(str(answers.count(b"Status: 201")),)]
+        finally:
+            lock.kill()
+            for client in clients:
+                client.close()
+            house.stop()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_clients_that_hang_up_while_the_database_works_leave_nothing_behind(stocked):
