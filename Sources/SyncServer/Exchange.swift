@@ -67,9 +67,9 @@ struct Exchange: ~Copyable {
     response.writeHead(to: &head)
     put(head)
     if !response.omitsBody { put(response.body) }
-    let isWhole = FCGX_FFlush(handle.pointee.out) == 0
+    // The rest of STDOUT and END_REQUEST in one write; it closes a connection that failed.
     FCGX_Finish_r(handle)
-    guard keeping, isWhole, handle.pointee.ipcFd >= 0 else {
+    guard keeping, handle.pointee.ipcFd >= 0 else {
       closeConnection()
       return nil
     }

@@ -26,7 +26,8 @@ package struct Invocation: Sendable {
   func check() throws(SystemError) -> pid_t {
     var environment = environment
     environment[Inheritance.variable] = nil
-    return try ChildProcess.start([program] + arguments.dropFirst() + ["--check"], environment: environment)
+    return try ChildProcess.start(
+      [program] + arguments.dropFirst() + ["--check"], environment: environment, quiet: true)
   }
 
   /// Becomes the program. Returns only if that fails: errno.

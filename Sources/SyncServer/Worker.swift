@@ -78,12 +78,15 @@ struct Worker: ~Copyable {
     eventfd_write(news, 1)
     while true {
       waiting.watch(database: database.socket, generation: database.generation)
-      var hasServed = false
-      switch waiting.wait() {
-      case .connection: hasServed = serveNext()
-      case .parked: hasServed = serveParked()
-      case .database: database.takeInWhatCameUnasked()
-      case .interrupted: if clinux_take_note() != 0 { reopenLog() }
+      // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
+      var hasServed = parking == nil && serveNext()
+      if !hasServed {
+        switch waiting.wait() {
+        case .connection: hasServed = serveNext()
+        case .parked: hasServed = serveParked()
+        case .database: database.takeInWhatCameUnasked()
+        case .interrupted: if clinux_take_note() != 0 { reopenLog() }
+        }
       }
       if isToldToEnd(hasServed: hasServed) || hasHadEnough() { return leave(&waiting, master: master) }
     }

@@ -1,12 +1,17 @@
-"""The program as a plain CGI script: by hand, and behind fcgiwrap."""
+"""The program as a plain CGI script: by hand, behind fcgiwrap, and under Apache's mod_cgid."""
 
+import grp
 import os
+import pathlib
+import pwd
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
-from house import PROGRAM, clean_environment, eventually, temporary_folder
+from house import PROGRAM, clean_environment, eventually, free_port, temporary_folder
 from test_faults import answer, record
 
 CONTACT = b'{"name":"Ann","email":"ann@example.org"}'
@@ -90,3 +95,55 @@ def test_a_script_runs_behind_fcgiwrap(house):
         finally:
             process.terminate()
             process.wait(20)
+
+
+APACHE = """
+ServerRoot {folder}
+ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile {folder}/apache.pid
+ErrorLog {folder}/error.log
+DefaultRuntimeDir {folder}
+User {user}
+Group {group}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule alias_module {modules}/mod_alias.so
+LoadModule env_module {modules}/mod_env.so
+LoadModule cgid_module {modules}/mod_cgid.so
+ScriptSock {folder}/cgid.sock
+ScriptAlias /api {program}
+SetEnv DB_HOST {database}
+SetEnv DB_NAME forkloop
+SetEnv DB_USER forkloop
+"""
+
+
+def test_a_script_runs_under_apache(house):
+    with temporary_folder() as folder:
+        os.chmod(folder, 0o755)
+        port = free_port()
+        user = pwd.getpwuid(os.stat(house.path("postgres")).st_uid)
+        configuration = APACHE.format(
+            folder=folder, port=port, user=user.pw_name, group=grp.getgrgid(user.pw_gid).gr_name, modules="/usr/lib/apache2/modules",
+            program=os.path.realpath(PROGRAM), database=house.path("run"))
+        pathlib.Path(folder, "apache.conf").write_text(configuration)
+        apache = subprocess.Popen(["/usr/sbin/apache2", "-f", f"{folder}/apache.conf", "-DFOREGROUND"], env=clean_environment())
+        try:
+            def status():
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/sync/contact", timeout=20) as answered:
+                        return answered.status
+                except (urllib.error.URLError, ConnectionError) as error:
+                    return f"{error}; {pathlib.Path(folder, 'error.log').read_text()[-500:] if os.path.exists(f'{folder}/error.log') else ''}"
+            eventually(lambda: status() == 200, message="the script did not answer under Apache: " + str(status()))
+            url = f"http://127.0.0.1:{port}/api/sync/contact"
+            asked = urllib.request.Request(url, CONTACT, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=20) as answered:
+                assert (answered.status, answered.read()) == (201, b'{"id":1,"name":"Ann","email":"ann@example.org"}')
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/sync/contact/99", timeout=20)
+            assert refused.value.code == 404 and b"no contact with this id" in refused.value.read()
+        finally:
+            apache.terminate()
+            apache.wait(20)

@@ -1,9 +1,11 @@
 """`forkloop sync` as a daemon: service managers, users, limits, logs, process 1."""
 
+import concurrent.futures
 import contextlib
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -105,7 +107,7 @@ def test_a_service_manager_is_told_what_happens(house, abstract):
 def test_workers_and_sockets_belong_to_the_user_that_was_named(house):
     with temporary_folder() as folder:
         os.chmod(folder, 0o755)
-        command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--user", "www-data", "--group", "daemon", "--rlimit-files", "64", "--rlimit-core", "0"]
+        command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--user", "www-data", "--group", "daemon", "--rlimit-files", "64", "--rlimit-core", "4096"]
         with running(command, env=environment(house)) as process:
             workers = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 2 and w)
             # The group that was named has no way to the database, and this path has no need of it.
@@ -113,8 +115,9 @@ def test_workers_and_sockets_belong_to_the_user_that_was_named(house):
             user = pwd.getpwnam("www-data").pw_uid
             for worker in workers:
                 about = pathlib.Path(f"/proc/{worker}/status").read_text()
-                assert f"Uid:\t{user}\t{user}\t{user}\t{user}" in about and "Gid:\t1\t1\t1\t1" in about, about
-                assert "Max open files            64                   64" in pathlib.Path(f"/proc/{worker}/limits").read_text()
+                assert f"Uid:\t{user}\t{user}\t{user}\t{user}" in about and "Gid:\t1\t1\t1\t1" in about and "Umask:\t0027" in about, about
+                limits = pathlib.Path(f"/proc/{worker}/limits").read_text()
+                assert "Max open files            64                   64" in limits and "Max core file size        4096                 4096" in limits, limits
             about = os.stat(f"{folder}/s.sock")
             assert (about.st_uid, about.st_gid, about.st_mode & 0o777) == (user, 1, 0o660)
             process.kill()
@@ -145,6 +148,47 @@ def test_the_log_is_begun_anew_on_usr1_by_all(house):
             assert "from now on" not in pathlib.Path(folder, "old").read_text()
 
 
+TALKATIVE = """
+#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+int FCGX_Accept_r(void *request) {
+  int (*next)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "FCGX_Accept_r");
+  for (int i = 0; i < 50; i++) {
+    fprintf(stderr, "half of ");
+    usleep(100);
+    fprintf(stderr, "a line of %d\\n", getpid());
+  }
+  return next(request);
+}
+"""
+
+
+def test_what_a_library_writes_in_pieces_reaches_the_log_a_line_at_a_time(house):
+    with temporary_folder() as folder:
+        pathlib.Path(folder, "talkative.c").write_text("#define _GNU_SOURCE" + TALKATIVE)
+        subprocess.run(["clang", "-shared", "-fPIC", "-o", f"{folder}/talkative.so", f"{folder}/talkative.c"], check=True)
+        log = pathlib.Path(folder, "log")
+        command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--log", str(log), "--workers", "4"]
+        with running(command, env={**environment(house), "LD_PRELOAD": f"{folder}/talkative.so"}):
+            eventually(lambda: os.path.exists(f"{folder}/s.sock"))
+            with concurrent.futures.ThreadPoolExecutor(4) as crowd:
+                assert all(crowd.map(lambda _: answers(f"{folder}/s.sock"), range(40)))
+        lines = [line for line in log.read_text().splitlines() if "half" in line or "a line of" in line]
+        assert len({line for line in lines}) > 1 and all(re.fullmatch(r"half of a line of \d+", line) for line in lines), lines[:10]
+
+
+def zombies(parent):
+    """The dead children of `parent` that nobody has fetched."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # It may end while we look.
+            stat = pathlib.Path(f"/proc/{process}/stat").read_text()
+            if stat.rsplit(")", 1)[1].split()[:2] == ["Z", str(parent)]:
+                found.append(stat)
+    return found
+
+
 @as_root
 def test_as_process_1_it_reaps_children_that_are_not_its_own(house):
     with temporary_folder() as folder:
@@ -153,8 +197,7 @@ def test_as_process_1_it_reaps_children_that_are_not_its_own(house):
             eventually(lambda: answers(f"{folder}/s.sock"))
             (init,) = descendants(outer.pid, 1)
             eventually(lambda: len(descendants(init, 1)) == 2, message="the orphan is still there")
-            stats = [pathlib.Path(f"/proc/{p}/stat").read_text() for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/stat")]
-            assert not [s for s in stats if s.rsplit(")", 1)[1].split()[:2] == ["Z", str(init)]], "a zombie was left"
+            assert not zombies(init), "a zombie was left"
             os.kill(init, signal.SIGTERM)
             assert outer.wait(30) == 0
 
