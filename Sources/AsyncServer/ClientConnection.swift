@@ -71,7 +71,7 @@ final class ClientConnection: @unchecked Sendable {
     case .respond(let ready): response = ready
     case .query(let operation):
       phase = .waiting
-      response = server.shop.finish(operation, await server.pool.execute(operation, for: watch))
+      response = await server.pool.execute(operation, for: watch)
     }
     if let fault = response.fault, !watch.isHungUp {
       server.log.log(

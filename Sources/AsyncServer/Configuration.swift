@@ -17,6 +17,8 @@ package struct AsyncConfiguration: Sendable {
   package var limits = RequestLimits()
   /// Statements on their way on one connection.
   package var pipelineDepth = 32
+  /// Whether equal reads that wait together are answered together.
+  package var sharesReads = true
   /// Statements that wait for a place in a pipeline; more are refused.
   package var queueLimit = 4096
 

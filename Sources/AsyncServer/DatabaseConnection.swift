@@ -195,7 +195,7 @@ final class DatabaseConnection: @unchecked Sendable {
       return
     }
     if query.operation.statement.isReadOnly {
-      query.complete(result)
+      pool.complete(query, result)
     } else {
       uncommitted.append((query, result))
     }
@@ -203,8 +203,9 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func segmentEnded() {
     if case .sync = expected.first { expected.removeFirst() }
-    for (query, result) in uncommitted { query.complete(result) }
+    let committed = uncommitted
     uncommitted.removeAll(keepingCapacity: true)
+    for (query, result) in committed { pool.complete(query, result) }
   }
 
   /// Waits until the socket has something for us, or takes what is left to send.
@@ -229,7 +230,7 @@ final class DatabaseConnection: @unchecked Sendable {
   /// each way and a wake-up of the server; should one fail, the server skips those behind it, and they are sent again,
   /// each by itself. A write has a segment of its own: its failure is nobody else's, and it is committed by itself.
   func send(_ query: Query) {
-    guard let connection else { return query.complete(.failure(pool.lastError)) }
+    guard let connection else { return pool.complete(query, .failure(pool.lastError)) }
     let isAlone = !query.operation.statement.isReadOnly || query.isRepeated
     if isAlone { closeSegment() }
     query.isSent = true

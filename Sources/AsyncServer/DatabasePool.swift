@@ -1,43 +1,12 @@
-// The loop's database connections, and the queue in front of them.
+// The loop's database connections, the queue in front of them, and who shares what.
 
+import CGI
 import DequeModule
 import EventLoop
 import Logging
 import Platform
 import Postgres
 import Shop
-
-/// An operation on its way to the database and back.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class Query: @unchecked Sendable {
-  let operation: Operation
-  var result: Result<ResultSet, PostgresError> = .failure(.cancelled)
-  /// Who waits for the result.
-  private var waiter: UnsafeContinuation<Void, Never>?
-  /// Whether a connection has it: then it can't be taken back.
-  var isSent = false
-  var isRepeated = false
-
-  init(_ operation: Operation) { self.operation = operation }
-
-  func wait(_ start: () -> Void) async {
-    await withUnsafeContinuation {
-      waiter = $0
-      start()
-    }
-  }
-
-  /// Nobody waits any more.
-  var isAbandoned: Bool { waiter == nil }
-
-  func complete(_ result: Result<ResultSet, PostgresError>) {
-    guard let waiter else { return }
-    self.waiter = nil
-    self.result = result
-    waiter.resume()
-  }
-}
 
 /// Takes operations from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
 ///
@@ -46,13 +15,17 @@ final class DatabasePool: @unchecked Sendable {
   private(set) var connections: [DatabaseConnection] = []
   private let configuration: AsyncConfiguration
   private let loop: EventLoop
+  private let shop: Shop
   private var queue: Deque<Query> = []
+  private var reads = SharedReads()
   /// Up to how many statements on its way a connection counts as keeping up.
   private static let keepsUp = 16
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
-  init(_ configuration: AsyncConfiguration, loop: EventLoop, log: Logger) {
+  /// `shop` makes answers of what comes back.
+  init(_ configuration: AsyncConfiguration, shop: Shop, loop: EventLoop, log: Logger) {
     self.configuration = configuration
+    self.shop = shop
     self.loop = loop
     connections = (0..<configuration.databaseConnections).map { _ in
       DatabaseConnection(configuration, loop: loop, pool: self, log: log)
@@ -60,25 +33,53 @@ final class DatabasePool: @unchecked Sendable {
     loop.atEndOfTurn { [unowned self] in self.dispatch() }
   }
 
-  /// Executes an operation. If the client hangs up before it was sent, it is dropped; after that its answer is let run dry.
-  func execute(_ operation: Operation, for client: Watch) async -> Result<ResultSet, PostgresError> {
-    if client.isHungUp { return .failure(.cancelled) }
-    guard connections.contains(where: \.isReady) else { return .failure(lastError) }
-    guard queue.count < configuration.queueLimit else { return .failure(.queueFull) }
-    let query = Query(operation)
-    client.onHangUp = { if !query.isSent { query.complete(.failure(.cancelled)) } }
-    await query.wait { queue.append(query) }
+  /// Executes an operation and makes its answer. If the client hangs up before it was sent, it is dropped; after that its
+  /// answer is let run dry.
+  func execute(_ operation: Operation, for client: Watch) async -> Response {
+    if let refusal = refusal(for: client) { return shop.finish(operation, .failure(refusal)) }
+    let query = query(for: operation)
+    let ticket = query.nextTicket
+    client.onHangUp = { query.leave(ticket) }
+    let response = await query.wait()
     client.onHangUp = nil
-    return query.result
+    return response ?? shop.finish(operation, .failure(.cancelled))
+  }
+
+  private func refusal(for client: Watch) -> PostgresError? {
+    if client.isHungUp { return .cancelled }
+    guard connections.contains(where: \.isReady) else { return lastError }
+    return queue.count < configuration.queueLimit ? nil : .queueFull
+  }
+
+  /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
+  private func query(for operation: Operation) -> Query {
+    guard configuration.sharesReads, operation.statement.isReadOnly else {
+      let query = Query(operation)
+      queue.append(query)
+      return query
+    }
+    let (query, mayStart) = reads.query(for: operation)
+    if mayStart { queue.append(query) }
+    return query
+  }
+
+  /// What came of a query. An equal one that has waited for it can start now.
+  func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
+    if let next = reads.ended(query) { queue.append(next) }
+    if !query.isAbandoned { query.answer(shop.finish(query.operation, result)) }
   }
 
   /// At the end of each turn: what was asked in it goes out together.
   private func dispatch() {
     while let query = queue.first {
-      let connection = query.isAbandoned ? nil : choose(for: query.operation.statement)
-      if connection == nil, !query.isAbandoned { break }
+      if query.isAbandoned {
+        queue.removeFirst()
+        complete(query, .failure(.cancelled))
+        continue
+      }
+      guard let connection = choose(for: query.operation.statement) else { break }
       queue.removeFirst()
-      connection?.send(query)
+      connection.send(query)
     }
     for connection in connections { connection.endOfTurn() }
   }
@@ -108,12 +109,11 @@ final class DatabasePool: @unchecked Sendable {
       if canRepeat, query.operation.statement.isReadOnly, !query.isRepeated {
         sendAgain(query)
       } else {
-        query.complete(.failure(error))
+        complete(query, .failure(error))
       }
     }
     if !canRepeat {
-      for query in queue { query.complete(.failure(lastError)) }
-      queue.removeAll()
+      while let query = queue.popFirst() { complete(query, .failure(lastError)) }
     }
   }
 

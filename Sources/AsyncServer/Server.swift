@@ -67,7 +67,7 @@ package final class Server: @unchecked Sendable {
     } catch {
       throw .system(error)
     }
-    pool = DatabasePool(configuration, loop: loop, log: log)
+    pool = DatabasePool(configuration, shop: shop, loop: loop, log: log)
   }
 
   deinit { readBuffer.deallocate() }

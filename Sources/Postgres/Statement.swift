@@ -17,7 +17,7 @@ package struct Statement: Sendable {
 /// Values for `$1`, `$2` …, in text form, gathered in one piece of memory.
 package struct Parameters: Sendable, Equatable {
   /// The values one after another, each closed by a zero, as libpq takes them.
-  private(set) var bytes: [UInt8] = []
+  package private(set) var bytes: [UInt8] = []
   package private(set) var count = 0
 
   package init() {}

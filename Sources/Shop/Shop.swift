@@ -30,7 +30,7 @@ package struct Operation: Sendable {
   package let parameters: Parameters
   let reply: Reply
   /// The request was HEAD: the answer is GET's without its body.
-  let isHead: Bool
+  package let isHead: Bool
 }
 
 /// What the rows of a statement become.
