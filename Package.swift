@@ -38,16 +38,23 @@ let package = Package(
     // The living floor.
     .target(name: "Shop", dependencies: ["JSON", "CGI", "Postgres"], swiftSettings: house),
 
+    // Processes: forked, looked after, replaced.
+    .target(
+      name: "ProcessPool",
+      dependencies: [
+        "CGI", "FastCGI", "Platform", "CLinux", .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: house),
+
     // The two doors.
     .target(
       name: "SyncServer",
-      dependencies: ["Shop", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "CFastCGI", "CLinux"],
+      dependencies: ["Shop", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux"],
       swiftSettings: house),
     .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: house),
     .target(
       name: "AsyncServer",
       dependencies: [
-        "Shop", "CGI", "FastCGI", "Postgres", "Platform", "EventLoop",
+        "Shop", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
         .product(name: "DequeModule", package: "swift-collections"),
       ], swiftSettings: house),
 
@@ -57,7 +64,7 @@ let package = Package(
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "House", "Shop", "Postgres", "Platform", "SyncServer", "AsyncServer",
+        "House", "Shop", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: house,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
@@ -69,7 +76,7 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: house),
     .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
     .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
-    .testTarget(name: "SyncServerTests", dependencies: ["SyncServer"], swiftSettings: house),
+    .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool"], swiftSettings: house),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),
   ],
   swiftLanguageModes: [.v6]

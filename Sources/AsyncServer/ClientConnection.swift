@@ -1,4 +1,5 @@
-// A connection from the web server: requests in, answers out, one after another.
+// A connection from the web server: requests in, answers out. A web server that multiplexes gets its answers as they are
+// ready; nginx asks one after another.
 
 import CGI
 import EventLoop
@@ -6,23 +7,12 @@ import FastCGI
 import Glibc
 import Logging
 import Platform
-import Postgres
 import Shop
 
-/// One FastCGI connection, served by one task.
+/// One FastCGI connection: a task that reads, and one for each request under way.
 ///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class ClientConnection: @unchecked Sendable {
-  private enum Phase {
-    /// Between requests.
-    case idle
-    /// A request has begun to arrive, an answer has begun to leave; since when, in monotonic nanoseconds.
-    case reading(UInt64)
-    case writing(UInt64)
-    /// The database has the request.
-    case waiting
-  }
-
   private let descriptor: Descriptor
   private let watch: Watch
   private unowned let server: Server
@@ -32,10 +22,26 @@ final class ClientConnection: @unchecked Sendable {
   private var position = 0
   /// Whether the last read may have left something behind, of which no edge will tell.
   private var mayHoldMore = false
-  private var phase = Phase.idle
-  private var isOver = false
-  /// Whether the connection is closed after the answer that is being sent.
+  /// Requests that have no answer yet.
+  private var underWay: [RequestUnderWay] = []
+  /// What the socket did not take, and from where on it is still to be sent.
+  private var unsent: [UInt8] = []
+  private var sentCount = 0
+  /// Who waits for the unsent bytes to have gone.
+  private var drained: UnsafeContinuation<Void, Never>?
+  /// Since when something has been arriving, and leaving, and nothing at all, in monotonic nanoseconds; 0: it is not.
+  private var readingSince: UInt64 = 0
+  private var writingSince: UInt64 = 0
+  private var idleSince: UInt64
+  private var requestCount = 0
+  /// Whether the connection is closed after the answers that are being made and sent.
   private var isLast = false
+  /// Whether we have closed the receiving side ourselves.
+  private var isLeaving = false
+  private var isOver = false
+
+  /// Bytes that may wait to be sent before nothing more is read.
+  private static let longestBacklog = 1 << 20
 
   /// Nil if the loop can't watch it.
   init?(owning descriptor: consuming Descriptor, server: Server) {
@@ -43,35 +49,55 @@ final class ClientConnection: @unchecked Sendable {
     self.descriptor = descriptor
     self.server = server
     assembler = RequestAssembler(limits: server.configuration.limits)
+    idleSince = server.loop.now
     do throws(SystemError) {
       watch = try server.loop.watch(number, for: [.readable, .writable, .hungUp], edgeTriggered: true)
     } catch {
       server.log.warning("\(error)")
       return nil
     }
+    watch.onHangUp = { [unowned self] in for request in underWay { request.abandon() } }
   }
 
   /// Answers requests until the web server or we have had enough.
   func serve() async {
-    while let assembled = await nextRequest() {
-      let request = Request(assembled)
-      await send(await answer(request), to: assembled)
-      assembler.finished()
-      if isLast { break }
+    await withDiscardingTaskGroup { group in
+      while let request = await nextRequest() {
+        let item = RequestUnderWay(request)
+        underWay.append(item)
+        group.addImmediateTask { await self.answer(item) }
+      }
+      if !isLeaving { for request in underWay { request.abandon() } }
     }
     watch.cancel()
-    isOver = true
     // Closed here and not with the last reference, so that the peer sees the end at once.
     shutdown(descriptor.number, Int32(SHUT_RDWR))
   }
 
-  private func answer(_ request: borrowing Request) async -> Response {
+  private func answer(_ item: RequestUnderWay) async {
+    let began = server.loop.now
+    let assembled = item.assembled
+    let response = await response(to: item)
+    requestCount += 1
+    if !assembled.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
+      isLast = true
+    }
+    await send(response, to: item)
+    assembler.finished(assembled.id)
+    underWay.removeAll { $0 === item }
+    server.answered(in: MonotonicClock.now - began)
+    if underWay.isEmpty { idleSince = server.loop.now }
+    if isLast, underWay.isEmpty { end() }
+  }
+
+  private func response(to item: RequestUnderWay) async -> Response {
+    if item.assembled.paramsAreTooLarge { return Shop.headerTooLarge() }
+    let request = Request(item.assembled)
+    if let page = server.statusPage(for: request) { return page }
     let response: Response
     switch server.shop.begin(request) {
     case .respond(let ready): response = ready
-    case .query(let operation):
-      phase = .waiting
-      response = await server.pool.execute(operation, for: watch)
+    case .query(let operation): response = await server.pool.execute(operation, for: item)
     }
     if let fault = response.fault, !watch.isHungUp {
       server.log.log(
@@ -81,30 +107,48 @@ final class ClientConnection: @unchecked Sendable {
     return response
   }
 
+  /// Lets the reader find that there is no more to do.
+  private func end() {
+    isOver = true
+    watch.interrupt()
+    resume(&drained)
+  }
+
+  private func resume(_ waiter: inout UnsafeContinuation<Void, Never>?) {
+    let continuation = waiter
+    waiter = nil
+    continuation?.resume()
+  }
+
   // MARK: Reading
 
   /// The next request; nil when there will be none.
   private func nextRequest() async -> AssembledRequest? {
-    phase = .idle
     while !isOver {
       if let action = takeAction() {
+        readingSince = 0
         switch action {
         case .request(let request): return request
-        case .aborted: continue
+        case .aborted(let id): underWay.first { $0.assembled.id == id }?.abort()
         case .close(let fault):
           server.log.warning("FastCGI: \(fault)")
+          isOver = true
           return nil
         }
+        continue
       }
       let replies = assembler.takeReplies()
-      if !replies.isEmpty, !(await write(replies)) { return nil }
-      if assembler.isIdle {
-        phase = .idle
-      } else if case .reading = phase {
-      } else {
-        phase = .reading(MonotonicClock.now)
+      if !replies.isEmpty { await write(replies) }
+      if !assembler.isReceiving {
+        readingSince = 0
+      } else if readingSince == 0 {
+        readingSince = server.loop.now
       }
-      guard await read() else { return nil }
+      // A peer that does not take its answers is not asked for more.
+      while !isOver, unsent.count - sentCount > Self.longestBacklog {
+        await withUnsafeContinuation { drained = $0 }
+      }
+      guard !isOver, await read() else { return nil }
     }
     return nil
   }
@@ -139,31 +183,57 @@ final class ClientConnection: @unchecked Sendable {
 
   // MARK: Writing
 
-  private func send(_ response: Response, to request: AssembledRequest) async {
-    var head: [UInt8] = []
-    head.reserveCapacity(256)
-    response.writeHead(to: &head)
+  private func send(_ response: Response, to item: RequestUnderWay) async {
+    let id = item.assembled.id
     var writer = RecordWriter()
-    writer.answer(requestID: request.id, head: head, body: response.omitsBody ? [] : response.body)
-    isLast = !request.keepsConnection || server.isDraining
-    if isLast { writer.farewell(requestID: request.id) }
-    if !(await write(writer.bytes)) { isOver = true }
+    if item.isAborted {
+      writer.end(requestID: id, .requestComplete)
+    } else {
+      var head: [UInt8] = []
+      head.reserveCapacity(256)
+      response.writeHead(to: &head)
+      writer.answer(requestID: id, head: head, body: response.omitsBody ? [] : response.body)
+    }
+    // Others may still be under way, whose answers come behind.
+    if isLast, underWay.count == 1 { writer.farewell(requestID: id) }
+    await write(writer.bytes)
   }
 
-  /// Writes all of it, waiting where the peer is slow; false if the peer has gone or took too long.
-  private func write(_ bytes: [UInt8]) async -> Bool {
+  /// Writes all of it. Whoever finds the socket full waits until everything has gone, for itself and for those who come
+  /// after: they leave their bytes behind it.
+  private func write(_ bytes: [UInt8]) async {
+    if isOver { return }
+    guard unsent.isEmpty else {
+      unsent += bytes
+      return
+    }
     var written = 0
+    guard transfer(bytes, &written), written < bytes.count else { return }
+    unsent = bytes
+    sentCount = written
+    writingSince = server.loop.now
+    while sentCount < unsent.count {
+      await watch.writable()
+      guard !isOver, transfer(unsent, &sentCount) else { break }
+    }
+    unsent = []
+    sentCount = 0
+    writingSince = 0
+    resume(&drained)
+  }
+
+  /// Writes as much as the socket takes; false if the peer has gone.
+  private func transfer(_ bytes: [UInt8], _ written: inout Int) -> Bool {
     while written < bytes.count {
       let transfer = bytes.withUnsafeBytes {
         Transfer.write(descriptor.number, from: UnsafeRawBufferPointer(rebasing: $0[written...]))
       }
       switch transfer {
       case .bytes(let count): written += count
-      case .wouldBlock:
-        if case .writing = phase {} else { phase = .writing(MonotonicClock.now) }
-        await watch.writable()
-        if isOver { return false }
-      case .end, .failed: return false
+      case .wouldBlock: return true
+      case .end, .failed:
+        end()
+        return false
       }
     }
     return true
@@ -171,25 +241,68 @@ final class ClientConnection: @unchecked Sendable {
 
   // MARK: Time limits and draining
 
-  /// Gives up a peer that takes too long to send a request or to take an answer. An idle one may stay: closing it could
-  /// cost a request that is on its way.
-  func enforceTimeLimit(_ now: UInt64) {
-    switch phase {
-    case .reading(let since), .writing(let since):
-      guard now > since, now - since > server.configuration.peerTimeout.nanoseconds else { return }
+  /// Gives up a peer that takes too long to send a request or to take an answer, and one that has not asked for anything
+  /// for a very long time.
+  func enforceTimeLimits(_ now: UInt64) {
+    func isOlder(_ since: UInt64, than limit: Duration) -> Bool {
+      since > 0 && now > since && now - since > limit.nanoseconds
+    }
+    let configuration = server.configuration
+    if isOlder(readingSince, than: configuration.peerTimeout) || isOlder(writingSince, than: configuration.peerTimeout)
+    {
       server.log.warning("a peer took too long: connection closed")
-      isOver = true
-      watch.interrupt()
-    case .idle, .waiting: break
+      end()
+    } else if isOlder(idleSince, than: configuration.idleTimeout) {
+      closeIfIdle()
     }
   }
 
-  /// While draining: closes the connection if no request is under way. The receiving side is shut first, so that a request
-  /// either has arrived, and is served, or is refused as a whole.
+  /// Closes the connection if no request is under way. The receiving side is shut first, so that a request either has
+  /// arrived, and is served, or is refused as a whole.
   func closeIfIdle() {
-    guard case .idle = phase, !isOver else { return }
+    guard underWay.isEmpty, unsent.isEmpty, !assembler.isReceiving, !isOver, !isLeaving else { return }
+    var byte: UInt8 = 0
+    if recv(descriptor.number, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0 { return }
+    isLeaving = true
+    watch.onHangUp = nil
     shutdown(descriptor.number, Int32(SHUT_RD))
     watch.interrupt()
+  }
+
+  var requestsUnderWay: Int { underWay.count }
+}
+
+/// A request between its last record and its answer's.
+///
+/// Unchecked Sendable: made and used on its loop's thread only.
+final class RequestUnderWay: @unchecked Sendable {
+  let assembled: AssembledRequest
+  /// What it waits for in the database, and under which ticket.
+  private var query: Query?
+  private var ticket = 0
+  /// Nobody wants its answer any more; whether that is because the web server has said so.
+  private(set) var isAbandoned = false
+  private(set) var isAborted = false
+
+  init(_ assembled: AssembledRequest) { self.assembled = assembled }
+
+  /// Waits for a query's answer; nil if the request was abandoned before the query was sent.
+  func wait(for query: Query) async -> Response? {
+    self.query = query
+    ticket = query.nextTicket
+    defer { self.query = nil }
+    return await query.wait()
+  }
+
+  func abandon() {
+    isAbandoned = true
+    query?.leave(ticket)
+  }
+
+  /// ABORT_REQUEST (FastCGI 1.0 §5.4).
+  func abort() {
+    isAborted = true
+    abandon()
   }
 }
 

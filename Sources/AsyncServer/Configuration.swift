@@ -3,34 +3,35 @@
 import FastCGI
 import Platform
 import Postgres
+import ProcessPool
 
 package struct AsyncConfiguration: Sendable {
-  package var listen: ListenAddress
-  /// Pipelined database connections.
-  package var databaseConnections: Int
+  package var master: MasterConfiguration
   package var database: ConnectionInfo
   package var options: Connection.Options
-  /// How long requests may take to end after TERM.
-  package var drainTimeout: Duration
-  /// How long a request may take to arrive, and a client to take its answer.
-  package var peerTimeout: Duration
-  package var limits = RequestLimits()
-  /// Statements on their way on one connection.
-  package var pipelineDepth = 32
+  /// Pipelined database connections of each loop.
+  package var databaseConnections = 4
   /// Whether equal reads that wait together are answered together.
   package var sharesReads = true
+  /// Connections of the web server that each loop holds; more wait to be accepted.
+  package var connections = 20_000
+  /// How long a request may take to arrive, and a client to take its answer.
+  package var peerTimeout = Duration.seconds(30)
+  /// How long a connection may be kept without a request.
+  package var idleTimeout = Duration.seconds(3600)
+  /// After how many a connection is closed.
+  package var requestsPerConnection = 10_000_000
+  /// Nanoseconds above which a turn of the loop is logged; 0: never.
+  package var slowTurn: UInt64 = 50_000_000
+  package var limits = RequestLimits(concurrent: 16)
+  /// Statements on their way on one connection.
+  package var pipelineDepth = 32
   /// Statements that wait for a place in a pipeline; more are refused.
   package var queueLimit = 4096
 
-  package init(
-    listen: ListenAddress, databaseConnections: Int, database: ConnectionInfo, options: Connection.Options,
-    drainTimeout: Duration = .seconds(30), peerTimeout: Duration = .seconds(30)
-  ) {
-    self.listen = listen
-    self.databaseConnections = databaseConnections
+  package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
+    self.master = master
     self.database = database
     self.options = options
-    self.drainTimeout = drainTimeout
-    self.peerTimeout = peerTimeout
   }
 }

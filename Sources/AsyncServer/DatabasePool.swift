@@ -20,6 +20,28 @@ final class DatabasePool: @unchecked Sendable {
   private var reads = SharedReads()
   /// Up to how many statements on its way a connection counts as keeping up.
   private static let keepsUp = 16
+  private(set) var counters = Counters()
+  private var work = Work()
+  /// Of the turn that ends or has ended.
+  private(set) var lastWork = Work()
+
+  /// What the pool has done since the loop began.
+  struct Counters {
+    var statements: UInt64 = 0
+    var shared: UInt64 = 0
+    var refused: UInt64 = 0
+    var repeated: UInt64 = 0
+    var abandoned: UInt64 = 0
+  }
+
+  /// What a turn of the loop was spent on.
+  struct Work {
+    var answers = 0
+    /// The largest answer's body in bytes, and its statement.
+    var largest = 0
+    var largestName: StaticString = "nothing"
+  }
+
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
   /// `shop` makes answers of what comes back.
@@ -33,20 +55,18 @@ final class DatabasePool: @unchecked Sendable {
     loop.atEndOfTurn { [unowned self] in self.dispatch() }
   }
 
-  /// Executes an operation and makes its answer. If the client hangs up before it was sent, it is dropped; after that its
+  /// Executes an operation and makes its answer. If the request is abandoned before it was sent, it is dropped; after that its
   /// answer is let run dry.
-  func execute(_ operation: Operation, for client: Watch) async -> Response {
-    if let refusal = refusal(for: client) { return shop.finish(operation, .failure(refusal)) }
-    let query = query(for: operation)
-    let ticket = query.nextTicket
-    client.onHangUp = { query.leave(ticket) }
-    let response = await query.wait()
-    client.onHangUp = nil
-    return response ?? shop.finish(operation, .failure(.cancelled))
+  func execute(_ operation: Operation, for request: RequestUnderWay) async -> Response {
+    if let refusal = refusal(of: request) {
+      counters.refused += 1
+      return shop.finish(operation, .failure(refusal))
+    }
+    return await request.wait(for: query(for: operation)) ?? shop.finish(operation, .failure(.cancelled))
   }
 
-  private func refusal(for client: Watch) -> PostgresError? {
-    if client.isHungUp { return .cancelled }
+  private func refusal(of request: RequestUnderWay) -> PostgresError? {
+    if request.isAbandoned { return .cancelled }
     guard connections.contains(where: \.isReady) else { return lastError }
     return queue.count < configuration.queueLimit ? nil : .queueFull
   }
@@ -60,17 +80,37 @@ final class DatabasePool: @unchecked Sendable {
     }
     let (query, mayStart) = reads.query(for: operation)
     if mayStart { queue.append(query) }
+    if query.nextTicket > 0 { counters.shared += 1 }
     return query
   }
 
   /// What came of a query. An equal one that has waited for it can start now.
   func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
     if let next = reads.ended(query) { queue.append(next) }
-    if !query.isAbandoned { query.answer(shop.finish(query.operation, result)) }
+    guard !query.isAbandoned else {
+      counters.abandoned += 1
+      return
+    }
+    let response = shop.finish(query.operation, result)
+    note(query.operation, response)
+    query.answer(response)
   }
+
+  private func note(_ operation: Operation, _ response: Response) {
+    work.answers += 1
+    if response.body.count >= work.largest {
+      work.largest = response.body.count
+      work.largestName = operation.statement.name
+    }
+  }
+
+  var queueLength: Int { queue.count }
+  var queueLimit: Int { configuration.queueLimit }
 
   /// At the end of each turn: what was asked in it goes out together.
   private func dispatch() {
+    lastWork = work
+    work = Work()
     while let query = queue.first {
       if query.isAbandoned {
         queue.removeFirst()
@@ -79,6 +119,7 @@ final class DatabasePool: @unchecked Sendable {
       }
       guard let connection = choose(for: query.operation.statement) else { break }
       queue.removeFirst()
+      counters.statements += 1
       connection.send(query)
     }
     for connection in connections { connection.endOfTurn() }
@@ -86,6 +127,8 @@ final class DatabasePool: @unchecked Sendable {
 
   /// Reads stay on half of the connections while those keep up: the fewer servers wake up for light reads, the less each
   /// costs. Writes wait for their commit and go to all.
+  ///
+  /// Nothing is put behind a statement that has run for a while: it waits here for the first connection that moves.
   private func choose(for statement: Statement) -> DatabaseConnection? {
     let half = connections[..<((connections.count + 1) / 2)]
     if statement.isReadOnly, let few = leastBusy(of: half), few.depth < Self.keepsUp { return few }
@@ -95,7 +138,8 @@ final class DatabasePool: @unchecked Sendable {
   /// The ready connection with the fewest statements on their way; nil if all are full.
   private func leastBusy(of connections: ArraySlice<DatabaseConnection>) -> DatabaseConnection? {
     var best: DatabaseConnection?
-    for connection in connections where connection.isReady && connection.depth < configuration.pipelineDepth {
+    for connection in connections
+    where connection.isReady && connection.depth < configuration.pipelineDepth && !connection.isHeldUp(loop.now) {
       if best.map({ connection.depth < $0.depth }) ?? true { best = connection }
     }
     return best
@@ -119,6 +163,7 @@ final class DatabasePool: @unchecked Sendable {
 
   /// Puts a read that has not been executed back to the front of the queue.
   func sendAgain(_ query: Query) {
+    counters.repeated += 1
     query.isRepeated = true
     query.isSent = false
     queue.prepend(query)

@@ -1,16 +1,21 @@
-// The event-loop responder: one thread, one loop, and everything on it as tasks.
+// One loop of the event-loop responder: a thread, a loop, and everything on it as tasks.
 
+import CGI
 import CLinux
 import EventLoop
+import FastCGI
 import Glibc
 import Logging
 import Platform
+import ProcessPool
 import Shop
 
 /// Accepts connections and looks after them until it is told to stop.
 ///
+/// TERM: answer what stands in the queue, then end. QUIT: end after the requests under way.
+///
 /// Unchecked Sendable: made and used on its loop's thread only.
-package final class Server: @unchecked Sendable {
+final class Server: @unchecked Sendable {
   let configuration: AsyncConfiguration
   let loop: EventLoop
   let log: Logger
@@ -20,11 +25,14 @@ package final class Server: @unchecked Sendable {
   /// gets a turn.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
 
-  private let listener: ListeningSocket
+  private let context: WorkerContext
+  private var slot: WorkerSlot
   private let listenerWatch: Watch
   private let signalDescriptor: Descriptor
   private let signalWatch: Watch
   private(set) var isDraining = false
+  /// Whether those in the queue are still to be answered.
+  private var takesQueue = false
   private var exitCode: Int32 = 0
   private var connections: [ObjectIdentifier: ClientConnection] = [:]
 
@@ -32,54 +40,40 @@ package final class Server: @unchecked Sendable {
   private static let idleGrace = Duration.milliseconds(500)
   /// How often time limits are looked after.
   private static let sweepInterval = Duration.seconds(1)
+  /// For how long a loop with more connections than another leaves a new one to it.
+  private static let courtesy = Duration.milliseconds(2)
+  /// How long there is to finish when the master has died, in seconds.
+  private static let lastSeconds: UInt32 = 1
 
-  package enum Failure: Error, CustomStringConvertible {
-    case listening(ListeningSocket.Failure)
-    case system(SystemError)
-
-    package var description: String {
-      switch self {
-      case .listening(let failure): "\(failure)"
-      case .system(let error): "\(error)"
-      }
-    }
-  }
-
-  /// Listens, on the calling thread, which should be the main one and alone: signals are blocked here.
-  package init(_ configuration: AsyncConfiguration, log: Logger) throws(Failure) {
+  /// On the calling thread, which should be the main one and alone.
+  init(_ configuration: AsyncConfiguration, _ context: WorkerContext, log: Logger) throws(SystemError) {
     self.configuration = configuration
+    self.context = context
     self.log = log
-    let signals = SignalSet([SIGTERM, SIGINT])
+    let signals = SignalSet([SIGTERM, SIGQUIT, SIGUSR1, Master.parentDeathSignal])
     signals.block()
-    // Neither means anything here yet, and their default is to kill.
-    signal(SIGHUP, SIG_IGN)
-    signal(SIGUSR1, SIG_IGN)
-    do throws(ListeningSocket.Failure) {
-      listener = try ListeningSocket(configuration.listen)
-    } catch {
-      throw .listening(error)
-    }
-    do throws(SystemError) {
-      loop = try EventLoop()
-      signalDescriptor = try signals.descriptor()
-      listenerWatch = try loop.watch(listener.number, for: [], edgeTriggered: false)
-      signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
-    } catch {
-      throw .system(error)
-    }
+    signal(SIGINT, SIG_IGN)  // A terminal sends it to everybody; the master decides.
+    loop = try EventLoop()
+    signalDescriptor = try signals.descriptor()
+    // Edges: each new connection is announced to every loop, and to each once.
+    listenerWatch = try loop.watch(context.listener, for: .readable, edgeTriggered: true)
+    signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
+    slot = WorkerSlot(context.scoreboard, context.slot)
     pool = DatabasePool(configuration, shop: shop, loop: loop, log: log)
   }
 
   deinit { readBuffer.deallocate() }
 
-  /// Serves until TERM or INT; the exit code: 0 when every request that had been accepted was answered, 1 when the drain
+  /// Serves until TERM or QUIT; the exit code: 0 when every request that had been accepted was answered, 1 when the drain
   /// took too long.
-  package func run() -> Int32 {
+  func run() -> Int32 {
     // A connection is one.
     Descriptor.raiseLimit()
+    if configuration.slowTurn > 0 {
+      loop.onTurn(longerThan: configuration.slowTurn) { [unowned self] in tellOfSlowTurn($0) }
+    }
     Task(executorPreference: loop) { await self.serve() }
     loop.run()
-    listener.removePath()
     return exitCode
   }
 
@@ -87,17 +81,15 @@ package final class Server: @unchecked Sendable {
     await withDiscardingTaskGroup { group in
       for connection in pool.connections { group.addTask { await connection.run() } }
       group.addTask { await self.sweep() }
-      group.addTask { await self.waitForSignal() }
+      group.addTask { await self.obeySignals() }
       await pool.firstAttempts { isDraining }
-      accepts(true)
-      log.info("listening on \(configuration.listen) with \(pool.connections.count) database connections")
+      slot.isReady()
+      eventfd_write(context.news, 1)
       while !isDraining {
-        await listenerWatch.readable()
-        if !isDraining { await acceptAll(into: &group) }
+        await acceptAll(into: &group)
+        if !isDraining { await listenerWatch.readable() }
       }
-      listener.refuseNewConnections()
-      await acceptAll(into: &group)
-      // From now on it would be ready for ever.
+      if takesQueue { await acceptAll(into: &group) }
       listenerWatch.cancel()
       exitCode = await drain()
       // The tasks that go on for ever end with the process: the group would wait for them.
@@ -105,65 +97,134 @@ package final class Server: @unchecked Sendable {
     }
   }
 
-  private func waitForSignal() async {
-    await signalWatch.readable()
-    // A second one changes nothing.
-    signalWatch.cancel()
+  // MARK: Signals
+
+  private func obeySignals() async {
+    while true {
+      await signalWatch.readable()
+      while let signal = SignalSet.take(from: signalDescriptor.number) { obey(signal) }
+    }
+  }
+
+  private func obey(_ signal: Int32) {
+    switch signal {
+    case SIGUSR1:
+      guard let path = configuration.master.daemon.logFile else { return }
+      do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
+    case Master.parentDeathSignal:
+      alarm(Self.lastSeconds)
+      beginDrain(takingQueue: false)
+    default: beginDrain(takingQueue: signal == SIGTERM)
+    }
+  }
+
+  private func beginDrain(takingQueue: Bool) {
+    takesQueue = takesQueue || takingQueue
     isDraining = true
     listenerWatch.interrupt()
   }
 
-  /// Whether the loop looks at the listening socket: not where nobody would accept.
-  private func accepts(_ on: Bool) {
-    do throws(SystemError) { try listenerWatch.change(to: on ? .readable : []) } catch { log.error("\(error)") }
-  }
+  // MARK: Accepting
 
-  /// Accepts whoever waits. Each connection is a task.
+  /// Accepts whoever waits, until nobody does. Each connection is a task.
   private func acceptAll(into group: inout DiscardingTaskGroup) async {
     while true {
-      let number = clinux_accept(listener.number, 1)
+      await makeRoom()
+      if !isDraining, othersHaveFewer() { await loop.sleep(Self.courtesy) }
+      let number = clinux_accept(context.listener, 1)
       if number >= 0 {
-        let descriptor = Descriptor(owning: number)
-        guard let connection = ClientConnection(owning: descriptor, server: self) else { continue }
-        connections[ObjectIdentifier(connection)] = connection
-        group.addTask {
-          await connection.serve()
-          self.connections[ObjectIdentifier(connection)] = nil
-        }
+        add(Descriptor(owning: number), to: &group)
         continue
       }
       switch errno {
       case EINTR, ECONNABORTED: continue
       case EMFILE, ENFILE, ENOBUFS, ENOMEM:
         log.warning("can't accept: \(String(cString: strerror(errno)))")
-        accepts(false)
         await loop.sleep(.milliseconds(100))
-        accepts(true)
-        return
       default: return
       }
     }
   }
+
+  /// Waits while there are as many connections as there may be: more stay in the listen queue.
+  private func makeRoom() async {
+    guard !isDraining, connections.count >= configuration.connections else { return }
+    log.warning("\(connections.count) connections: no more are accepted for now")
+    while !isDraining, connections.count >= configuration.connections { await loop.sleep(.milliseconds(20)) }
+  }
+
+  private func add(_ descriptor: consuming Descriptor, to group: inout DiscardingTaskGroup) {
+    if let peers = configuration.master.daemon.peers, !peers.admits(descriptor.number) {
+      return log.warning("a peer that is not allowed to was sent away")
+    }
+    slot.countConnection()
+    guard let connection = ClientConnection(owning: descriptor, server: self) else { return }
+    connections[ObjectIdentifier(connection)] = connection
+    slot.hasOpen(connections.count)
+    group.addTask {
+      await connection.serve()
+      self.connections[ObjectIdentifier(connection)] = nil
+      self.slot.hasOpen(self.connections.count)
+    }
+  }
+
+  /// Whether another loop holds fewer connections: new ones are its.
+  private func othersHaveFewer() -> Bool {
+    configuration.master.pool.workers > 1 && context.scoreboard.fewestOpen(asIn: context.slot) < connections.count
+  }
+
+  // MARK: Looking after
+
+  /// A request was answered; nanoseconds since its last byte had come.
+  func answered(in duration: UInt64) { slot.countRequest(duration) }
 
   /// Looks after time limits, once a second: a clock for each request would cost more than it is worth.
   private func sweep() async {
     while true {
       await loop.sleep(Self.sweepInterval)
       let now = MonotonicClock.now
-      for connection in connections.values { connection.enforceTimeLimit(now) }
+      for connection in connections.values { connection.enforceTimeLimits(now) }
       pool.enforceTimeLimits(now)
     }
   }
 
+  private func tellOfSlowTurn(_ length: UInt64) {
+    let work = pool.lastWork
+    log.warning(
+      """
+      slow: a turn of the loop took \(length / 1_000_000) ms, with \(work.answers) answers from the database; the largest: \
+      \(work.largest) bytes for \(work.largestName)
+      """)
+  }
+
+  /// The answer for `/async/status` and `/async/metrics`; nil for other paths.
+  func statusPage(for request: borrowing Request) -> Response? {
+    guard request.path.count <= 14, request.path.count >= 13 else { return nil }
+    let isStatus = request.path.equals("/async/status")
+    guard isStatus || request.path.equals("/async/metrics") else { return nil }
+    let page = StatusPage(
+      health: loop.health, pool: pool, connections: connections.count,
+      underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,
+      listenQueue: ListeningSocket.queue(of: context.listener))
+    var response =
+      isStatus
+      ? Response(.ok, contentType: .json, body: page.json())
+      : Response(.ok, contentType: .openMetrics, body: page.metrics())
+    response.omitsBody = request.method == .head
+    return response
+  }
+
+  // MARK: The end
+
   /// Waits until everybody has been answered: 0; or until the time for it is over: 1.
   private func drain() async -> Int32 {
-    log.info("draining \(connections.count) connections")
-    let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
+    slot.isDraining()
+    let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds
     let graceEnd = MonotonicClock.now + Self.idleGrace.nanoseconds
     while !connections.isEmpty {
       let now = MonotonicClock.now
       if now >= deadline {
-        log.error("\(connections.count) connections had not ended after \(configuration.drainTimeout): closed")
+        log.error("\(connections.count) connections had not ended after \(configuration.master.drainTimeout): closed")
         return 1
       }
       if now >= graceEnd {
@@ -171,7 +232,6 @@ package final class Server: @unchecked Sendable {
       }
       await loop.sleep(.milliseconds(10))
     }
-    log.info("stopped")
     return 0
   }
 }

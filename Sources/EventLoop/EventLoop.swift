@@ -24,6 +24,10 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   private var timers = Timers<UnsafeContinuation<Void, Never>>()
   private var turnEnders: [() -> Void] = []
   private var isStopped = false
+  /// When the turn under way began, in monotonic nanoseconds: the time, for whoever can do without its last microseconds.
+  package private(set) var now = MonotonicClock.now
+  package private(set) var health = LoopHealth()
+  private var slowTurn: (limit: UInt64, tell: (UInt64) -> Void)?
 
   private static let wakeupToken = UInt64.max
 
@@ -51,6 +55,9 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   /// Calls `body` at the end of each turn, before the loop waits again.
   package func atEndOfTurn(_ body: @escaping () -> Void) { turnEnders.append(body) }
 
+  /// Calls `tell` with the length of each turn that took longer than `limit`, both in nanoseconds.
+  package func onTurn(longerThan limit: UInt64, _ tell: @escaping (UInt64) -> Void) { slowTurn = (limit, tell) }
+
   /// Runs turns until `stop`.
   package func run() {
     precondition(isCurrent, "a loop is run by the thread that made it")
@@ -59,11 +66,14 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
       runJobs(executor)
       for end in turnEnders { end() }
       if isStopped { break }
+      let end = MonotonicClock.now
+      turnEnded(at: end)
       // A turn's end may have woken somebody.
-      let timeout = jobs.isEmpty ? millisecondsToNextTimer() : 0
+      let timeout = jobs.isEmpty ? millisecondsToNextTimer(end) : 0
       epoll.wait(timeout: timeout) { token, readiness in
         if token == Self.wakeupToken { takeJobsFromOutside() } else { deliver(readiness, to: token) }
       }
+      now = MonotonicClock.now
       wakeTimers()
     }
   }
@@ -74,10 +84,22 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     isStopped = true
   }
 
+  private func turnEnded(at end: UInt64) {
+    let length = end - now
+    health.turns += 1
+    health.busy += length
+    health.longestTurn = max(health.longestTurn, length)
+    if let slowTurn, length > slowTurn.limit {
+      health.slowTurns += 1
+      slowTurn.tell(length)
+    }
+  }
+
   private func runJobs(_ executor: UnownedTaskExecutor) {
     var batch: [UnownedJob] = []
     while !jobs.isEmpty {
       swap(&batch, &jobs)
+      health.jobs += UInt64(batch.count)
       for job in batch { job.runSynchronously(on: executor) }
       batch.removeAll(keepingCapacity: true)
     }
@@ -145,16 +167,17 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     await withUnsafeContinuation { timers.add(deadline: deadline, $0) }
   }
 
-  private func millisecondsToNextTimer() -> Int32 {
+  private func millisecondsToNextTimer(_ now: UInt64) -> Int32 {
     guard let next = timers.next else { return -1 }
-    let now = MonotonicClock.now
     // Rounded up: waking a moment too early would be a turn for nothing.
     return next <= now ? 0 : Int32(min((next - now + 999_999) / 1_000_000, 3_600_000))
   }
 
   private func wakeTimers() {
     guard !timers.isEmpty else { return }
-    let now = MonotonicClock.now
-    while let waiter = timers.takeDue(now) { waiter.resume() }
+    while let next = timers.next, let waiter = timers.takeDue(now) {
+      health.longestLag = max(health.longestLag, now - next)
+      waiter.resume()
+    }
   }
 }

@@ -8,11 +8,14 @@ package struct RequestLimits: Equatable, Sendable {
   package var pairs: Int
   /// Bytes of STDIN that are kept; what goes beyond is read and thrown away.
   package var body: Int
+  /// Requests that may be under way on a connection at the same time.
+  package var concurrent: Int
 
-  package init(params: Int = 64 << 10, pairs: Int = 200, body: Int = 1 << 20) {
+  package init(params: Int = 64 << 10, pairs: Int = 200, body: Int = 1 << 20, concurrent: Int = 1) {
     self.params = params
     self.pairs = pairs
     self.body = body
+    self.concurrent = concurrent
   }
 }
 
@@ -20,15 +23,18 @@ package struct RequestLimits: Equatable, Sendable {
 package struct AssembledRequest: Equatable, Sendable {
   package let id: UInt16
   package let keepsConnection: Bool
-  /// PARAMS, all of them in one piece; `NameValuePairs` walks them.
+  /// PARAMS, all of them in one piece; `NameValuePairs` walks them. Empty if they were too large.
   package let params: [UInt8]
+  /// PARAMS were longer or more than allowed, and have been thrown away.
+  package var paramsAreTooLarge = false
   package let body: [UInt8]
   package let bodyIsTooLarge: Bool
 }
 
 /// The receiving half of a connection as a value: records in, actions out (FastCGI 1.0 §4 to §6).
 ///
-/// One request at a time: that is what web servers do, and what GET_VALUES tells them (FCGI_MPXS_CONNS=0).
+/// Requests may be interleaved, as many as the limits allow (§3.3); GET_VALUES tells the web server whether
+/// (FCGI_MPXS_CONNS).
 package struct RequestAssembler {
   package enum Action: Equatable {
     /// Serve this.
@@ -42,9 +48,9 @@ package struct RequestAssembler {
   package enum ProtocolFault: Equatable, Error, Sendable {
     case unknownVersion(UInt8)
     case malformedRecord(RecordKind)
-    case paramsTooLarge
-    case tooManyParams
     case malformedParams
+    /// BEGIN_REQUEST with the id of a request that is under way.
+    case idInUse(UInt16)
   }
 
   private struct Partial {
@@ -52,6 +58,7 @@ package struct RequestAssembler {
     let keepsConnection: Bool
     var params: [UInt8] = []
     var hasParams = false
+    var paramsAreTooLarge = false
     var body: [UInt8] = []
     var bodyIsTooLarge = false
   }
@@ -63,9 +70,12 @@ package struct RequestAssembler {
   private var reader = RecordReader()
   private var header = RecordHeader(.beginRequest, requestID: 0, contentLength: 0)
   private var gathered: [UInt8] = []
-  private var partial: Partial?
-  /// The request that is being served, whose id is taken until `finished`.
-  private var serving: UInt16?
+  /// Requests of which something is still to come.
+  private var partials: [Partial] = []
+  /// Where among them the record being read belongs.
+  private var current: Int?
+  /// Requests that are being served, whose ids are taken until `finished`.
+  private var serving: [UInt16] = []
 
   /// Replies that are ours to give without anybody's help, to be sent when there is a chance.
   package private(set) var replies = RecordWriter()
@@ -73,7 +83,10 @@ package struct RequestAssembler {
   package init(limits: RequestLimits = RequestLimits()) { self.limits = limits }
 
   /// Whether nothing has begun: no record, no request. Only then may an idle connection be closed without loss.
-  package var isIdle: Bool { partial == nil && serving == nil && reader.isBetweenRecords }
+  package var isIdle: Bool { partials.isEmpty && serving.isEmpty && reader.isBetweenRecords }
+
+  /// Whether a request or a record has begun to arrive of which something is still to come.
+  package var isReceiving: Bool { !partials.isEmpty || !reader.isBetweenRecords }
 
   /// Hands over the replies gathered so far.
   package mutating func takeReplies() -> [UInt8] {
@@ -81,8 +94,8 @@ package struct RequestAssembler {
     return replies.bytes
   }
 
-  /// Say when the answer to the request being served has been written.
-  package mutating func finished() { serving = nil }
+  /// Say when the answer to a request has been written.
+  package mutating func finished(_ id: UInt16) { serving.removeAll { $0 == id } }
 
   /// Works through `input` from `position` on, up to the next action; nil when the input is used up.
   package mutating func next(_ input: Span<UInt8>, _ position: inout Int) -> Action? {
@@ -92,9 +105,10 @@ package struct RequestAssembler {
         return .close(.unknownVersion(version))
       case .begin(let header):
         self.header = header
+        current = partials.firstIndex { $0.id == header.requestID }
         gathered.removeAll(keepingCapacity: true)
       case .content(let range):
-        if let fault = take(input.extracting(range)) { return .close(fault) }
+        take(input.extracting(range))
       case .end:
         if let action = recordEnded() { return action }
       }
@@ -102,27 +116,30 @@ package struct RequestAssembler {
     return nil
   }
 
-  private mutating func take(_ content: Span<UInt8>) -> ProtocolFault? {
-    let isCurrent = partial?.id == header.requestID
+  private mutating func take(_ content: Span<UInt8>) {
     switch header.kind {
-    case .params where isCurrent:
-      guard (partial?.params.count ?? 0) + content.count <= limits.params else { return .paramsTooLarge }
-      if partial?.hasParams == false { content.withUnsafeBufferPointer { partial?.params.append(contentsOf: $0) } }
-    case .stdin where isCurrent:
-      if partial?.bodyIsTooLarge == false, (partial?.body.count ?? 0) + content.count <= limits.body {
-        content.withUnsafeBufferPointer { partial?.body.append(contentsOf: $0) }
-      } else {
-        partial?.bodyIsTooLarge = true
-        partial?.body = []
-      }
-    case .params, .stdin, .data:
+    case .params:
       // For a request that was refused, aborted or answered: the specification lets such records trail in (§3.3).
-      break
+      guard let current, !partials[current].hasParams else { return }
+      if partials[current].params.count + content.count > limits.params { partials[current].paramsAreTooLarge = true }
+      if partials[current].paramsAreTooLarge {
+        partials[current].params = []
+        return
+      }
+      content.withUnsafeBufferPointer { partials[current].params.append(contentsOf: $0) }
+    case .stdin:
+      guard let current else { return }
+      if partials[current].body.count + content.count > limits.body { partials[current].bodyIsTooLarge = true }
+      if partials[current].bodyIsTooLarge {
+        partials[current].body = []
+        return
+      }
+      content.withUnsafeBufferPointer { partials[current].body.append(contentsOf: $0) }
+    case .data: break
     default:
       let room = Self.longestGathered - gathered.count
       content.extracting(first: max(0, room)).withUnsafeBufferPointer { gathered.append(contentsOf: $0) }
     }
-    return nil
   }
 
   private mutating func recordEnded() -> Action? {
@@ -133,11 +150,11 @@ package struct RequestAssembler {
     switch header.kind {
     case .beginRequest: return beginRequest()
     case .abortRequest: return abortRequest()
-    case .params where header.contentLength == 0 && partial?.id == header.requestID:
-      partial?.hasParams = true
+    case .params where header.contentLength == 0:
+      if let current { partials[current].hasParams = true }
       return nil
-    case .stdin where header.contentLength == 0 && partial?.id == header.requestID:
-      return requestComplete()
+    case .stdin where header.contentLength == 0:
+      return current.map { requestComplete(partials.remove(at: $0)) }
     default:
       return nil
     }
@@ -146,44 +163,43 @@ package struct RequestAssembler {
   private mutating func beginRequest() -> Action? {
     guard gathered.count >= 8 else { return .close(.malformedRecord(.beginRequest)) }
     let role = UInt16(gathered[0]) << 8 | UInt16(gathered[1])
-    if partial != nil || serving != nil {
-      replies.end(requestID: header.requestID, .cannotMultiplex)
+    let id = header.requestID
+    if current != nil || serving.contains(id) { return .close(.idInUse(id)) }
+    if partials.count + serving.count >= limits.concurrent {
+      replies.end(requestID: id, limits.concurrent == 1 ? .cannotMultiplex : .overloaded)
     } else if role != Role.responder {
-      replies.end(requestID: header.requestID, .unknownRole)
+      replies.end(requestID: id, .unknownRole)
     } else {
-      partial = Partial(id: header.requestID, keepsConnection: gathered[2] & keepConnectionFlag != 0)
+      partials.append(Partial(id: id, keepsConnection: gathered[2] & keepConnectionFlag != 0))
     }
     return nil
   }
 
   private mutating func abortRequest() -> Action? {
-    if partial?.id == header.requestID {
-      partial = nil
-      replies.end(requestID: header.requestID, .requestComplete)
-      return .aborted(id: header.requestID)
+    let id = header.requestID
+    if let current {
+      partials.remove(at: current)
+      replies.end(requestID: id, .requestComplete)
+      return .aborted(id: id)
     }
-    // The one being served ends with its answer, whoever still wants it.
-    return serving == header.requestID ? .aborted(id: header.requestID) : nil
+    // One that is being served is ended by whoever serves it.
+    return serving.contains(id) ? .aborted(id: id) : nil
   }
 
-  private mutating func requestComplete() -> Action? {
-    guard let partial else { return nil }
-    self.partial = nil
+  private mutating func requestComplete(_ partial: Partial) -> Action {
     var walk = NameValuePairs()
     var count = 0
     do {
-      while try walk.next(partial.params.span) != nil {
-        count += 1
-        if count > limits.pairs { return .close(.tooManyParams) }
-      }
+      while count <= limits.pairs, try walk.next(partial.params.span) != nil { count += 1 }
     } catch {
       return .close(.malformedParams)
     }
-    serving = partial.id
+    serving.append(partial.id)
+    let isTooLarge = partial.paramsAreTooLarge || count > limits.pairs
     return .request(
       AssembledRequest(
-        id: partial.id, keepsConnection: partial.keepsConnection, params: partial.params, body: partial.body,
-        bodyIsTooLarge: partial.bodyIsTooLarge))
+        id: partial.id, keepsConnection: partial.keepsConnection, params: isTooLarge ? [] : partial.params,
+        paramsAreTooLarge: isTooLarge, body: partial.body, bodyIsTooLarge: partial.bodyIsTooLarge))
   }
 
   /// GET_VALUES (§4.1): the three variables that the specification names, of those that were asked for.
@@ -194,7 +210,7 @@ package struct RequestAssembler {
       let name = Array(gathered[pair.name])
       switch String(decoding: name, as: UTF8.self) {
       case "FCGI_MAX_CONNS", "FCGI_MAX_REQS": NameValuePairs.append(name, "1024".utf8, to: &content)
-      case "FCGI_MPXS_CONNS": NameValuePairs.append(name, "0".utf8, to: &content)
+      case "FCGI_MPXS_CONNS": NameValuePairs.append(name, (limits.concurrent > 1 ? "1" : "0").utf8, to: &content)
       default: break
       }
     }

@@ -208,6 +208,12 @@ extension Shop {
     return Problem(status: .serviceUnavailable, detail: detail, isTemporary: true).response(&writer)
   }
 
+  /// The answer to a request whose header was longer than anybody wants to read.
+  package static func headerTooLarge() -> Response {
+    var writer = JSONWriter(capacity: 256)
+    return Problem(status: .requestHeaderFieldsTooLarge, detail: "The header is too long.").response(&writer)
+  }
+
   /// The answer to a request that was given up because it took too long here.
   package static func timedOut() -> Response {
     var writer = JSONWriter(capacity: 256)

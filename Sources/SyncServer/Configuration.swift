@@ -1,120 +1,20 @@
-// What the prefork pool is told.
+// What the prefork responder is told.
 
-import Glibc
-import Platform
 import Postgres
+import ProcessPool
 
 package struct SyncConfiguration: Sendable {
-  package var listen: ListenAddress
-  /// Where the master answers for its pool; nil: nowhere.
-  package var status: ListenAddress?
-  package var pool: PoolConfiguration
-  package var limits: WorkerLimits
+  package var master: MasterConfiguration
   package var database: ConnectionInfo
   package var options: Connection.Options
-  /// How long requests may take to end after TERM.
-  package var drainTimeout: Duration
   /// How long a peer may take to send or to take the next bytes, in seconds.
-  package var peerTimeout: Int
-  /// Whether connections that the web server keeps are parked with the master.
-  package var keepsConnections = false
-  package var daemon = DaemonConfiguration()
+  package var peerTimeout = 30
 
-  package init(
-    listen: ListenAddress, status: ListenAddress? = nil, pool: PoolConfiguration, limits: WorkerLimits,
-    database: ConnectionInfo, options: Connection.Options, drainTimeout: Duration = .seconds(30), peerTimeout: Int = 30
-  ) {
-    self.listen = listen
-    self.status = status
-    self.pool = pool
-    self.limits = limits
+  package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
+    self.master = master
     self.database = database
     self.options = options
     // The database lets go before the worker is given up, so that its answer can still be told.
-    self.options.statementTimeout = limits.statementTimeout(options.statementTimeout)
-    self.drainTimeout = drainTimeout
-    self.peerTimeout = peerTimeout
-  }
-}
-
-/// What concerns the processes and not the requests.
-package struct DaemonConfiguration: Sendable {
-  /// Whom the workers run as, and the sockets belong to; nil: whoever started the master.
-  package var account: Account?
-  /// Who may connect over TCP.
-  package var peers: PeerList?
-  /// Where the log goes; nil: standard error.
-  package var logFile: String?
-  /// Limits of the processes (setrlimit(2)); nil: as they are.
-  package var files: Int?
-  package var core: Int?
-
-  package init() {}
-
-  /// Applies what the master, too, is subject to.
-  func apply() throws(SystemError) {
-    umask(0o027)
-    if let logFile { try LogFile.open(logFile) }
-    for (resource, value) in [(RLIMIT_NOFILE, files), (RLIMIT_CORE, core)] {
-      guard let value else { continue }
-      var limit = rlimit(rlim_cur: rlim_t(value), rlim_max: rlim_t(value))
-      try syscall("setrlimit") { setrlimit(__rlimit_resource_t(resource.rawValue), &limit) }
-    }
-  }
-}
-
-/// How many workers there are, as in PHP-FPM.
-package struct PoolConfiguration: Equatable, Sendable {
-  package enum Mode: String, Sendable, CaseIterable {
-    /// Always `workers`.
-    case fixed = "static"
-    /// Between `minSpare` and `maxSpare` idle ones, `workers` at most.
-    case dynamic
-    /// None until somebody comes; idle ones leave after `idleTimeout`.
-    case ondemand
-  }
-
-  package var mode: Mode
-  /// The most that there may be, each with one database connection.
-  package var workers: Int
-  /// How many a dynamic pool begins with.
-  package var start: Int
-  package var minSpare: Int
-  package var maxSpare: Int
-  package var idleTimeout: Duration
-
-  package init(
-    mode: Mode = .fixed, workers: Int, start: Int = 2, minSpare: Int = 1, maxSpare: Int = 4,
-    idleTimeout: Duration = .seconds(10)
-  ) {
-    self.mode = mode
-    self.workers = workers
-    self.start = start
-    self.minSpare = minSpare
-    self.maxSpare = maxSpare
-    self.idleTimeout = idleTimeout
-  }
-}
-
-/// How much a worker may do and take. 0 is no limit.
-package struct WorkerLimits: Equatable, Sendable {
-  /// Requests after which a worker makes room for a new one, and how many more at most, drawn for each worker so that
-  /// they do not all go at once.
-  package var requests = 0
-  package var requestsJitter = 0
-  /// Resident memory after a request, in bytes, above which a worker makes room for a new one.
-  package var memory = 0
-  /// Nanoseconds for a request; then the client gets a 504 and the worker is killed.
-  package var requestTime: UInt64 = 0
-  /// Nanoseconds above which a request is logged.
-  package var slow: UInt64 = 0
-  /// Nanoseconds in the listen queue after which a request is answered 503 at once.
-  package var queueWait: UInt64 = 0
-
-  package init() {}
-
-  /// The statement timeout to use, in milliseconds: at most nine tenths of what a request may take.
-  func statementTimeout(_ wanted: Int) -> Int {
-    requestTime == 0 ? wanted : min(wanted, max(1, Int(requestTime / 1_000_000) * 9 / 10))
+    self.options.statementTimeout = master.limits.statementTimeout(options.statementTimeout)
   }
 }

@@ -3,6 +3,7 @@
 import Glibc
 import JSON
 import Platform
+import ProcessPool
 
 /// The pool at one moment.
 struct StatusPage {
@@ -30,13 +31,14 @@ struct StatusPage {
     var maxQueue: UInt64
   }
 
-  init(_ scoreboard: Scoreboard, pool: PoolConfiguration, generation: Int, listener: Int32, parked: Int) {
-    self.pool = pool
-    self.generation = generation
-    self.parked = parked
+  init(_ state: PoolState) {
+    let scoreboard = state.scoreboard
+    pool = state.pool
+    generation = state.generation
+    parked = state.parked
     workers = scoreboard.reports()
     totals = scoreboard.poolTotals()
-    queue = ListeningSocket.queue(of: listener)
+    queue = ListeningSocket.queue(of: state.listener)
     let header = scoreboard.header
     counters = Counters(
       startedAt: header.pointee.startedAt.load(ordering: .relaxed),
@@ -73,7 +75,7 @@ struct StatusPage {
     }
     func seconds(_ name: StaticString, _ nanoseconds: UInt64, _ writer: inout JSONWriter) {
       key(name, &writer)
-      writer.raw(Self.seconds(nanoseconds).utf8.span)
+      writer.raw(OpenMetrics.seconds(nanoseconds).utf8.span)
     }
     writer.raw(#"{"mode":"sync""#)
     text("process_manager", pool.mode.rawValue, &writer)
@@ -129,60 +131,30 @@ struct StatusPage {
 
   /// OpenMetrics 1.0 text.
   func metrics() -> [UInt8] {
-    var text = ""
-    func family(_ name: String, _ kind: String, _ help: String, unit: String? = nil) {
-      text += "# TYPE forkloop_sync_\(name) \(kind)\n"
-      if let unit { text += "# UNIT forkloop_sync_\(name) \(unit)\n" }
-      text += "# HELP forkloop_sync_\(name) \(help)\n"
-    }
-    func gauge(_ name: String, _ help: String, _ value: some BinaryInteger) {
-      family(name, "gauge", help)
-      text += "forkloop_sync_\(name) \(value)\n"
-    }
-    func counter(_ name: String, _ help: String, _ value: some BinaryInteger) {
-      family(name, "counter", help)
-      text += "forkloop_sync_\(name)_total \(value)\n"
-    }
-    family("workers", "gauge", "Workers by what they are doing.")
+    var text = OpenMetrics(prefix: "forkloop_sync")
+    text.family("workers", "gauge", "Workers by what they are doing.")
     for state in WorkerState.allCases where state != .vacant {
-      text += "forkloop_sync_workers{state=\"\(state.name)\"} \(count(state))\n"
+      text.sample("workers", labels: "state=\"\(state.name)\"", String(count(state)))
     }
-    gauge("workers_max", "The most workers that there may be.", pool.workers)
-    gauge("workers_active_max", "The most workers that were busy at once.", counters.maxActive)
+    text.gauge("workers_max", "The most workers that there may be.", pool.workers)
+    text.gauge("workers_active_max", "The most workers that were busy at once.", counters.maxActive)
     if let queue {
-      gauge("listen_queue", "Connections that wait to be accepted.", queue.waiting)
-      gauge("listen_queue_limit", "How many may wait.", queue.most)
+      text.gauge("listen_queue", "Connections that wait to be accepted.", queue.waiting)
+      text.gauge("listen_queue_limit", "How many may wait.", queue.most)
     }
-    gauge("listen_queue_max", "The most that were seen waiting.", counters.maxQueue)
-    gauge("parked_connections", "Idle connections that the web server keeps.", parked)
-    counter("connections", "Connections accepted.", totals.connections)
-    counter("slow_requests", "Requests that took longer than --slow.", counters.slowRequests)
-    counter("timed_out_requests", "Requests that took longer than --request-timeout.", counters.timedOut)
-    counter("shed_requests", "Requests that waited longer than --max-queue-wait.", counters.shed)
-    counter("workers_recycled", "Workers that made room for a new one.", counters.recycled)
-    counter("workers_crashed", "Workers that ended otherwise.", counters.crashed)
-    counter(
+    text.gauge("listen_queue_max", "The most that were seen waiting.", counters.maxQueue)
+    text.gauge("parked_connections", "Idle connections that the web server keeps.", parked)
+    text.counter("connections", "Connections accepted.", totals.connections)
+    text.counter("slow_requests", "Requests that took longer than --slow.", counters.slowRequests)
+    text.counter("timed_out_requests", "Requests that took longer than --request-timeout.", counters.timedOut)
+    text.counter("shed_requests", "Requests that waited longer than --max-queue-wait.", counters.shed)
+    text.counter("workers_recycled", "Workers that made room for a new one.", counters.recycled)
+    text.counter("workers_crashed", "Workers that ended otherwise.", counters.crashed)
+    text.counter(
       "workers_limit_reached", "Times that a worker more was wanted than there may be.", counters.maxChildrenReached)
-    counter("reloads", "Reloads.", counters.reloads)
-    family("database_seconds", "counter", "Time in the database.", unit: "seconds")
-    text += "forkloop_sync_database_seconds_total \(Self.seconds(totals.database))\n"
-    family("request_seconds", "histogram", "Time from accepting a connection to the answer's end.", unit: "seconds")
-    var sum: UInt64 = 0
-    for (index, count) in totals.latency.enumerated() {
-      sum += count
-      let bound = index < Latency.bounds.count ? Self.seconds(Latency.bounds[index]) : "+Inf"
-      text += "forkloop_sync_request_seconds_bucket{le=\"\(bound)\"} \(sum)\n"
-    }
-    text += "forkloop_sync_request_seconds_sum \(Self.seconds(totals.busy))\n"
-    text += "forkloop_sync_request_seconds_count \(sum)\n# EOF\n"
-    return Array(text.utf8)
-  }
-
-  /// Nanoseconds as seconds, exactly: no number of ours is rounded.
-  static func seconds(_ nanoseconds: UInt64) -> String {
-    let fraction = String(nanoseconds % 1_000_000_000)
-    let digits = String(repeating: "0", count: 9 - fraction.count) + fraction
-    let trimmed = digits.reversed().drop { $0 == "0" }.reversed()
-    return "\(nanoseconds / 1_000_000_000).\(trimmed.isEmpty ? "0" : String(trimmed))"
+    text.counter("reloads", "Reloads.", counters.reloads)
+    text.secondsCounter("database_seconds", "Time in the database.", totals.database)
+    text.latency("request_seconds", "Time from accepting a connection to the answer's end.", totals)
+    return text.finished()
   }
 }

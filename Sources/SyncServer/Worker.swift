@@ -5,6 +5,7 @@ import CLinux
 import Glibc
 import Logging
 import Platform
+import ProcessPool
 import Shop
 
 /// Runs in a child of `Master`, until it is told to stop or its master has gone.
@@ -13,39 +14,27 @@ import Shop
 /// has taken too long; tell its client and end.
 struct Worker: ~Copyable {
   private let configuration: SyncConfiguration
-  private let listener: Int32
+  private let context: WorkerContext
   private let log: Logger
   private let shop = Shop(mode: .sync)
-  private let news: Int32
-  private let parking: ParkingLot.Ends?
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
-  private let scoreboard: Scoreboard
   /// Requests after which it ends; 0: never.
   private let mostRequests: UInt64
 
-  /// The exit code of a worker whose request took too long.
-  static let timedOut: Int32 = 75
   private static let signalInterval: UInt64 = 10_000_000
   private var nextSignalCheck: UInt64 = 0
   /// After how many requests memory is looked at: reading /proc costs a few microseconds.
   private static let memoryInterval: UInt64 = 16
 
-  /// `news` is an eventfd that is rung when the worker is ready.
-  init(
-    _ configuration: SyncConfiguration, listener: Int32, parking: ParkingLot.Ends?, scoreboard: Scoreboard, slot: Int,
-    news: Int32, log: Logger
-  ) {
+  init(_ configuration: SyncConfiguration, _ context: WorkerContext, log: Logger) {
     self.configuration = configuration
-    self.listener = listener
+    self.context = context
     self.log = log
-    self.news = news
-    self.parking = parking
-    self.slot = WorkerSlot(scoreboard, slot)
-    self.scoreboard = scoreboard
+    slot = WorkerSlot(context.scoreboard, context.slot)
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
-    let limits = configuration.limits
+    let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
     exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout)
     mostRequests = limits.requests == 0 ? 0 : UInt64(limits.requests + Int.random(in: 0...limits.requestsJitter))
@@ -57,7 +46,7 @@ struct Worker: ~Copyable {
     // A library's lines reach the log whole, as ours do.
     clinux_write_whole_lines()
     do throws(SystemError) {
-      var waiting = try WaitingRoom(listener: listener, parking: parking?.exit ?? -1)
+      var waiting = try WaitingRoom(listener: context.listener, parking: context.parking?.exit ?? -1)
       serve(&waiting)
       return 0
     } catch {
@@ -73,13 +62,12 @@ struct Worker: ~Copyable {
     clinux_note_on(SIGUSR1)
     SignalSet([SIGINT, SIGCHLD, SIGALRM, Master.parentDeathSignal]).unblock()
     database.connectIfNeeded()
-    let master = getppid()
     slot.isReady()
-    eventfd_write(news, 1)
+    eventfd_write(context.news, 1)
     while true {
       waiting.watch(database: database.socket, generation: database.generation)
       // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
-      var hasServed = parking == nil && serveNext()
+      var hasServed = context.parking == nil && serveNext()
       if !hasServed {
         switch waiting.wait() {
         case .connection: hasServed = serveNext()
@@ -88,7 +76,7 @@ struct Worker: ~Copyable {
         case .interrupted: if clinux_take_note() != 0 { reopenLog() }
         }
       }
-      if isToldToEnd(hasServed: hasServed) || hasHadEnough() { return leave(&waiting, master: master) }
+      if isToldToEnd(hasServed: hasServed) || hasHadEnough() { return leave(&waiting) }
     }
   }
 
@@ -103,26 +91,26 @@ struct Worker: ~Copyable {
   }
 
   private func reopenLog() {
-    guard let path = configuration.daemon.logFile else { return }
+    guard let path = configuration.master.daemon.logFile else { return }
     do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
   }
 
   /// Ends without leaving anybody behind who has been let in.
-  private mutating func leave(_ waiting: inout WaitingRoom, master: pid_t) {
+  private mutating func leave(_ waiting: inout WaitingRoom) {
     waiting.close()
     // Somebody may have been announced to us just before.
     _ = serveNext()
     _ = serveParked()
     guard clinux_flagged() == SIGTERM || SignalSet.isPending(SIGTERM) else { return slot.isDraining() }
-    let deadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
+    let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds
     // What stands in the queue has been accepted as far as its client can tell.
-    while getppid() == master, MonotonicClock.now < deadline, serveParked() || serveNext() {}
+    while getppid() == context.master, MonotonicClock.now < deadline, serveParked() || serveNext() {}
     slot.isDraining()
   }
 
   /// Whether it is time to make room for a new worker: never in the middle of a request.
   private func hasHadEnough() -> Bool {
-    let limit = configuration.limits.memory
+    let limit = configuration.master.limits.memory
     let isOld = mostRequests > 0 && slot.requests >= mostRequests
     let isFat =
       limit > 0 && slot.requests > 0 && slot.requests % Self.memoryInterval == 0
@@ -134,9 +122,9 @@ struct Worker: ~Copyable {
 
   /// Accepts one connection and answers its request; false if nobody was waiting.
   private mutating func serveNext() -> Bool {
-    let connection = clinux_accept(listener, 0)
+    let connection = clinux_accept(context.listener, 0)
     if connection < 0 { return errno != EAGAIN && errno != EINVAL }
-    if let peers = configuration.daemon.peers, !peers.admits(connection) {
+    if let peers = configuration.master.daemon.peers, !peers.admits(connection) {
       close(connection)
       log.warning("a peer that is not allowed to was sent away")
       return true
@@ -146,16 +134,16 @@ struct Worker: ~Copyable {
 
   /// Takes a connection that was parked and answers its request; false if there is none.
   private mutating func serveParked() -> Bool {
-    guard let parking else { return false }
+    guard let parking = context.parking else { return false }
     let connection = clinux_receive_descriptor(parking.exit)
     return connection >= 0 && serve(connection, isNew: false)
   }
 
   private mutating func serve(_ connection: Int32, isNew: Bool) -> Bool {
     slot.accepted()
-    let patience = configuration.limits.queueWait
+    let patience = configuration.master.limits.queueWait
     let isTooLate =
-      isNew && patience > 0 && scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
+      isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
     clinux_set_last_words_descriptor(connection)
     guard exchange.receive(on: connection) else {
       clinux_set_last_words_descriptor(-1)
@@ -168,11 +156,13 @@ struct Worker: ~Copyable {
     let response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
     slot.writes()
-    if let kept = exchange.send(response, keeping: configuration.keepsConnections && exchange.isWantedAgain) {
+    if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
       park(kept)
     }
     slot.answered()
-    if configuration.limits.slow > 0, slot.phases.total > configuration.limits.slow { tellOfSlowRequest() }
+    if configuration.master.limits.slow > 0, slot.phases.total > configuration.master.limits.slow {
+      tellOfSlowRequest()
+    }
     return true
   }
 
@@ -185,7 +175,7 @@ struct Worker: ~Copyable {
       var byte: UInt8 = 0
       isWorthIt = recv(connection, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
     }
-    if isWorthIt, let parking { _ = clinux_send_descriptor(parking.entrance, connection) }
+    if isWorthIt, let parking = context.parking { _ = clinux_send_descriptor(parking.entrance, connection) }
     close(connection)
   }
 

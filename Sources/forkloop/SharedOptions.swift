@@ -108,6 +108,12 @@ struct ResponderOptions: ParsableArguments {
 
   @OptionGroup var state: StateOption
 
+  /// A socket from the service manager: the door's, then the status's.
+  static func handedOn(_ index: Int) -> String? {
+    let sockets = ServiceManager.listeningSockets
+    return index < sockets.count ? "fd:\(sockets[index])" : nil
+  }
+
   func drainTimeout(_ reader: SettingsReader) throws(SettingsError) -> Duration {
     .seconds(
       try reader.integer(drainTimeout, "--drain-timeout", "FORKLOOP_DRAIN_TIMEOUT", in: 1...3600, default: 30))

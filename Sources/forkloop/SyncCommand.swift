@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Platform
+import ProcessPool
 import SyncServer
 
 struct SyncCommand: ParsableCommand {
@@ -15,7 +16,7 @@ struct SyncCommand: ParsableCommand {
   @OptionGroup var options: ResponderOptions
   @OptionGroup(title: "The pool") var pool: PoolOptions
   @OptionGroup(title: "Limits of a worker") var limits: WorkerLimitOptions
-  @OptionGroup(title: "The processes") var daemon: DaemonOptions
+  @OptionGroup(title: "The processes") var daemon: DaemonOptions<SyncDoor>
 
   @Option(
     help: """
@@ -33,26 +34,21 @@ struct SyncCommand: ParsableCommand {
 
   func configuration(_ reader: SettingsReader) throws -> SyncConfiguration {
     let listen = try reader.address(
-      options.listen, "FORKLOOP_SYNC_LISTEN", default: handedOn(0) ?? "unix:/run/forkloop/sync.sock")
-    var configuration = SyncConfiguration(
-      listen: listen, status: try status(reader, listen), pool: try pool.configuration(reader),
-      limits: try limits.limits(reader),
-      database: try reader.database(state: options.state.state ?? reader.stateFolder),
-      options: try options.connectionOptions(reader, "forkloop sync"), drainTimeout: try options.drainTimeout(reader))
+      options.listen, "FORKLOOP_SYNC_LISTEN", default: ResponderOptions.handedOn(0) ?? "unix:/run/forkloop/sync.sock")
+    var master = MasterConfiguration(
+      listen: listen, status: try status(reader, listen), pool: try pool.configuration(reader))
+    master.limits = try limits.limits(reader)
+    master.drainTimeout = try options.drainTimeout(reader)
     let keeps = try reader.integer(nil, "", "FORKLOOP_SYNC_KEEP_ALIVE", in: 0...1, default: 0)
-    configuration.keepsConnections = keepAlive || keeps == 1
-    configuration.daemon = try daemon.configuration(reader)
-    return configuration
-  }
-
-  /// A socket from the service manager: the door's, then the status's.
-  private func handedOn(_ index: Int) -> String? {
-    let sockets = ServiceManager.listeningSockets
-    return index < sockets.count ? "fd:\(sockets[index])" : nil
+    master.keepsConnections = keepAlive || keeps == 1
+    master.daemon = try daemon.configuration(reader)
+    return SyncConfiguration(
+      master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
+      options: try options.connectionOptions(reader, "forkloop sync"))
   }
 
   private func status(_ reader: SettingsReader, _ listen: ListenAddress) throws -> ListenAddress? {
-    var beside = handedOn(1) ?? ""
+    var beside = ResponderOptions.handedOn(1) ?? ""
     if case .unix(let path) = listen {
       beside = "unix:\(path.hasSuffix(".sock") ? String(path.dropLast(5)) : path)-status.sock"
     }
@@ -67,62 +63,7 @@ struct SyncCommand: ParsableCommand {
     let log = try reader.log("sync")
     if options.check { return print("the configuration is good") }
     let invocation = Invocation(environment: reader.settings.environment)
-    try exitUnlessZero {
-      var master = try Master(configuration, invocation, log: log)
-      return master.run()
-    }
-  }
-}
-
-/// What concerns the processes and not the requests.
-struct DaemonOptions: ParsableArguments {
-  @Option(
-    help: "The user that workers run as and sockets belong to, for a master started by root. [FORKLOOP_SYNC_USER]")
-  var user: String?
-
-  @Option(help: "The group, if it is not the user's own. [FORKLOOP_SYNC_GROUP]")
-  var group: String?
-
-  @Option(help: "Addresses that may connect over TCP, with commas between them. [FORKLOOP_SYNC_ALLOW] (default: all)")
-  var allow: String?
-
-  @Option(help: "The file to log to; USR1 opens it anew. [FORKLOOP_SYNC_LOG] (default: standard error)")
-  var log: String?
-
-  @Option(help: "Open files that a process may have. [FORKLOOP_SYNC_RLIMIT_FILES]")
-  var rlimitFiles: Int?
-
-  @Option(help: "Bytes that a core file may have. [FORKLOOP_SYNC_RLIMIT_CORE]")
-  var rlimitCore: Int?
-
-  func configuration(_ reader: SettingsReader) throws(SettingsError) -> DaemonConfiguration {
-    var daemon = DaemonConfiguration()
-    if let name = user ?? reader.settings["FORKLOOP_SYNC_USER"] {
-      guard var account = Account(named: name) else { throw SettingsError("there is no user '\(name)' (--user)") }
-      if let name = group ?? reader.settings["FORKLOOP_SYNC_GROUP"] {
-        guard let other = account.with(groupNamed: name) else {
-          throw SettingsError("there is no group '\(name)' (--group)")
-        }
-        account = other
-      }
-      guard geteuid() == 0 else { throw SettingsError("--user needs a master that is started by root") }
-      daemon.account = account
-    }
-    let list = reader.text(allow, "FORKLOOP_SYNC_ALLOW", default: "")
-    do throws(PeerList.Malformed) {
-      let peers = try PeerList(list)
-      daemon.peers = peers.isEmpty ? nil : peers
-    } catch {
-      throw SettingsError("\(allow == nil ? "FORKLOOP_SYNC_ALLOW" : "--allow"): \(error)")
-    }
-    daemon.logFile = log ?? reader.settings["FORKLOOP_SYNC_LOG"]
-    let files = try reader.integer(
-      rlimitFiles, "--rlimit-files", "FORKLOOP_SYNC_RLIMIT_FILES", in: -1...1 << 20, default: -1)
-    let core = try reader.integer(
-      rlimitCore, "--rlimit-core", "FORKLOOP_SYNC_RLIMIT_CORE", in: -1...1 << 40, default: -1)
-    daemon.files = files < 0 ? nil : files
-    daemon.core = core < 0 ? nil : core
-    return daemon
+    try exitUnlessZero { try PreforkServer.run(configuration, invocation, log: log) }
   }
 }
 

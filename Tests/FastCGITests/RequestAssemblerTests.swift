@@ -105,6 +105,33 @@ struct RequestAssemblerTests {
     #expect(outcome.actions == [expected()])
   }
 
+  @Test("serves interleaved requests where it may, in the order in which they are complete")
+  func interleaved() {
+    let limits = RequestLimits(concurrent: 2)
+    let bytes =
+      begin(id: 1) + begin(id: 2, keep: false) + params(id: 2, pairs) + params(id: 1, pairs) + record(4, id: 2)
+      + record(5, id: 2, [2]) + record(4, id: 1) + record(5, id: 1, [1]) + record(5, id: 2) + record(5, id: 1)
+    let whole = assemble(bytes, limits: limits)
+    #expect(whole.actions == [expected(id: 2, keep: false, body: [2]), expected(id: 1, body: [1])])
+    for cut in 0...bytes.count { #expect(assemble(bytes, cutAt: [cut], limits: limits) == whole, "cut at byte \(cut)") }
+  }
+
+  @Test("ends one request more than it may have with OVERLOADED, and says that it multiplexes")
+  func overloaded() {
+    let limits = RequestLimits(concurrent: 2)
+    let outcome = assemble(
+      begin(id: 1) + begin(id: 2) + begin(id: 3) + record(9, id: 0, encoded([("FCGI_MPXS_CONNS", "")])), limits: limits)
+    #expect(
+      outcome.replies == record(3, id: 3, [0, 0, 0, 0, 2, 0, 0, 0])
+        + record(10, id: 0, encoded([("FCGI_MPXS_CONNS", "1")])))
+    #expect(outcome.actions == [])
+  }
+
+  @Test("closes when a request begins with the id of one that is under way")
+  func idInUse() {
+    #expect(assemble(begin(id: 3) + begin(id: 3)).actions == [.close(.idInUse(3))])
+  }
+
   @Test("ends an aborted request")
   func abort() {
     let outcome = assemble(begin(id: 5) + record(2, id: 5))
@@ -132,9 +159,12 @@ struct RequestAssemblerTests {
   @Test("bounds params in size and number")
   func paramLimits() {
     let small = RequestLimits(params: 20, pairs: 2, body: 10)
-    #expect(
-      assemble(request([("A", String(repeating: "x", count: 30))]), limits: small).actions == [.close(.paramsTooLarge)])
-    #expect(assemble(request([("A", ""), ("B", ""), ("C", "")]), limits: small).actions == [.close(.tooManyParams)])
+    let tooLarge = RequestAssembler.Action.request(
+      AssembledRequest(
+        id: 1, keepsConnection: true, params: [], paramsAreTooLarge: true, body: [], bodyIsTooLarge: false))
+    #expect(assemble(request([("A", String(repeating: "x", count: 30))]), limits: small).actions == [tooLarge])
+    #expect(assemble(request([("A", ""), ("B", ""), ("C", "")]), limits: small).actions == [tooLarge])
+    #expect(assemble(request([("A", ""), ("B", "")]), limits: small).actions != [tooLarge])
   }
 
   @Test("reads a body that is too long to its end, and says so")

@@ -45,7 +45,7 @@ func assemble(_ bytes: [UInt8], cutAt cuts: [Int] = [], limits: RequestLimits = 
     var position = 0
     while let action = assembler.next(piece.span, &position) {
       outcome.actions.append(action)
-      if case .request = action { assembler.finished() }
+      if case .request(let request) = action { assembler.finished(request.id) }
       if case .close = action { return outcome }
     }
     start = end

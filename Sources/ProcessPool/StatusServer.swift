@@ -110,6 +110,6 @@ struct StatusServer: ~Copyable {
     writer.answer(requestID: request.id, head: head, body: response.omitsBody ? [] : response.body)
     client.unsent += writer.bytes
     client.endsAfterSending = !request.keepsConnection
-    client.assembler.finished()
+    client.assembler.finished(request.id)
   }
 }

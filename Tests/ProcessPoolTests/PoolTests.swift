@@ -1,6 +1,6 @@
 import Testing
 
-@testable import SyncServer
+@testable import ProcessPool
 
 @Suite("The pool's plan")
 struct PoolPlanTests {
@@ -195,7 +195,7 @@ struct StatusPageTests {
   @Test(
     "tells seconds exactly",
     arguments: [(0, "0.0"), (1, "0.000000001"), (1_500_000_000, "1.5"), (30_000_000_000, "30.0"), (250_000, "0.00025")])
-  func seconds(_ nanoseconds: UInt64, _ text: String) { #expect(StatusPage.seconds(nanoseconds) == text) }
+  func seconds(_ nanoseconds: UInt64, _ text: String) { #expect(OpenMetrics.seconds(nanoseconds) == text) }
 
   @Test("keeps the database's limit below the request's")
   func statementTimeout() {

@@ -7,13 +7,13 @@ import Platform
 /// The master's side: takes in what workers park, and hands on what has something to say to whoever is free.
 ///
 /// Two packet sockets, whose ends all workers share: into one they put connections, from the other they take them.
-struct ParkingLot: ~Copyable {
+package struct ParkingLot: ~Copyable {
   /// What workers know of it.
-  struct Ends: Sendable, Equatable {
+  package struct Ends: Sendable, Equatable {
     /// Where a worker parks a connection; sending waits.
-    let entrance: Int32
+    package let entrance: Int32
     /// Where workers take connections from; receiving does not wait.
-    let exit: Int32
+    package let exit: Int32
   }
 
   private let entrance: Int32

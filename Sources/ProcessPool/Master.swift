@@ -1,4 +1,5 @@
-// The prefork pool's master: waits, obeys signals, answers for the pool. It has one thread and serves no request of the API.
+// The master of a pool of processes: waits, obeys signals, answers for the pool. It has one thread and serves no request of the
+// API. What its workers do is not its business.
 // `Master+Start` says what it begins with, `Master+Workers` how it looks after workers, `Master+End` how it reloads and drains.
 
 import CGI
@@ -22,8 +23,10 @@ package struct Master: ~Copyable {
     var killAt = UInt64.max
   }
 
+  /// The exit code of a worker whose request took too long.
+  package static let timedOut: Int32 = 75
   /// What a worker gets when its master dies: it has a second to finish.
-  static let parentDeathSignal = SIGUSR2
+  package static let parentDeathSignal = SIGUSR2
   /// A worker that died younger than this has failed at once.
   static let quickDeath: UInt64 = 1_000_000_000
   /// How often the pool is looked at, in milliseconds: often enough to know how long somebody has waited.
@@ -33,7 +36,8 @@ package struct Master: ~Copyable {
   }
 
   let log: Logger
-  let configuration: SyncConfiguration
+  let configuration: MasterConfiguration
+  let duties: Duties
   var pool: PoolConfiguration
   let invocation: Invocation
   static let signals = SignalSet([
@@ -49,8 +53,6 @@ package struct Master: ~Copyable {
   /// Rung by a worker that is ready.
   let news: Descriptor
   let signalDescriptor: Descriptor
-  /// What a worker says to its client at the end of its time, in FastCGI.
-  let lastWords: [UInt8]
 
   var children: [pid_t: Child] = [:]
   var plan = PoolPlan()
@@ -66,7 +68,7 @@ package struct Master: ~Copyable {
 
   /// Listens. On the calling thread, which should be the main one and alone: signals are blocked here.
   package init(
-    _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
+    _ configuration: MasterConfiguration, _ invocation: Invocation, _ duties: Duties, log: Logger
   ) throws(ListeningSocket.Failure) {
     let inheritance = Inheritance.take()
     try Self.make { () throws(SystemError) in try configuration.daemon.apply() }
@@ -87,6 +89,7 @@ package struct Master: ~Copyable {
     }
     self.configuration = configuration
     self.invocation = invocation
+    self.duties = duties
     self.log = log
     self.listener = listener
     self.status = status
@@ -97,7 +100,6 @@ package struct Master: ~Copyable {
     pool = configuration.pool
     generation = (inheritance?.generation ?? 0) + 1
     sameAddress = inheritance.map { $0.address == configuration.listen.description } ?? true
-    lastWords = Self.lastWords()
     if let inheritance { adopt(inheritance) }
   }
 
@@ -145,16 +147,11 @@ package struct Master: ~Copyable {
   }
 
   mutating func serveStatus(accepting: Bool = true) {
-    let (scoreboard, pool, generation, listener) = (scoreboard, pool, generation, listener.number)
-    let parked = parking?.parked.count ?? 0
-    status?.serve(accepting: accepting) { path in
-      let page = StatusPage(scoreboard, pool: pool, generation: generation, listener: listener, parked: parked)
-      switch path {
-      case "/sync/status": return Response(.ok, contentType: .json, body: page.json())
-      case "/sync/metrics": return Response(.ok, contentType: .openMetrics, body: page.metrics())
-      default: return nil
-      }
-    }
+    let state = PoolState(
+      scoreboard: scoreboard, pool: pool, generation: generation, listener: listener.number,
+      parked: parking?.parked.count ?? 0)
+    let page = duties.page
+    status?.serve(accepting: accepting) { page(state, $0) }
   }
 
   /// Answers those who have come to ask for the status; not for long, should one of them never ask.
@@ -199,4 +196,44 @@ package struct Master: ~Copyable {
     }
     return nil
   }
+}
+
+/// What a master needs to know of what its workers do.
+package struct Duties {
+  /// A worker's life, in a process of its own; the exit code.
+  package var worker: (WorkerContext) -> Int32
+  /// What a worker that is stuck says to its client at the end of its time, in FastCGI.
+  package var lastWords: [UInt8]
+  /// The master's own answer for a path; nil: there is nothing there.
+  package var page: (PoolState, String) -> Response?
+
+  package init(
+    lastWords: [UInt8] = [], page: @escaping (PoolState, String) -> Response? = { _, _ in nil },
+    worker: @escaping (WorkerContext) -> Int32
+  ) {
+    self.worker = worker
+    self.lastWords = lastWords
+    self.page = page
+  }
+}
+
+/// What a worker is given to work with.
+package struct WorkerContext {
+  package let listener: Int32
+  package let parking: ParkingLot.Ends?
+  package let scoreboard: Scoreboard
+  package let slot: Int
+  package let master: pid_t
+  /// An eventfd that is rung when the worker is ready.
+  package let news: Int32
+}
+
+/// The pool at one moment.
+package struct PoolState {
+  package let scoreboard: Scoreboard
+  package let pool: PoolConfiguration
+  package let generation: Int
+  package let listener: Int32
+  /// Idle connections that the web server keeps.
+  package let parked: Int
 }

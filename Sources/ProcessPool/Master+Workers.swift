@@ -65,10 +65,10 @@ extension Master {
     let now = MonotonicClock.now
     guard let slot = scoreboard.vacantSlot else { return false }
     scoreboard.reserve(slot, generation: generation, now: now)
-    let (configuration, scoreboard, log) = (configuration, scoreboard, log)
-    let (listening, news, lastWords) = (listener.number, news.number, lastWords)
-    let master = getpid()
-    let ends = parking?.workerEnds
+    let (configuration, duties, master) = (configuration, duties, getpid())
+    let context = WorkerContext(
+      listener: listener.number, parking: parking?.workerEnds, scoreboard: scoreboard, slot: slot, master: master,
+      news: news.number)
     var ours = [signalDescriptor.number] + (status?.descriptors ?? [])
     if let lot = parking?.descriptors { ours += lot.prefix(2) }
     if let parked = parking?.parked { ours += parked }
@@ -83,12 +83,10 @@ extension Master {
           _ = clinux_set_parent_death_signal(Self.parentDeathSignal)
           if getppid() != master { return 1 }
         }
-        return lastWords.withUnsafeBytes {
+        return duties.lastWords.withUnsafeBytes {
           let limit = configuration.limits.requestTime
-          clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Worker.timedOut)
-          return Worker(
-            configuration, listener: listening, parking: ends, scoreboard: scoreboard, slot: slot, news: news, log: log
-          ).run()
+          if limit > 0 { clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Self.timedOut) }
+          return duties.worker(context)
         }
       }
       scoreboard.setProcess(process, of: slot)
@@ -171,7 +169,7 @@ extension Master {
       if ending.exitCode == 0 { continue }
       let now = MonotonicClock.now
       log.warning("worker \(ending.process) \(ending)")
-      if child.killAt != .max || ending.exitCode == Worker.timedOut { continue }
+      if child.killAt != .max || ending.exitCode == Self.timedOut { continue }
       scoreboard.header.pointee.crashed.wrappingAdd(1, ordering: .relaxed)
       if now - child.started < Self.quickDeath {
         backoff.failed(now: now)

@@ -1,11 +1,8 @@
 // What the master begins with: its own, or what the program before it has left.
 
-import CGI
 import CLinux
-import FastCGI
 import Glibc
 import Platform
-import Shop
 
 extension Master {
   static func make<Value: ~Copyable>(
@@ -42,23 +39,13 @@ extension Master {
 
   /// One that was left to us is gone on with even where connections are no longer kept: somebody stands in it.
   static func parkingLot(
-    _ configuration: SyncConfiguration, _ inheritance: Inheritance?
+    _ configuration: MasterConfiguration, _ inheritance: Inheritance?
   ) throws(SystemError) -> ParkingLot? {
     if configuration.keepsConnections { Descriptor.raiseLimit() }
     if let inheritance, !inheritance.parking.isEmpty {
       return try ParkingLot(descriptors: inheritance.parking, parked: inheritance.parked)
     }
     return configuration.keepsConnections ? try ParkingLot() : nil
-  }
-
-  static func lastWords() -> [UInt8] {
-    var writer = RecordWriter()
-    var head: [UInt8] = []
-    let response = Shop.timedOut()
-    response.writeHead(to: &head)
-    // nginx's requests all have this id.
-    writer.answer(requestID: 1, head: head, body: response.body)
-    return writer.bytes
   }
 
   /// Takes over the workers of the program before us.

@@ -27,9 +27,9 @@ package enum Latency {
     100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000, 50_000_000, 100_000_000,
     250_000_000, 500_000_000, 1_000_000_000, 2_500_000_000, 5_000_000_000, 10_000_000_000, 30_000_000_000,
   ]
-  static let bucketCount = 18
+  package static let bucketCount = 18
 
-  static func bucket(_ nanoseconds: UInt64) -> Int {
+  package static func bucket(_ nanoseconds: UInt64) -> Int {
     var index = 0
     while index < bounds.count, nanoseconds > bounds[index] { index += 1 }
     return index
@@ -66,6 +66,8 @@ package struct WorkerReport: Equatable, Sendable {
   /// When the request being served began; of the last one otherwise.
   package let requestStarted: UInt64
   package let lastDuration: UInt64
+  /// Connections that it holds, where it holds several.
+  package let open: Int
   package let totals: Totals
   package let method: String
   package let path: String

@@ -14,7 +14,7 @@ package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
   /// Changes with the layout below, so that another program's scoreboard is not misread.
-  private static let magic: UInt64 = 0x666F_726B_6C6F_6F03
+  private static let magic: UInt64 = 0x666F_726B_6C6F_6F04
   private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
 
@@ -36,6 +36,13 @@ package struct Scoreboard: @unchecked Sendable {
       return totals
     }
 
+    /// Counts a request's time. Only its worker writes here: a load and a store do, where an atomic addition would lock.
+    func add(_ duration: UInt64) {
+      busy.store(busy.load(ordering: .relaxed) &+ duration, ordering: .relaxed)
+      let bucket = Latency.bucket(duration)
+      latency[bucket].store(latency[bucket].load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    }
+
     func add(_ totals: Totals) {
       connections.wrappingAdd(totals.connections, ordering: .relaxed)
       requests.wrappingAdd(totals.requests, ordering: .relaxed)
@@ -48,21 +55,21 @@ package struct Scoreboard: @unchecked Sendable {
   }
 
   /// Written by the master, and now and then by a worker.
-  struct Header: ~Copyable {
+  package struct Header: ~Copyable {
     let magic: Atomic<UInt64>
     /// Slots that were ever taken: those behind them have no memory yet.
     let slotsUsed: Atomic<UInt64>
-    let slowRequests: Atomic<UInt64>
-    let recycled: Atomic<UInt64>
-    let timedOut: Atomic<UInt64>
-    let shed: Atomic<UInt64>
-    let crashed: Atomic<UInt64>
-    let maxChildrenReached: Atomic<UInt64>
-    let maxActive: Atomic<UInt64>
-    let maxQueue: Atomic<UInt64>
-    let reloads: Atomic<UInt64>
+    package let slowRequests: Atomic<UInt64>
+    package let recycled: Atomic<UInt64>
+    package let timedOut: Atomic<UInt64>
+    package let shed: Atomic<UInt64>
+    package let crashed: Atomic<UInt64>
+    package let maxChildrenReached: Atomic<UInt64>
+    package let maxActive: Atomic<UInt64>
+    package let maxQueue: Atomic<UInt64>
+    package let reloads: Atomic<UInt64>
     /// When the pool began, in seconds since 1970.
-    let startedAt: Atomic<UInt64>
+    package let startedAt: Atomic<UInt64>
     /// Of workers that have ended.
     let counters: Counters
     /// Connections that were accepted since the pool began, counted as they are (and only if somebody wants to know).
@@ -82,6 +89,8 @@ package struct Scoreboard: @unchecked Sendable {
     let started: Atomic<UInt64>
     let requestStarted: Atomic<UInt64>
     let lastDuration: Atomic<UInt64>
+    /// Connections that it holds, where it holds several.
+    let open: Atomic<UInt64>
     let counters: Counters
     /// Eight bytes of method, 120 of path, 64 of request id, filled up with zeros.
     let text: InlineArray<24, Atomic<UInt64>>
@@ -94,7 +103,7 @@ package struct Scoreboard: @unchecked Sendable {
   package let descriptor: Int32
   private let memory: UnsafeMutableRawPointer
 
-  var header: UnsafeMutablePointer<Header> { memory.assumingMemoryBound(to: Header.self) }
+  package var header: UnsafeMutablePointer<Header> { memory.assumingMemoryBound(to: Header.self) }
 
   func slot(_ index: Int) -> UnsafeMutablePointer<Slot> {
     (memory + Self.headerSize + index * Self.slotSize).assumingMemoryBound(to: Slot.self)
@@ -168,7 +177,8 @@ package struct Scoreboard: @unchecked Sendable {
       generation: Int(slot.pointee.generation.load(ordering: .relaxed)), state: state,
       since: slot.pointee.since.load(ordering: .relaxed), started: slot.pointee.started.load(ordering: .relaxed),
       requestStarted: slot.pointee.requestStarted.load(ordering: .relaxed),
-      lastDuration: slot.pointee.lastDuration.load(ordering: .relaxed), totals: slot.pointee.counters.totals,
+      lastDuration: slot.pointee.lastDuration.load(ordering: .relaxed),
+      open: Int(clamping: slot.pointee.open.load(ordering: .relaxed)), totals: slot.pointee.counters.totals,
       method: Self.string(text, 0, Self.methodLength), path: Self.string(text, Self.methodLength, Self.pathLength),
       requestID: Self.string(text, Self.methodLength + Self.pathLength, Self.idLength))
   }
@@ -180,6 +190,18 @@ package struct Scoreboard: @unchecked Sendable {
     return (
       state, slot.pointee.since.load(ordering: .relaxed), slot.pointee.requestStarted.load(ordering: .relaxed)
     )
+  }
+
+  /// The fewest connections that a worker of the same generation as that in `index` holds.
+  package func fewestOpen(asIn index: Int) -> Int {
+    let generation = slot(index).pointee.generation.load(ordering: .relaxed)
+    var fewest = UInt64.max
+    for other in 0..<slotsUsed where state(other).state == .idle {
+      let slot = slot(other)
+      guard slot.pointee.generation.load(ordering: .relaxed) == generation else { continue }
+      fewest = min(fewest, slot.pointee.open.load(ordering: .relaxed))
+    }
+    return Int(clamping: fewest)
   }
 
   /// The pool's totals: of those that have ended and of those that are there.

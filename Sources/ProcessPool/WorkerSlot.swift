@@ -5,26 +5,26 @@ import Platform
 import Synchronization
 
 /// A worker's own slot: the only thing of the scoreboard that it writes, but for the pool's rare counters.
-struct WorkerSlot {
+package struct WorkerSlot {
   private let slot: UnsafeMutablePointer<Scoreboard.Slot>
   private let header: UnsafeMutablePointer<Scoreboard.Header>
-  private(set) var requests: UInt64 = 0
+  package private(set) var requests: UInt64 = 0
   private var connections: UInt64 = 0
   private var began: UInt64 = 0
   private var databaseBegan: UInt64 = 0
-  private(set) var phases = Phases()
+  package private(set) var phases = Phases()
   /// When the last answer had gone, in monotonic nanoseconds.
-  private(set) var lastAnswer: UInt64 = 0
+  package private(set) var lastAnswer: UInt64 = 0
 
   /// How long the last request was in each phase, in nanoseconds.
-  struct Phases {
-    var reading: UInt64 = 0
-    var database: UInt64 = 0
-    var writing: UInt64 = 0
-    var total: UInt64 { reading + database + writing }
+  package struct Phases {
+    package var reading: UInt64 = 0
+    package var database: UInt64 = 0
+    package var writing: UInt64 = 0
+    package var total: UInt64 { reading + database + writing }
   }
 
-  init(_ scoreboard: Scoreboard, _ index: Int) {
+  package init(_ scoreboard: Scoreboard, _ index: Int) {
     slot = scoreboard.slot(index)
     header = scoreboard.header
     slot.pointee.process.store(getpid(), ordering: .relaxed)
@@ -35,11 +35,11 @@ struct WorkerSlot {
     slot.pointee.state.store(state.rawValue, ordering: .releasing)
   }
 
-  func isReady() { enter(.idle, MonotonicClock.now) }
-  func isDraining() { enter(.draining, MonotonicClock.now) }
+  package func isReady() { enter(.idle, MonotonicClock.now) }
+  package func isDraining() { enter(.draining, MonotonicClock.now) }
 
   /// A connection was accepted.
-  mutating func accepted() {
+  package mutating func accepted() {
     began = MonotonicClock.now
     connections &+= 1
     slot.pointee.counters.connections.store(connections, ordering: .relaxed)
@@ -48,16 +48,16 @@ struct WorkerSlot {
   }
 
   /// Nothing came over it.
-  func cameToNothing() { enter(.idle, MonotonicClock.now) }
+  package func cameToNothing() { enter(.idle, MonotonicClock.now) }
 
   /// The request is in, and the database is asked.
-  mutating func asksDatabase() {
+  package mutating func asksDatabase() {
     databaseBegan = MonotonicClock.now
     enter(.database, databaseBegan)
   }
 
   /// The answer goes out.
-  mutating func writes() {
+  package mutating func writes() {
     let now = MonotonicClock.now
     phases = Phases(
       reading: (databaseBegan > 0 ? databaseBegan : now) - began, database: databaseBegan > 0 ? now - databaseBegan : 0)
@@ -65,7 +65,7 @@ struct WorkerSlot {
   }
 
   /// The answer has gone.
-  mutating func answered() {
+  package mutating func answered() {
     let now = MonotonicClock.now
     lastAnswer = now
     let duration = now - began
@@ -74,18 +74,14 @@ struct WorkerSlot {
     requests &+= 1
     slot.pointee.counters.requests.store(requests, ordering: .relaxed)
     slot.pointee.lastDuration.store(duration, ordering: .relaxed)
-    slot.pointee.counters.busy.store(
-      slot.pointee.counters.busy.load(ordering: .relaxed) &+ duration, ordering: .relaxed)
     slot.pointee.counters.database.store(
       slot.pointee.counters.database.load(ordering: .relaxed) &+ phases.database, ordering: .relaxed)
-    let bucket = Latency.bucket(duration)
-    slot.pointee.counters.latency[bucket].store(
-      slot.pointee.counters.latency[bucket].load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    slot.pointee.counters.add(duration)
     enter(.idle, now)
   }
 
   /// Shows which request it is.
-  func shows(method: String, path: Span<UInt8>, requestID: Span<UInt8>) {
+  package func shows(method: String, path: Span<UInt8>, requestID: Span<UInt8>) {
     let version = slot.pointee.version.load(ordering: .relaxed)
     slot.pointee.version.store(version &+ 1, ordering: .relaxed)
     atomicMemoryFence(ordering: .releasing)
@@ -110,7 +106,24 @@ struct WorkerSlot {
     }
   }
 
-  func countShed() { header.pointee.shed.wrappingAdd(1, ordering: .relaxed) }
-  func countSlow() { header.pointee.slowRequests.wrappingAdd(1, ordering: .relaxed) }
-  func countRecycled() { header.pointee.recycled.wrappingAdd(1, ordering: .relaxed) }
+  // MARK: For workers that serve many requests at a time
+
+  package mutating func countConnection() {
+    connections &+= 1
+    slot.pointee.counters.connections.store(connections, ordering: .relaxed)
+  }
+
+  package func hasOpen(_ count: Int) { slot.pointee.open.store(UInt64(count), ordering: .relaxed) }
+
+  /// A request was answered, after this many nanoseconds.
+  package mutating func countRequest(_ duration: UInt64) {
+    requests &+= 1
+    slot.pointee.counters.requests.store(requests, ordering: .relaxed)
+    slot.pointee.lastDuration.store(duration, ordering: .relaxed)
+    slot.pointee.counters.add(duration)
+  }
+
+  package func countShed() { header.pointee.shed.wrappingAdd(1, ordering: .relaxed) }
+  package func countSlow() { header.pointee.slowRequests.wrappingAdd(1, ordering: .relaxed) }
+  package func countRecycled() { header.pointee.recycled.wrappingAdd(1, ordering: .relaxed) }
 }

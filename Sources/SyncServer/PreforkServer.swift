@@ -1,0 +1,38 @@
+// The prefork responder: a pool of processes with blocking database access.
+
+import CGI
+import FastCGI
+import Logging
+import Platform
+import ProcessPool
+import Shop
+
+/// Runs the pool on the calling thread, which should be the main one and alone, until it is told to stop.
+package enum PreforkServer {
+  /// The exit code: 0 when every request that had been accepted was answered, 1 when the drain took too long.
+  package static func run(
+    _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
+  ) throws(ListeningSocket.Failure) -> Int32 {
+    let duties = Duties(lastWords: lastWords(), page: page) { Worker(configuration, $0, log: log).run() }
+    var master = try Master(configuration.master, invocation, duties, log: log)
+    return master.run()
+  }
+
+  private static func page(_ state: PoolState, _ path: String) -> Response? {
+    switch path {
+    case "/sync/status": Response(.ok, contentType: .json, body: StatusPage(state).json())
+    case "/sync/metrics": Response(.ok, contentType: .openMetrics, body: StatusPage(state).metrics())
+    default: nil
+    }
+  }
+
+  private static func lastWords() -> [UInt8] {
+    var writer = RecordWriter()
+    var head: [UInt8] = []
+    let response = Shop.timedOut()
+    response.writeHead(to: &head)
+    // nginx's requests all have this id.
+    writer.answer(requestID: 1, head: head, body: response.body)
+    return writer.bytes
+  }
+}

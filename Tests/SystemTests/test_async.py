@@ -1,0 +1,460 @@
+"""The event loop: what it shares, what it interleaves, and that nobody can hurt it."""
+
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import re
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, temporary_folder
+from test_faults import ORDER, Load, answer, connect, fastcgi, record
+
+STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
+LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'"
+
+
+@contextlib.contextmanager
+def settings(**values):
+    """A house whose event loop has settings of its own."""
+    with temporary_folder() as folder:
+        house = House(folder, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
+        house.psql(STOCK)
+        try:
+            yield house
+        finally:
+            house.stop()
+
+
+@contextlib.contextmanager
+def locked(house, table):
+    """While nobody can read `table`."""
+    lock = house.psql_open(f'begin; lock table "{table}"')
+    try:
+        yield lock
+    finally:
+        lock.kill()
+        lock.wait()
+
+
+def status(house):
+    return house.request("GET", "/async/status").json
+
+
+def master(house):
+    return house.children("async")[0]
+
+
+def log(house):
+    return pathlib.Path(house.path("log/async.log")).read_text()
+
+
+class Crowd:
+    """Many who ask for the same at once, each over a connection of its own."""
+
+    def __init__(self, house, path, count):
+        self.clients = [connect(house, "async") for _ in range(count)]
+        for client in self.clients:
+            client.sendall(fastcgi(path))
+
+    def answers(self):
+        return [answer(client) for client in self.clients]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for client in self.clients:
+            client.close()
+
+
+# Shared reads
+
+def test_equal_reads_that_wait_are_answered_by_one_statement(stocked):
+    with locked(stocked, "tag") as lock:
+        before = status(stocked)["database"]
+        with Crowd(stocked, "/async/tag", 1) as first:
+            eventually(lambda: stocked.psql(LOCKED) == [("1",)])
+            crowd = Crowd(stocked, "/async/tag", 20)
+            eventually(lambda: status(stocked)["requests_under_way"] == 22, message="they have not all arrived")
+            assert stocked.psql(LOCKED) == [("1",)], "more than one statement was sent"
+            lock.kill()
+            answers = first.answers() + crowd.answers()
+            crowd.__exit__()
+    after = status(stocked)["database"]
+    assert len(set(answers)) == 1 and b"shopping" in answers[0]
+    assert after["statements"] - before["statements"] == 2 and after["shared_reads"] - before["shared_reads"] == 19, (before, after)
+
+
+def test_reads_that_are_not_equal_are_not_shared(stocked):
+    with locked(stocked, "tag") as lock:
+        paths = ["/async/tag", "/async/tag/1", "/async/tag/2"]
+        with contextlib.ExitStack() as stack:
+            crowds = [stack.enter_context(Crowd(stocked, path, 1)) for path in paths]
+            eventually(lambda: status(stocked)["requests_under_way"] >= 4)
+            lock.kill()
+            answers = [crowd.answers()[0] for crowd in crowds]
+    assert len(set(answers)) == 3 and b'"id":1' in answers[1] and b'"id":2' in answers[2]
+
+
+def test_without_sharing_each_read_is_its_own_statement():
+    with settings(share_reads=0) as house:
+        with locked(house, "tag") as lock:
+            before = status(house)["database"]
+            with Crowd(house, "/async/tag", 10) as crowd:
+                eventually(lambda: status(house)["requests_under_way"] >= 11)
+                lock.kill()
+                assert all(b"200 OK" in a for a in crowd.answers())
+        after = status(house)["database"]
+        assert after["statements"] - before["statements"] == 10 and after["shared_reads"] == 0
+
+
+def test_whoever_was_told_of_a_write_reads_it(house):
+    """Eight write and read at once, eight more keep the same read going: nobody misses what it has just written."""
+    missed, ended = [], threading.Event()
+
+    def read_on():
+        while not ended.is_set():
+            house.request("GET", "/async/contact?limit=100")
+
+    def write_and_read(number):
+        for turn in range(10):
+            created = house.request("POST", "/async/contact", {"name": f"{number}-{turn}", "email": "a@example.org"})
+            seen = house.request("GET", "/async/contact?limit=100").json
+            if created.json["id"] not in [row["id"] for row in seen]:
+                missed.append(created.json)
+
+    readers = [threading.Thread(target=read_on) for _ in range(8)]
+    for reader in readers:
+        reader.start()
+    with concurrent.futures.ThreadPoolExecutor(8) as crowd:
+        list(crowd.map(write_and_read, range(8)))
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert missed == [] and house.psql("select count(*) from contact") == [("80",)]
+    assert status(house)["database"]["shared_reads"] > 0, "nothing was shared: this has shown nothing"
+
+
+def test_a_client_that_leaves_a_shared_read_takes_nobody_with_it(stocked):
+    with locked(stocked, "tag") as lock:
+        with Crowd(stocked, "/async/tag", 1) as first:
+            eventually(lambda: stocked.psql(LOCKED) == [("1",)])
+            with Crowd(stocked, "/async/tag", 3) as crowd:
+                eventually(lambda: status(stocked)["requests_under_way"] == 5)
+                crowd.clients.pop().close()
+                eventually(lambda: status(stocked)["requests_under_way"] == 4, message="who has gone still waits")
+                lock.kill()
+                assert all(b"200 OK" in a for a in first.answers() + crowd.answers())
+
+
+# Fairness
+
+def test_a_slow_statement_holds_up_nobody_behind_it(stocked):
+    """As many are stuck as there are connections but one: all others go through that."""
+    with locked(stocked, "tag") as lock:
+        with contextlib.ExitStack() as stack:
+            stuck = []
+            for path in ("/async/tag", "/async/tag/1", "/async/tag/2"):
+                stuck.append(stack.enter_context(Crowd(stocked, path, 1)))
+                eventually(lambda: stocked.psql(LOCKED) == [(str(len(stuck)),)], message="it was put behind one that is stuck")
+            for number in range(40):
+                assert stocked.request("GET", f"/async/contact/{number % 2 + 1}").status == 200
+                assert stocked.request("POST", "/async/product", {"name": "x"}).status == 201
+            assert stocked.psql(LOCKED) == [("3",)]
+            lock.kill()
+            assert all(b"200 OK" in a for crowd in stuck for a in crowd.answers())
+
+
+# Multiplexing
+
+def records(client):
+    """(type, request id, content) of what comes."""
+    data = client.makefile("rb")
+    while header := data.read(8):
+        length = int.from_bytes(header[4:6], "big")
+        yield header[1], int.from_bytes(header[2:4], "big"), data.read(length + header[6])[:length]
+
+
+def with_id(whole, request_id):
+    """The same records for another request."""
+    out, at = b"", 0
+    while at < len(whole):
+        length = int.from_bytes(whole[at + 4:at + 6], "big")
+        out += whole[at:at + 2] + request_id.to_bytes(2, "big") + whole[at + 4:at + 8 + length]
+        at += 8 + length
+    return out
+
+
+def one_answer(stream):
+    """The next request's id and STDOUT."""
+    content = {}
+    for kind, request_id, piece in stream:
+        if kind == 6:
+            content[request_id] = content.get(request_id, b"") + piece
+        if kind == 3:
+            return request_id, content.get(request_id, b"")
+    raise AssertionError(f"the connection ended after {content}")
+
+
+def test_requests_on_one_connection_are_answered_as_they_are_ready(stocked):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
+        first, second = with_id(fastcgi("/async/tag"), 1), with_id(fastcgi("/async/contact/2"), 2)
+        # Interleaved record by record.
+        client.sendall(first[:16] + second[:16] + first[16:-8] + second[16:] + first[-8:])
+        stream = records(client)
+        request_id, body = one_answer(stream)
+        assert request_id == 2 and body.endswith(b'{"id":2,"name":"Bob","email":"bob@example.org"}')
+        client.sendall(with_id(fastcgi("/async/nothing"), 40000))
+        assert one_answer(stream)[0] == 40000
+        lock.kill()
+        request_id, body = one_answer(stream)
+        assert request_id == 1 and b"shopping" in body
+
+
+def test_an_aborted_request_is_ended_and_the_connection_goes_on(stocked):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client, Crowd(stocked, "/async/tag", 1):
+        eventually(lambda: stocked.psql(LOCKED) == [("1",)])
+        client.sendall(with_id(fastcgi("/async/tag"), 5) + record(2, request_id=5))
+        stream = records(client)
+        assert next(stream) == (3, 5, bytes(8)), "an aborted request that was not sent yet is ended without an answer"
+        client.sendall(with_id(fastcgi("/async/contact/1"), 5))
+        assert one_answer(stream)[1].endswith(b'"ann@example.org"}')
+        lock.kill()
+
+
+def test_more_requests_than_allowed_on_a_connection_are_overloaded(stocked):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
+        client.sendall(b"".join(with_id(fastcgi("/async/tag"), number) for number in range(1, 18)))
+        stream = records(client)
+        assert next(stream) == (3, 17, bytes([0, 0, 0, 0, 2, 0, 0, 0]))
+        lock.kill()
+        assert sorted(one_answer(stream)[0] for _ in range(16)) == list(range(1, 17))
+
+
+# Limits
+
+def test_a_header_that_is_too_long_is_a_431(stocked):
+    huge = b"".join(bytes([1, 4]) + b"X" + b"1234" for _ in range(201))
+    for params in (huge, bytes([1]) + (70_000 | 1 << 31).to_bytes(4, "big") + b"X" + b"x" * 70_000):
+        pieces = b"".join(record(4, params[i:i + 60_000]) for i in range(0, len(params), 60_000))
+        with connect(stocked, "async") as client:
+            client.sendall(record(1, bytes([0, 1, 1, 0, 0, 0, 0, 0])) + pieces + record(4) + record(5))
+            assert answer(client).startswith(b"Status: 431 ")
+            client.sendall(fastcgi("/async/tag"))
+            assert answer(client).startswith(b"Status: 200 ")
+
+
+def test_a_peer_that_sends_a_byte_a_moment_is_let_go_and_an_idle_one_is_not():
+    with settings(peer_timeout=1) as house, connect(house, "async") as slow, connect(house, "async") as idle:
+        whole = fastcgi("/async/tag")
+        with pytest.raises(OSError):
+            for byte in whole * 100:
+                slow.sendall(bytes([byte]))
+                if slow.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
+                    raise ConnectionResetError
+                time.sleep(0.05)
+        idle.sendall(whole)
+        assert answer(idle).startswith(b"Status: 200 ")
+        assert "a peer took too long" in log(house)
+
+
+def test_a_peer_that_takes_no_answers_costs_a_bounded_buffer_and_is_let_go():
+    with settings(peer_timeout=2) as house:
+        house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
+        (loop,) = descendants(master(house), 1)
+
+        def memory():
+            return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{loop}/status").read_text()).group(1))
+
+        before = memory()
+        with connect(house, "async") as greedy:
+            greedy.settimeout(1)
+            with pytest.raises(OSError):
+                for number in range(1, 60_000):
+                    greedy.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
+            assert memory() - before < 20_000, "kB: what it does not take is heaped up"
+            eventually(lambda: "a peer took too long" in log(house), message="it was not let go")
+        assert house.request("GET", "/async/contact").status == 200
+
+
+def test_a_connection_that_nobody_uses_is_closed_at_last():
+    with settings(idle_timeout=1) as house, connect(house, "async") as client:
+        client.sendall(fastcgi("/async/tag"))
+        assert answer(client).startswith(b"Status: 200 ")
+        assert client.recv(1) == b""
+
+
+def test_connections_beyond_the_limit_wait_until_one_has_gone():
+    with settings(max_connections=5) as house:
+        clients = [connect(house, "async") for _ in range(8)]
+        for client in clients:
+            client.sendall(fastcgi("/async/contact/1"))
+        for client in clients[:5]:
+            assert answer(client).startswith(b"Status: 200 ")
+        eventually(lambda: "5 connections: no more are accepted for now" in log(house))
+        for client in clients[:5]:
+            client.close()
+        for client in clients[5:]:
+            assert answer(client).startswith(b"Status: 200 ")
+            client.close()
+
+
+def test_ten_thousand_connections_most_idle_a_few_slow_are_all_served():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 24_000), hard))
+    clients = []
+    try:
+        with settings() as house:
+            clients = [connect(house, "async") for _ in range(10_000)]
+            eventually(lambda: status(house)["connections"] > 10_000, 60, "they were not all accepted")
+            whole = fastcgi("/async/contact/1")
+            for client in clients[::100]:
+                client.sendall(whole[:20])
+            for client in clients[50::100]:
+                client.sendall(whole)
+            for client in clients[50::100]:
+                assert answer(client).startswith(b"Status: 200 ")
+            for client in clients[::100]:
+                client.sendall(whole[20:])
+                assert answer(client).startswith(b"Status: 200 ")
+            (loop,) = descendants(master(house), 1)
+            pss = int(re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{loop}/smaps_rollup").read_text(), re.M).group(1))
+            assert pss < 120_000, f"{pss} kB for 10,000 idle connections"
+    finally:
+        for client in clients:
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Its own health
+
+def test_the_status_is_answered_while_the_database_is_away_and_the_queue_is_full():
+    with settings(db_queue=1, db_connections=1) as house:
+        with locked(house, "contact"):
+            clients = [connect(house, "async") for _ in range(2)]
+            clients[0].sendall(fastcgi("/async/contact/1"))
+            eventually(lambda: house.psql(LOCKED) == [("1",)])
+            clients[1].sendall(fastcgi("/async/contact/2"))
+            eventually(lambda: status(house)["database"]["queue"] == 1, message="nothing waits in the queue")
+            assert house.request("GET", "/async/product/1").status == 503
+            now = status(house)
+            assert now["requests_under_way"] == 3 and now["database"]["refused"] == 1, now
+            for client in clients:
+                client.close()
+        os.kill(house.children("postgres")[0], signal.SIGSTOP)
+        try:
+            assert status(house)["mode"] == "async"
+        finally:
+            os.kill(house.children("postgres")[0], signal.SIGCONT)
+
+
+def test_the_metrics_are_open_metrics(stocked):
+    stocked.request("GET", "/async/contact")
+    answered = stocked.request("GET", "/async/metrics")
+    assert answered.header("Content-Type") == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    text = answered.body.decode()
+    assert text.endswith("# EOF\n")
+    families = re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M)
+    assert len(families) == len(set(families)) and len(families) > 15
+    for line in text.splitlines()[:-1]:
+        assert re.fullmatch(r'# (TYPE|UNIT|HELP) \w+ .+|\w+(\{\w+="[^"]*"\})? [0-9.]+', line), line
+        name = line.split()[2] if line.startswith("#") else re.match(r"\w+", line).group()
+        assert any(name in (f, *(f"{f}_{s}" for s in ("total", "bucket", "sum", "count"))) for f, _ in families), line
+    assert int(re.search(r"^forkloop_async_request_seconds_count (\d+)$", text, re.M).group(1)) > 0
+
+
+def test_a_turn_that_takes_long_is_logged_with_what_it_did():
+    with settings(slow_turn=1) as house:
+        house.psql("""
+            insert into "order" (name, contact_id) select 'o' || i, 1 from generate_series(1, 100) i;
+            insert into order_line (order_id, product_id, quantity, price) select o, 1, 1, 1 from generate_series(1, 100) o, generate_series(1, 500)""")
+        assert house.request("GET", "/async/order?limit=100").status == 200
+        eventually(lambda: re.search(r"slow: a turn of the loop took \d+ ms, .* bytes for order_list", log(house)), message=log(house))
+        assert status(house)["loop"]["slow_turns"] > 0
+
+
+# Processes
+
+def test_reloads_under_load_lose_nothing():
+    with settings() as house:
+        with Load(house.port, "/async/contact", threads=2) as reads, Load(house.port, "/async/order", ORDER, threads=2) as writes:
+            before = master(house)
+            for _ in range(20):
+                done = status(house)["reloads"]
+                os.kill(before, signal.SIGHUP)
+                eventually(lambda: status(house)["reloads"] > done, message="it did not reload")
+        assert reads.broken == writes.broken == [], (reads.broken, writes.broken)
+        assert set(reads.answers) == {200} and set(writes.answers) == {201}, (set(reads.answers), set(writes.answers))
+        assert house.psql('select count(*) from "order"') == [(str(len(writes.answers)),)]
+        assert master(house) == before, "a reload changed the process id"
+        now = eventually(lambda: (s := status(house)) and len(s["loops"]) == 1 and s, message="the old loops did not go")
+        assert now["requests"] >= len(reads.answers) + len(writes.answers), "counters were lost in a reload"
+
+
+def test_a_request_under_way_survives_a_reload(stocked):
+    with locked(stocked, "tag") as lock, Crowd(stocked, "/async/tag", 3) as crowd:
+        eventually(lambda: stocked.psql(LOCKED) == [("1",)])
+        old = descendants(master(stocked), 1)
+        os.kill(master(stocked), signal.SIGHUP)
+        eventually(lambda: set(descendants(master(stocked), 1)) - set(old), message="no new loop came")
+        eventually(lambda: {l["state"] for l in status(stocked)["loops"]} == {"draining", "serving"})
+        lock.kill()
+        assert all(b"shopping" in a for a in crowd.answers())
+    eventually(lambda: not any(map(is_running, old)), message="the old loop did not go")
+
+
+def test_connections_are_spread_evenly_over_loops_and_a_dead_loop_is_replaced():
+    with settings(loops=3) as house:
+        def counts():
+            return sorted(loop["connections"] for loop in status(house)["loops"])
+        eventually(lambda: len(counts()) == 3)
+        clients = [connect(house, "async") for _ in range(60)]
+        eventually(lambda: sum(counts()) >= 61)
+        assert counts()[0] >= 18, f"60 connections were spread as {counts()}"
+        for client in clients:
+            client.sendall(fastcgi("/async/contact/1"))
+            assert answer(client).startswith(b"Status: 200 ")
+        loops = descendants(master(house), 1)
+        os.kill(loops[0], signal.SIGKILL)
+        eventually(lambda: len(now := descendants(master(house), 1)) == 3 and loops[0] not in now, message="it was not replaced")
+        alive = 0
+        for client in clients:
+            with contextlib.suppress(OSError, AssertionError):
+                client.sendall(fastcgi("/async/contact/1"))
+                alive += answer(client).startswith(b"Status: 200 ")
+            client.close()
+        assert 35 <= alive <= 45, f"{alive} of 60 connections live after one loop of three died"
+        eventually(lambda: status(house)["crashed_loops"] == 1)
+        for _ in range(20):
+            assert house.request("GET", "/async/contact").status == 200
+
+
+def test_no_loop_outlives_a_killed_master(own_house):
+    loops = descendants(master(own_house), 1)
+    os.kill(master(own_house), signal.SIGKILL)
+    eventually(lambda: not any(map(is_running, loops)), 5, "a loop outlived its master")
+
+
+def test_the_log_is_begun_anew_on_usr1(own_house):
+    with temporary_folder() as folder:
+        path = pathlib.Path(folder, "log")
+        command = [PROGRAM, "async", "--listen", f"unix:{folder}/s.sock", "--log", str(path)]
+        process = subprocess.Popen(command, env=clean_environment(DB_HOST=own_house.path("run"), DB_NAME="forkloop", DB_USER="forkloop"))
+        try:
+            loops = eventually(lambda: descendants(process.pid, 1))
+            eventually(lambda: os.path.exists(path))
+            path.rename(f"{folder}/old")
+            process.send_signal(signal.SIGUSR1)
+            for number in [process.pid, *loops]:
+                eventually(lambda: os.readlink(f"/proc/{number}/fd/2") == str(path), message=f"{number} still writes to the old log")
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
