@@ -105,8 +105,9 @@ final class DatabaseConnection: @unchecked Sendable {
   // MARK: Connecting
 
   private func connect() async throws(PostgresError) -> Connection {
+    let info = try await addresses()
     connectDeadline = MonotonicClock.now + UInt64(configuration.options.connectTimeout) * 1_000_000_000
-    let connection = try Connection.startConnecting(to: configuration.database, configuration.options)
+    let connection = try Connection.startConnecting(to: info, configuration.options)
     var wait = Connection.Wait.writable
     while true {
       try await self.wait(for: wait, of: connection)
@@ -118,6 +119,16 @@ final class DatabaseConnection: @unchecked Sendable {
         return connection
       }
     }
+  }
+
+  /// Where to connect to, with the names looked up: anew each time, they may have moved. On a thread of the runtime's own,
+  /// since the resolver makes its caller wait.
+  private func addresses() async throws(PostgresError) -> ConnectionInfo {
+    let info = configuration.database
+    guard info.needsResolver else { return info }
+    return try await withTaskExecutorPreference(globalConcurrentExecutor) {
+      Result { () throws(PostgresError) in try info.resolved() }
+    }.get()
   }
 
   /// Waits for the socket, which may be another one than at the step before.

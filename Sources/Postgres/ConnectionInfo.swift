@@ -36,7 +36,11 @@ package struct ConnectionInfo: Equatable, Sendable {
 
   /// A URL's or a connection string's keywords; nil if it is none.
   private static func parse(_ url: String) -> [String: String]? {
-    guard let options = PQconninfoParse(url, nil) else { return nil }
+    PQconninfoParse(url, nil).map(keywords(owning:))
+  }
+
+  /// The values in one of libpq's lists of options; takes ownership of it.
+  static func keywords(owning options: UnsafeMutablePointer<PQconninfoOption>) -> [String: String] {
     defer { PQconninfoFree(options) }
     var keywords: [String: String] = [:]
     var option = options

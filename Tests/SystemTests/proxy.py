@@ -1,0 +1,105 @@
+"""A proxy between the responders and PostgreSQL, to break conversations where a test wants them broken."""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+
+
+class Proxy:
+    """Passes bytes on between a TCP port of its own and a Unix socket, until it is told to do otherwise."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.pairs = []
+        self.ended = False
+        self.forget()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def forget(self):
+        """Harms nobody from now on."""
+        # Bytes still to pass in a direction ("down" to the responder, "up" to the server) before the connection that
+        # they stand on is cut; what to say instead of the rest; whether to be silent instead of cutting.
+        self.left, self.last_words, self.is_silent, self.refuses = {}, b"", False, False
+
+    def cut_after(self, count, direction, last_words=b"", silent=False):
+        with self.lock:
+            self.last_words, self.is_silent = last_words, silent
+            self.left = {direction: count}
+
+    def drop_all(self):
+        with self.lock:
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def leave(self):
+        """Refuses whoever comes, and lets go who is there."""
+        self.ended = True
+        # Closing does not wake whoever waits in accept().
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.drop_all()
+
+    def _accept(self):
+        while not self.ended:
+            try:
+                here, _ = self.listener.accept()
+            except OSError:
+                return
+            if self.refuses:
+                here.close()
+                continue
+            here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            there = socket.socket(socket.AF_UNIX)
+            try:
+                there.connect(self.target)
+            except OSError:
+                here.close()
+                continue
+            with self.lock:
+                self.pairs.append((here, there))
+            threading.Thread(target=self._pass, args=(here, there), daemon=True).start()
+
+    def _pass(self, here, there):
+        silent = set()
+        with contextlib.suppress(OSError), here, there:
+            while True:
+                for source in select.select([s for s in (here, there) if s not in silent], [], [], 0.5)[0]:
+                    sink, direction = (there, "up") if source is here else (here, "down")
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    with self.lock:
+                        left = self.left.get(direction)
+                        is_cut = left is not None and len(data) >= left
+                        if left is not None:
+                            self.left[direction] = left - len(data)
+                        if is_cut:
+                            self.left = {}
+                    if not is_cut:
+                        sink.sendall(data)
+                        continue
+                    sink.sendall(data[:left])
+                    if self.is_silent:
+                        silent.add(source)
+                        continue
+                    sink.sendall(self.last_words if direction == "down" else b"")
+                    return
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if not self.ended:
+            self.leave()
+
+
+def in_front_of(house):
+    return Proxy(os.path.join(house.path("run"), ".s.PGSQL.5432"))
