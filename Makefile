@@ -18,6 +18,7 @@ test: unit-test system-test
 
 unit-test: packages
 	Tests/with-postgres swift test --quiet
+	Tests/Fuzz/run
 
 system-test: build test-packages
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider Tests/SystemTests

@@ -1,0 +1,94 @@
+"""Both doors are one API: the same random requests, each door on a database of its own, must leave no difference."""
+
+import json
+import random
+
+import pytest
+
+from house import House, comparable, temporary_folder
+
+RESOURCES = ("contact", "product", "tag", "order")
+TEXTS = ["a", "Ann", "é", "日本", "x" * 200, "x" * 201, "", " ", "a\tb", "a\"b\\", "\u0000", "😀", "</script>", "' or 1=1 --", "%"]
+NUMBERS = [0, 1, 2, 3, 7, -1, 0.5, 1.25, 99999999.9999, 1e400, "1", None, True, 10**18, 10**19, 2**63 - 1, 1.23456, -0.0, 1e-3]
+
+
+def value(chance):
+    return chance.choice([chance.choice(TEXTS), chance.choice(NUMBERS), [], {}, [1], None, True])
+
+
+def record(chance, resource):
+    """Something that may be one."""
+    sound = chance.random() < 0.7
+    name = f"n{chance.randrange(60)}" if sound else value(chance)
+    if resource == "contact":
+        row = {"name": name, "email": "a@example.org" if sound else value(chance)}
+    elif resource == "order":
+        count = chance.choice([0, 1, 2, 5, 30])
+        row = {"name": name, "contact_id": chance.randrange(1, 12) if sound else value(chance)}
+        if chance.random() < 0.9:
+            row["order_lines"] = [{"product_id": chance.randrange(1, 12), "quantity": chance.choice([1, 2, 3]), "price": chance.choice([0, 1, 9.99])}
+                                  if sound else value(chance) for _ in range(count)] if chance.random() < 0.95 else value(chance)
+        if chance.random() < 0.5:
+            row["tag_ids"] = [chance.randrange(1, 12) for _ in range(chance.randrange(4))] if sound else value(chance)
+    else:
+        row = {"name": name}
+    if chance.random() < 0.1:
+        row[chance.choice(["extra", "id", "name "])] = value(chance)
+    if row and chance.random() < 0.1:
+        row.pop(chance.choice(list(row)))
+    return row
+
+
+def body(chance, resource):
+    if chance.random() < 0.9:
+        return json.dumps(record(chance, resource) if chance.random() < 0.95 else value(chance), ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
+    whole = json.dumps(record(chance, resource)).encode()
+    return bytearray(whole[:chance.randrange(len(whole) + 1)]) + bytes(chance.randrange(256) for _ in range(chance.randrange(4)))
+
+
+def query(chance):
+    pairs = [f"{chance.choice(['limit', 'after', 'offset', 'x', ''])}={chance.choice(['0', '1', '5', '100', '1001', '-1', 'a', '', '%31', '%zz', '9' * 30])}"
+             for _ in range(chance.choice([0, 0, 1, 2]))]
+    return "?" + "&".join(pairs) if pairs else ""
+
+
+def requests(seed, count):
+    chance = random.Random(seed)
+    for _ in range(count):
+        resource = chance.choice(RESOURCES)
+        path = f"/{resource if chance.random() < 0.97 else chance.choice(['orders', '', 'contact/', 'contact/1/2'])}"
+        draw = chance.random()
+        if draw < 0.5:
+            headers = {"Content-Type": chance.choice(["application/json", "application/json; charset=utf-8", "text/plain", ""])} if chance.random() < 0.1 else {}
+            yield "POST", path + (query(chance) if chance.random() < 0.05 else ""), bytes(body(chance, resource)), headers
+        elif draw < 0.75:
+            yield "GET", path + query(chance), None, {}
+        elif draw < 0.95:
+            yield chance.choice(["GET", "HEAD"]), f"{path}/{chance.choice([1, 2, 5, 11, 99, 0, '01', 'x', 2**63, -1])}{query(chance)}", None, {}
+        else:
+            yield chance.choice(["OPTIONS", "PUT", "DELETE", "TRACE", "HEAD", "X-ODD"]), path, None, {}
+
+
+TABLES = ["contact", "product", "tag", '"order"', "order_line", "order_tag_rel"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_same_random_requests_get_the_same_answers_and_leave_the_same_database(seed):
+    with temporary_folder() as one, temporary_folder() as two:
+        sync, other = House(one), House(two)
+        try:
+            statuses = set()
+            for number, (method, path, content, headers) in enumerate(requests(seed, 1500)):
+                left = sync.request(method, f"/sync{path}", content, headers)
+                right = other.request(method, f"/async{path}", content, headers)
+                assert comparable(left, "sync") == comparable(right, "async"), f"{number}: {method} {path} {content!r}: {left} is not {right}"
+                assert left.status < 500 or method in ("TRACE", "X-ODD"), f"{number}: {method} {path} {content!r}: {left}"
+                statuses.add(left.status)
+            assert statuses >= {200, 201, 204, 400, 404, 405, 409, 415, 422}, statuses
+            for table in TABLES:
+                rows = [house.psql(f"select * from {table} t order by t::text") for house in (sync, other)]
+                assert rows[0] == rows[1], f"{table} is not the same"
+                assert rows[0], f"{table} is empty: this has shown nothing"
+        finally:
+            sync.stop()
+            other.stop()
