@@ -25,14 +25,25 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   private var turnEnders: [() -> Void] = []
   private var isStopped = false
   /// When the turn under way began, in monotonic nanoseconds: the time, for whoever can do without its last microseconds.
-  package private(set) var now = MonotonicClock.now
+  package private(set) var now: UInt64
+  private let clock: Clock
   package private(set) var health = LoopHealth()
   private var slowTurn: (limit: UInt64, tell: (UInt64) -> Void)?
 
   private static let wakeupToken = UInt64.max
 
+  /// How time passes.
+  package enum Clock: Sendable {
+    case monotonic
+    /// From 0, and only while everybody waits: then at once to the next timer. For tests, which so have neither to wait nor
+    /// to hope.
+    case virtual
+  }
+
   /// A loop of the calling thread, which must then call `run`.
-  package init() throws(SystemError) {
+  package init(clock: Clock = .monotonic) throws(SystemError) {
+    self.clock = clock
+    now = clock == .virtual ? 0 : MonotonicClock.now
     thread = pthread_self()
     epoll = try Epoll()
     wakeup = try Wakeup()
@@ -66,14 +77,14 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
       runJobs(executor)
       for end in turnEnders { end() }
       if isStopped { break }
-      let end = MonotonicClock.now
+      let end = clock == .virtual ? now : MonotonicClock.now
       turnEnded(at: end)
       // A turn's end may have woken somebody.
-      let timeout = jobs.isEmpty ? millisecondsToNextTimer(end) : 0
+      let timeout = jobs.isEmpty && !canLeap ? millisecondsToNextTimer(end) : 0
       epoll.wait(timeout: timeout) { token, readiness in
         if token == Self.wakeupToken { takeJobsFromOutside() } else { deliver(readiness, to: token) }
       }
-      now = MonotonicClock.now
+      now = time()
       wakeTimers()
     }
   }
@@ -82,6 +93,13 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   package func stop() {
     precondition(isCurrent)
     isStopped = true
+  }
+
+  private var canLeap: Bool { clock == .virtual && !timers.isEmpty }
+
+  private func time() -> UInt64 {
+    guard clock == .virtual else { return MonotonicClock.now }
+    return jobs.isEmpty ? max(now, timers.next ?? now) : now
   }
 
   private func turnEnded(at end: UInt64) {
@@ -163,7 +181,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
 
   /// Lets the task continue when `duration` has passed.
   package func sleep(_ duration: Duration) async {
-    let deadline = MonotonicClock.now + duration.nanoseconds
+    let deadline = (clock == .virtual ? now : MonotonicClock.now) + duration.nanoseconds
     await withUnsafeContinuation { timers.add(deadline: deadline, $0) }
   }
 

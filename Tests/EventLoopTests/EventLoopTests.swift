@@ -11,11 +11,13 @@ private final class Notes: @unchecked Sendable {
 
 /// Runs `body` on a loop with a thread of its own, until it returns: a loop blocks its thread, and the tests' own threads
 /// are few and shared.
-private func onLoop(_ body: @escaping @Sendable (EventLoop) async -> Void) async throws {
+private func onLoop(
+  clock: EventLoop.Clock = .monotonic, _ body: @escaping @Sendable (EventLoop) async -> Void
+) async throws {
   let failure: SystemError? = await withCheckedContinuation { continuation in
     detachThread {
       do throws(SystemError) {
-        let loop = try EventLoop()
+        let loop = try EventLoop(clock: clock)
         Task(executorPreference: loop) {
           await body(loop)
           loop.stop()
@@ -251,5 +253,60 @@ struct TimersTests {
     for now in 0..<50 as Range<UInt64> { while let waiter = timers.takeDue(now) { taken.append(waiter) } }
     #expect(taken == deadlines.indices.sorted { (deadlines[$0], $0) < (deadlines[$1], $1) })
     #expect(timers.isEmpty)
+  }
+
+  @Test("wakes sleepers in the order of their deadlines, equal ones in the order in which they lay down")
+  func order() async throws {
+    let notes = Notes()
+    try await onLoop(clock: .virtual) { loop in
+      await withTaskGroup(of: Void.self) { group in
+        for (name, hours) in [("a", 5), ("b", 1), ("c", 5), ("d", 3), ("e", 1)] {
+          group.addTask {
+            await loop.sleep(.seconds(3600 * hours))
+            notes.lines.append("\(name) at \(loop.now / 3_600_000_000_000)")
+          }
+        }
+      }
+    }
+    #expect(notes.lines == ["b at 1", "e at 1", "d at 3", "a at 5", "c at 5"])
+  }
+
+  @Test("lets time pass only when nobody has anything to do")
+  func noTimeForWork() async throws {
+    let notes = Notes()
+    try await onLoop(clock: .virtual) { loop in
+      await withTaskGroup(of: Void.self) { group in
+        group.addTask {
+          for _ in 0..<1000 { await Task.yield() }
+          notes.lines.append("worked until \(loop.now)")
+        }
+        group.addTask {
+          await loop.sleep(.nanoseconds(1))
+          notes.lines.append("slept until \(loop.now)")
+          await loop.sleep(.zero)
+          notes.lines.append("and no longer: \(loop.now)")
+        }
+      }
+    }
+    #expect(notes.lines == ["worked until 0", "slept until 1", "and no longer: 1"])
+  }
+
+  @Test("lets a thousand sleepers sleep again and again, and none of them too long")
+  func manyTimers() async throws {
+    let notes = Notes()
+    try await onLoop(clock: .virtual) { loop in
+      await withTaskGroup(of: Void.self) { group in
+        for number in 1...1000 {
+          group.addTask {
+            for turn in 1...10 {
+              await loop.sleep(.nanoseconds(number))
+              if loop.now != UInt64(number * turn) { notes.lines.append("\(number) woke at \(loop.now)") }
+            }
+          }
+        }
+      }
+      if loop.health.longestLag != 0 { notes.lines.append("late by \(loop.health.longestLag)") }
+    }
+    #expect(notes.lines == [])
   }
 }
