@@ -10,7 +10,7 @@ package struct AsyncConfiguration: Sendable {
   package var database: ConnectionInfo
   package var options: Connection.Options
   /// Pipelined database connections of each loop.
-  package var databaseConnections = 4
+  package var databaseConnections = 8
   /// Whether equal reads that wait together are answered together.
   package var sharesReads = true
   /// Connections of the web server that each loop holds; more wait to be accepted.

@@ -18,6 +18,8 @@ final class DatabasePool: @unchecked Sendable {
   private let shop: Shop
   private var queue: Deque<Query> = []
   private var reads = SharedReads()
+  /// How many connections light reads keep to.
+  private static let readers = 2
   /// Up to how many statements on its way a connection counts as keeping up.
   private static let keepsUp = 16
   private(set) var counters = Counters()
@@ -125,13 +127,13 @@ final class DatabasePool: @unchecked Sendable {
     for connection in connections { connection.endOfTurn() }
   }
 
-  /// Reads stay on half of the connections while those keep up: the fewer servers wake up for light reads, the less each
-  /// costs. Writes wait for their commit and go to all.
+  /// Reads stay on the first connections while those keep up: the fewer servers wake up for light reads, the less each costs.
+  /// Writes wait for their commit and go to all.
   ///
   /// Nothing is put behind a statement that has run for a while: it waits here for the first connection that moves.
   private func choose(for statement: Statement) -> DatabaseConnection? {
-    let half = connections[..<((connections.count + 1) / 2)]
-    if statement.isReadOnly, let few = leastBusy(of: half), few.depth < Self.keepsUp { return few }
+    let first = connections[..<min(Self.readers, connections.count)]
+    if statement.isReadOnly, let few = leastBusy(of: first), few.depth < Self.keepsUp { return few }
     return leastBusy(of: connections[...])
   }
 

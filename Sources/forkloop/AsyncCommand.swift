@@ -47,7 +47,7 @@ struct LoopOptions: ParsableArguments {
   @Option(help: "Loops, each a process of its own. [FORKLOOP_ASYNC_LOOPS] (default: 1)")
   var loops: Int?
 
-  @Option(help: "Pipelined database connections of each loop. [FORKLOOP_ASYNC_DB_CONNECTIONS] (default: 4)")
+  @Option(help: "Pipelined database connections of each loop. [FORKLOOP_ASYNC_DB_CONNECTIONS] (default: 8)")
   var dbConnections: Int?
 
   @Option(
@@ -68,7 +68,7 @@ struct LoopOptions: ParsableArguments {
 
   func apply(to configuration: inout AsyncConfiguration, _ reader: SettingsReader) throws(SettingsError) {
     configuration.databaseConnections = try reader.integer(
-      dbConnections, "--db-connections", "FORKLOOP_ASYNC_DB_CONNECTIONS", in: 1...256, default: 4)
+      dbConnections, "--db-connections", "FORKLOOP_ASYNC_DB_CONNECTIONS", in: 1...256, default: 8)
     configuration.queueLimit = try reader.integer(
       dbQueue, "--db-queue", "FORKLOOP_ASYNC_DB_QUEUE", in: 1...1_000_000, default: 4096)
     let shares = try reader.integer(nil, "", "FORKLOOP_ASYNC_SHARE_READS", in: 0...1, default: 1)

@@ -149,7 +149,7 @@ def test_it_moves_to_another_host_when_the_first_is_away(own_house):
             first.leave()
             eventually(one.is_well, message="it did not move to the second host")
             assert second.pairs
-            eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 4)
+            eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 8)
 
 
 def test_it_makes_do_with_the_connections_that_it_gets(own_house):
@@ -234,7 +234,7 @@ def test_connections_that_the_server_ends_while_idle_are_made_again_before_anybo
         (process,) = descendants(one.process.pid, 1)
         for _ in range(3):
             own_house.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'forkloop async'")
-            eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 4)
+            eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 8)
             assert one.is_well()
         assert descendants(one.process.pid, 1) == [process]
         os.kill(one.process.pid, signal.SIGTERM)
