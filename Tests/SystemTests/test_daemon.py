@@ -30,7 +30,11 @@ def running(command, **arguments):
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 def ask(address, path="/sync/tag"):
