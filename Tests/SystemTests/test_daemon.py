@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from house import PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, temporary_folder
+from house import MODES, PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, temporary_folder
 from test_faults import answer, fastcgi
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -75,12 +75,17 @@ def test_a_service_manager_s_sockets_are_served_and_survive(house):
         assert os.path.exists(f"{folder}/d"), "a socket that is not ours was removed"
 
 
-def test_a_listening_socket_on_standard_input_is_served(house):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_listening_socket_on_standard_input_is_served(house, mode):
     with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{folder}/d")
         door.listen(50)
-        with running([PROGRAM, "sync", "--listen", "fd:0"], env=environment(house), stdin=door.fileno()):
-            eventually(lambda: answers(f"{folder}/d"), message="descriptor 0 is not served")
+        with running([PROGRAM, mode, "--listen", "fd:0"], env=environment(house), stdin=door.fileno()) as process:
+            eventually(lambda: answers(f"{folder}/d", f"/{mode}/tag"), message="descriptor 0 is not served")
+            before = descendants(process.pid, 1)
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: (now := descendants(process.pid, 1)) and not set(now) & set(before), message="it did not reload")
+            assert answers(f"{folder}/d", f"/{mode}/tag")
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -129,11 +134,12 @@ def test_workers_and_sockets_belong_to_the_user_that_was_named(house):
             eventually(lambda: not any(is_running(w) for w in workers), 5, "a worker of another user outlived its master")
 
 
-def test_only_the_allowed_may_connect_over_tcp(house):
+@pytest.mark.parametrize("mode", MODES)
+def test_only_the_allowed_may_connect_over_tcp(house, mode):
     port = free_port()
-    with running([PROGRAM, "sync", "--listen", f"[::]:{port}", "--allow", "127.0.0.1, ::2"], env=environment(house)):
-        eventually(lambda: answers(("127.0.0.1", port)), message="an allowed peer was not served")
-        assert not answers(("::1", port)), "a peer that is not on the list was served"
+    with running([PROGRAM, mode, "--listen", f"[::]:{port}", "--allow", "127.0.0.1, ::2"], env=environment(house)):
+        eventually(lambda: answers(("127.0.0.1", port), f"/{mode}/tag"), message="an allowed peer was not served")
+        assert not answers(("::1", port), f"/{mode}/tag"), "a peer that is not on the list was served"
 
 
 def test_the_log_is_begun_anew_on_usr1_by_all(house):
