@@ -185,18 +185,17 @@ final class ClientConnection: @unchecked Sendable {
 
   private func send(_ response: Response, to item: RequestUnderWay) async {
     let id = item.assembled.id
-    var writer = RecordWriter()
+    server.writer.removeAll()
     if item.isAborted {
-      writer.end(requestID: id, .requestComplete)
+      server.writer.end(requestID: id, .requestComplete)
     } else {
-      var head: [UInt8] = []
-      head.reserveCapacity(256)
-      response.writeHead(to: &head)
-      writer.answer(requestID: id, head: head, body: response.omitsBody ? [] : response.body)
+      server.head.removeAll(keepingCapacity: true)
+      response.writeHead(to: &server.head)
+      server.writer.answer(requestID: id, head: server.head, body: response.omitsBody ? [] : response.body)
     }
     // Others may still be under way, whose answers come behind.
-    if isLast, underWay.count == 1 { writer.farewell(requestID: id) }
-    await write(writer.bytes)
+    if isLast, underWay.count == 1 { server.writer.farewell(requestID: id) }
+    await write(server.writer.bytes)
   }
 
   /// Writes all of it. Whoever finds the socket full waits until everything has gone, for itself and for those who come

@@ -25,6 +25,10 @@ final class Server: @unchecked Sendable {
   /// gets a turn.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
 
+  /// Where answers are put together, for all connections in turn: they are copied where a socket does not take them at once.
+  var writer = RecordWriter(capacity: 16 << 10)
+  var head: [UInt8] = []
+
   private let context: WorkerContext
   private var slot: WorkerSlot
   private let listenerWatch: Watch

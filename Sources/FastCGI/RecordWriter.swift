@@ -6,6 +6,9 @@ package struct RecordWriter {
 
   package init(capacity: Int = 0) { bytes.reserveCapacity(capacity) }
 
+  /// Begins anew, with the memory that it has unless that is much.
+  package mutating func removeAll() { bytes.removeAll(keepingCapacity: bytes.capacity <= 256 << 10) }
+
   /// One record.
   package mutating func record(_ kind: RecordKind, requestID: UInt16, _ content: some Collection<UInt8>) {
     header(kind, requestID: requestID, contentLength: content.count)

@@ -418,11 +418,13 @@ def test_connections_are_spread_evenly_over_loops_and_a_dead_loop_is_replaced():
         eventually(lambda: len(counts()) == 3)
         clients = [connect(house, "async") for _ in range(60)]
         eventually(lambda: sum(counts()) >= 61)
-        assert counts()[0] >= 18, f"60 connections were spread as {counts()}"
+        # Two may accept in the same moment; a loop that is always the first would have had them all.
+        assert counts()[0] >= 12, f"60 connections were spread as {counts()}"
         for client in clients:
             client.sendall(fastcgi("/async/contact/1"))
             assert answer(client).startswith(b"Status: 200 ")
         loops = descendants(master(house), 1)
+        lost = next(loop["connections"] for loop in status(house)["loops"] if loop["pid"] == loops[0])
         os.kill(loops[0], signal.SIGKILL)
         eventually(lambda: len(now := descendants(master(house), 1)) == 3 and loops[0] not in now, message="it was not replaced")
         alive = 0
@@ -431,7 +433,8 @@ def test_connections_are_spread_evenly_over_loops_and_a_dead_loop_is_replaced():
                 client.sendall(fastcgi("/async/contact/1"))
                 alive += answer(client).startswith(b"Status: 200 ")
             client.close()
-        assert 35 <= alive <= 45, f"{alive} of 60 connections live after one loop of three died"
+        # Of those that were lost some may have been nginx's.
+        assert 60 - lost <= alive <= 60 - lost + 3, f"{alive} of 60 connections live after a loop with {lost} died"
         eventually(lambda: status(house)["crashed_loops"] == 1)
         for _ in range(20):
             assert house.request("GET", "/async/contact").status == 200
