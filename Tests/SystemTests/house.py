@@ -35,6 +35,12 @@ def eventually(condition, seconds=20, message="it did not happen"):
     raise AssertionError(f"{message} within {seconds} s")
 
 
+def listens(path):
+    """Whether somebody listens on a Unix socket; its file alone is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
+
+
 def clean_environment(**more):
     """This environment without what would lead to another database."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DB_", "DATABASE_URL", "FORKLOOP"))}

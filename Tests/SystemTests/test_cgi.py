@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from house import PROGRAM, clean_environment, eventually, free_port, temporary_folder
+from house import PROGRAM, clean_environment, eventually, free_port, listens, temporary_folder
 from test_faults import answer, record
 
 CONTACT = b'{"name":"Ann","email":"ann@example.org"}'
@@ -85,7 +85,7 @@ def test_a_script_runs_behind_fcgiwrap(house):
         database = {name: environment.pop(name) for name in ("DB_HOST", "DB_NAME", "DB_USER")}
         process = subprocess.Popen(["/usr/sbin/fcgiwrap", "-s", f"unix:{path}"], env={**clean_environment(), **database})
         try:
-            eventually(lambda: os.path.exists(path), message="fcgiwrap did not start")
+            eventually(lambda: listens(path), message="fcgiwrap did not start")
             wanted = {n: v for n, v in environment.items() if n.isupper() and n.split("_")[0] in ("GATEWAY", "REQUEST", "SCRIPT", "PATH", "CONTENT") and n != "PATH"}
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(20)

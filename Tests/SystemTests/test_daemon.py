@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, temporary_folder
+from house import MODES, PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, listens, temporary_folder
 from test_faults import answer, fastcgi
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -181,7 +181,7 @@ def test_what_a_library_writes_in_pieces_reaches_the_log_a_line_at_a_time(house)
         log = pathlib.Path(folder, "log")
         command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--log", str(log), "--workers", "4"]
         with running(command, env={**environment(house), "LD_PRELOAD": f"{folder}/talkative.so"}):
-            eventually(lambda: os.path.exists(f"{folder}/s.sock"))
+            eventually(lambda: listens(f"{folder}/s.sock"))
             with concurrent.futures.ThreadPoolExecutor(4) as crowd:
                 assert all(crowd.map(lambda _: answers(f"{folder}/s.sock"), range(40)))
         lines = [line for line in log.read_text().splitlines() if "half" in line or "a line of" in line]

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from house import PROGRAM, clean_environment, descendants, eventually, temporary_folder
+from house import PROGRAM, clean_environment, descendants, eventually, listens, temporary_folder
 from proxy import in_front_of
 from test_faults import answer, fastcgi
 
@@ -23,7 +23,7 @@ class Loop:
         environment = clean_environment(**{"DB_NAME": "forkloop", "DB_USER": "forkloop", **settings})
         with open(self.log, "w") as out:
             self.process = subprocess.Popen([PROGRAM, "async", "--listen", f"unix:{self.path}"], env=environment, stdout=out, stderr=out)
-        eventually(lambda: os.path.exists(self.path), message="it did not start")
+        eventually(lambda: listens(self.path), message="it did not start")
 
     def ask(self, path, method="GET", body=b""):
         """(status, whole answer)"""

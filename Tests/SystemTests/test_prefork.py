@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, temporary_folder
+from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, listens, temporary_folder
 from test_faults import ORDER, Load, answer, fastcgi
 
 STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
@@ -95,7 +95,7 @@ def alone(own_house, **settings):
         with open(f"{folder}/log", "w") as out:
             process = subprocess.Popen([program, "sync"], cwd=folder, env=clean_environment(), stdout=out, stderr=out)
         try:
-            eventually(lambda: os.path.exists(f"{folder}/s.sock") and ask(folder) and True, message="it did not start")
+            eventually(lambda: listens(f"{folder}/s.sock") and ask(folder) and True, message="it did not start")
             yield folder, process
         finally:
             process.terminate()
@@ -151,7 +151,7 @@ def test_a_reload_can_move_to_another_socket(own_house):
         text = pathlib.Path(folder, ".env").read_text()
         pathlib.Path(folder, ".env").write_text(text.replace("s.sock", "other.sock"))
         process.send_signal(signal.SIGHUP)
-        eventually(lambda: os.path.exists(f"{folder}/other.sock"), message="the new socket did not come")
+        eventually(lambda: listens(f"{folder}/other.sock"), message="the new socket did not come")
         os.rename(f"{folder}/other.sock", f"{folder}/s.sock")
         assert b"200 OK" in ask(folder)
 
@@ -229,7 +229,8 @@ def test_the_status_answers_while_every_worker_is_stuck():
         with Stuck(house, 8) as stuck:
             seen = eventually(lambda: (s := status(house)) and s["listen_queue"] == 5 and s, message="nobody waited in the queue")
             assert (seen["workers_active"], seen["workers_idle"], seen["workers_max"], seen["listen_queue_length"]) == (3, 0, 3, 511)
-            assert {(w["state"], w["method"], w["path"]) for w in seen["workers"]} == {("database", "POST", "/sync/order")}
+            eventually(lambda: {(w["state"], w["method"], w["path"]) for w in status(house)["workers"]} == {("database", "POST", "/sync/order")},
+                       message="the status does not show what the workers do")
             text = house.request("GET", "/sync/metrics").body.decode()
             assert 'forkloop_sync_workers{state="database"} 3\n' in text and "forkloop_sync_listen_queue 5\n" in text
             assert text.endswith("# EOF\n")
