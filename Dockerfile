@@ -2,7 +2,7 @@
 
 FROM swift:6.3-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libfcgi-dev libpq-dev pkg-config \
+ && apt-get install -y --no-install-recommends libfcgi-dev libpq-dev libxxhash-dev pkg-config \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # Dependencies have a layer of their own, so that a change of ours does not fetch them anew. Package.resolved may be missing.

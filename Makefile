@@ -4,7 +4,7 @@
 PROGRAM := .build/release/forkloop
 # The static standard library makes one binary that needs no Swift where it runs.
 BUILD := swift build -c release --static-swift-stdlib --product forkloop
-PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev pkg-config make
+PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev libxxhash-dev pkg-config make
 TEST_PACKAGES := python3 python3-pytest fcgiwrap apache2-bin
 # Arguments for `forkloop up`, as in: make up ARGS="--port 9000 --demo-data"
 ARGS ?=

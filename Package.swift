@@ -21,6 +21,7 @@ let package = Package(
   targets: [
     // Cellar: C module maps and the smallest shims.
     .target(name: "CLinux"),
+    .target(name: "CXXHash"),
     .systemLibrary(name: "CFastCGI", pkgConfig: "fcgi", providers: [.apt(["libfcgi-dev"])]),
     .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
 
@@ -36,7 +37,7 @@ let package = Package(
     .target(name: "Postgres", dependencies: ["CPostgres"], swiftSettings: house),
 
     // The living floor.
-    .target(name: "Shop", dependencies: ["JSON", "CGI", "Postgres"], swiftSettings: house),
+    .target(name: "Shop", dependencies: ["JSON", "CGI", "Postgres", "CXXHash"], swiftSettings: house),
 
     // Processes: forked, looked after, replaced.
     .target(

@@ -7,6 +7,7 @@ import FastCGI
 import Glibc
 import Logging
 import Platform
+import ProcessPool
 import Shop
 
 /// One FastCGI connection: a task that reads, and one for each request under way.
@@ -77,7 +78,7 @@ final class ClientConnection: @unchecked Sendable {
   private func answer(_ item: RequestUnderWay) async {
     let began = server.loop.now
     let assembled = item.assembled
-    let response = await response(to: item)
+    let response = await response(to: item, since: began)
     requestCount += 1
     if !assembled.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
       isLast = true
@@ -90,20 +91,26 @@ final class ClientConnection: @unchecked Sendable {
     if isLast, underWay.isEmpty { end() }
   }
 
-  private func response(to item: RequestUnderWay) async -> Response {
+  private func response(to item: RequestUnderWay, since began: UInt64) async -> Response {
     if item.assembled.paramsAreTooLarge { return Shop.headerTooLarge() }
     let request = Request(item.assembled)
-    if let page = server.statusPage(for: request) { return page }
-    let response: Response
-    switch server.shop.begin(request) {
-    case .respond(let ready): response = ready
-    case .query(let operation): response = await server.pool.execute(operation, for: item)
+    var response: Response
+    var waited: UInt64 = 0
+    if let page = server.statusPage(for: request) {
+      response = page
+    } else {
+      switch server.shop.begin(request) {
+      case .respond(let ready): response = ready
+      case .query(let operation):
+        let asked = server.loop.now
+        response = await server.pool.execute(operation, for: item)
+        waited = server.loop.now - asked
+      }
     }
-    if let fault = response.fault, !watch.isHungUp {
-      server.log.log(
-        level: response.status.code == 500 ? .error : .warning, "\(response.status.code): \(fault)",
-        metadata: ["request": "\(request.requestID.string)"])
-    }
+    let spent = MonotonicClock.now - began
+    server.shop.seal(
+      &response, for: request, Response.Timing(database: waited, application: spent > waited ? spent - waited : 0))
+    if !watch.isHungUp { server.log.report(response, to: request) }
     return response
   }
 

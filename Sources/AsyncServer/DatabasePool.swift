@@ -41,7 +41,7 @@ final class DatabasePool: @unchecked Sendable {
     var answers = 0
     /// The largest answer's body in bytes, and its statement.
     var largest = 0
-    var largestName: StaticString = "nothing"
+    var largestName = "nothing"
   }
 
   private(set) var lastError = PostgresError.unavailable("not connected yet")

@@ -210,12 +210,9 @@ final class Server: @unchecked Sendable {
       health: loop.health, pool: pool, connections: connections.count,
       underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,
       listenQueue: ListeningSocket.queue(of: context.listener))
-    var response =
-      isStatus
+    return isStatus
       ? Response(.ok, contentType: .json, body: page.json())
       : Response(.ok, contentType: .openMetrics, body: page.metrics())
-    response.omitsBody = request.method == .head
-    return response
   }
 
   // MARK: The end

@@ -10,17 +10,14 @@ import Shop
 
 /// Which reads are under way and which wait for them. A value: whom to tell is the pool's business.
 struct SharedReads {
-  /// What makes two reads equal: statement, values, and whether the body is wanted.
+  /// What makes two reads equal: statement and values.
   struct Key: Hashable {
-    private let statement: UnsafePointer<UInt8>
+    private let statement: ObjectIdentifier
     private let values: [UInt8]
-    private let isHead: Bool
 
     init(_ operation: Operation) {
-      // Statements are constants: one name, one place in memory.
-      statement = operation.statement.name.utf8Start
+      statement = ObjectIdentifier(operation.statement)
       values = operation.parameters.bytes
-      isHead = operation.isHead
     }
   }
 

@@ -4,5 +4,10 @@ import HTTPTypes
 
 extension HTTPField.Name {
   /// `Link` (RFC 8288).
-  package static let link = HTTPField.Name("Link")!  // a token, as every literal here
+  /// `Accept-Patch` (RFC 5789 §3.1).
+  package static let acceptPatch = HTTPField.Name("Accept-Patch")!  // a token, as every literal here
+  /// `Idempotency-Replayed`: the answer is that of an earlier request with the same key.
+  package static let idempotencyReplayed = HTTPField.Name("Idempotency-Replayed")!
+  /// `Link` (RFC 8288).
+  package static let link = HTTPField.Name("Link")!
 }

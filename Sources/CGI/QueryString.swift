@@ -31,6 +31,20 @@ package enum QueryString {
     return pairs
   }
 
+  /// `text` percent-encoded, all but the unreserved characters (RFC 3986 §2.3).
+  package static func encoded(_ text: String) -> String {
+    var bytes: [UInt8] = []
+    for byte in text.utf8 {
+      switch byte {
+      case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: bytes.append(byte)
+      default:
+        bytes.append(UInt8(ascii: "%"))
+        for digit in [byte >> 4, byte & 15] { bytes.append(digit < 10 ? 0x30 + digit : 0x37 + digit) }
+      }
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
   private static func decoded(_ text: Span<UInt8>) throws(Undecodable) -> String {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(text.count)

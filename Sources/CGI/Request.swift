@@ -14,11 +14,9 @@ package struct Request {
   package var bodyIsTooLarge = false
 
   private var storage: [UInt8]
-  private var scriptName = 0..<0
-  private var pathInfo = 0..<0
-  private var queryString = 0..<0
-  private var type = 0..<0
-  private var id = 0..<0
+  /// Where in the storage each variable's value stands; method and length are parsed at once.
+  private var places = Places(repeating: 0..<0)
+  private typealias Places = InlineArray<9, Range<Int>>
 
   /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
   package init(storage: [UInt8] = []) { self.storage = storage }
@@ -30,17 +28,27 @@ package struct Request {
     body = []
     bodyIsTooLarge = false
     storage.removeAll(keepingCapacity: true)
-    (scriptName, pathInfo, queryString, type, id) = (0..<0, 0..<0, 0..<0, 0..<0, 0..<0)
+    places = Places(repeating: 0..<0)
   }
 
   /// The path, decoded: SCRIPT_NAME and PATH_INFO together, which is the whole of it whatever the gateway takes for the
   /// script.
-  package var path: Span<UInt8> { storage.span.extracting(pathInfo.isEmpty ? scriptName : pathInfo) }
+  package var path: Span<UInt8> {
+    storage.span.extracting(places[pathPlace])
+  }
+  private var pathPlace: Int { (places[Variable.pathInfo.rawValue].isEmpty ? Variable.scriptName : .pathInfo).rawValue }
   /// QUERY_STRING, as it was sent.
-  package var query: Span<UInt8> { storage.span.extracting(queryString) }
-  package var contentType: Span<UInt8> { storage.span.extracting(type) }
+  package var query: Span<UInt8> { storage.span.extracting(places[Variable.queryString.rawValue]) }
+  package var contentType: Span<UInt8> { storage.span.extracting(places[Variable.contentType.rawValue]) }
   /// The id under which the gateway logs the request.
-  package var requestID: Span<UInt8> { storage.span.extracting(id) }
+  package var requestID: Span<UInt8> { storage.span.extracting(places[Variable.requestID.rawValue]) }
+  /// `traceparent` (W3C Trace Context §3.2).
+  package var traceParent: Span<UInt8> { storage.span.extracting(places[Variable.traceParent.rawValue]) }
+  /// `If-Match` and `If-None-Match` (RFC 9110 §13.1); empty where they were not sent.
+  package var ifMatch: Span<UInt8> { storage.span.extracting(places[Variable.ifMatch.rawValue]) }
+  package var ifNoneMatch: Span<UInt8> { storage.span.extracting(places[Variable.ifNoneMatch.rawValue]) }
+  /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+  package var idempotencyKey: Span<UInt8> { storage.span.extracting(places[Variable.idempotencyKey.rawValue]) }
 
   /// Takes a variable whose value stands at `value` in the storage. Unknown names are passed over.
   package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
@@ -48,11 +56,7 @@ package struct Request {
     switch variable {
     case .requestMethod: method = Self.method(storage.span.extracting(value))
     case .contentLength: contentLength = value.isEmpty ? nil : Self.length(storage.span.extracting(value))
-    case .scriptName: scriptName = value
-    case .pathInfo: pathInfo = value
-    case .queryString: queryString = value
-    case .contentType: type = value
-    case .requestID: id = value
+    default: places[variable.rawValue] = value
     }
   }
 
@@ -66,11 +70,12 @@ package struct Request {
 
   /// Call when all variables are in.
   package mutating func finish() {
-    if !scriptName.isEmpty, !pathInfo.isEmpty {
+    let (script, info) = (places[Variable.scriptName.rawValue], places[Variable.pathInfo.rawValue])
+    if !script.isEmpty, !info.isEmpty {
       let start = storage.count
-      storage.append(contentsOf: storage[scriptName])
-      storage.append(contentsOf: storage[pathInfo])
-      pathInfo = start..<storage.count
+      storage.append(contentsOf: storage[script])
+      storage.append(contentsOf: storage[info])
+      places[Variable.pathInfo.rawValue] = start..<storage.count
     }
   }
 
@@ -93,8 +98,9 @@ package struct Request {
 }
 
 /// The variables that are read, of the two dozen that a web server sends.
-private enum Variable {
-  case requestMethod, contentLength, scriptName, pathInfo, queryString, contentType, requestID
+private enum Variable: Int {
+  case scriptName, pathInfo, queryString, contentType, requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey
+  case requestMethod, contentLength
 
   init?(_ name: Span<UInt8>) {
     switch name.count {
@@ -102,9 +108,13 @@ private enum Variable {
     case 11 where name.equals("SCRIPT_NAME"): self = .scriptName
     case 12 where name.equals("QUERY_STRING"): self = .queryString
     case 12 where name.equals("CONTENT_TYPE"): self = .contentType
+    case 13 where name.equals("HTTP_IF_MATCH"): self = .ifMatch
     case 14 where name.equals("REQUEST_METHOD"): self = .requestMethod
     case 14 where name.equals("CONTENT_LENGTH"): self = .contentLength
+    case 16 where name.equals("HTTP_TRACEPARENT"): self = .traceParent
     case 17 where name.equals("HTTP_X_REQUEST_ID"): self = .requestID
+    case 18 where name.equals("HTTP_IF_NONE_MATCH"): self = .ifNoneMatch
+    case 20 where name.equals("HTTP_IDEMPOTENCY_KEY"): self = .idempotencyKey
     default: return nil
     }
   }

@@ -8,8 +8,12 @@ package typealias Status = HTTPResponse.Status
 package struct Response {
   package var status: Status
   package var contentType: ContentType?
-  /// Fields other than Content-Type and Content-Length.
+  /// Fields other than Content-Type, Content-Length, ETag and Server-Timing.
   package var fields: [HTTPField]
+  /// Which state of the thing that was asked for the body shows.
+  package var entityTag: EntityTag?
+  /// What `Server-Timing` says (W3C Server Timing §3), if it is to be said.
+  package var timing: Timing?
   package var body: [UInt8]
   /// Whether the body is left out when written, its length still told: the answer to HEAD (RFC 9110 §9.3.2).
   package var omitsBody = false
@@ -25,6 +29,17 @@ package struct Response {
       case .problem: "application/problem+json"
       case .openMetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8"
       }
+    }
+  }
+
+  /// For how long the database was waited for, and for how long the rest took, in nanoseconds.
+  package struct Timing {
+    package let database: UInt64
+    package let application: UInt64
+
+    package init(database: UInt64, application: UInt64) {
+      self.database = database
+      self.application = application
     }
   }
 
@@ -54,18 +69,24 @@ package struct Response {
       bytes.append(contentsOf: field.value.utf8)
       bytes.append("\r\n")
     }
-    // A 204 has no Content-Length (RFC 9110 §8.6).
-    if status.code != 204 {
+    if let entityTag {
+      bytes.append("ETag: ")
+      entityTag.write(to: &bytes)
+      bytes.append("\r\n")
+    }
+    if let timing {
+      bytes.append("Server-Timing: db;dur=")
+      bytes.append(milliseconds: timing.database)
+      bytes.append(", app;dur=")
+      bytes.append(milliseconds: timing.application)
+      bytes.append("\r\n")
+    }
+    // A 204 has no Content-Length (RFC 9110 §8.6), and a 304's would be the whole body's.
+    if status.code != 204, status.code != 304 {
       bytes.append("Content-Length: ")
-      bytes.append(contentsOf: String(body.count).utf8)
+      bytes.append(decimal: UInt64(body.count))
       bytes.append("\r\n")
     }
     bytes.append("\r\n")
-  }
-}
-
-extension [UInt8] {
-  fileprivate mutating func append(_ literal: StaticString) {
-    append(contentsOf: UnsafeBufferPointer(start: literal.utf8Start, count: literal.utf8CodeUnitCount))
   }
 }

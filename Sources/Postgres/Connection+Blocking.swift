@@ -55,10 +55,3 @@ extension Connection {
     return String(cString: quoted)
   }
 }
-
-extension StaticString {
-  /// The literal as a C string: the compiler closes it with a zero.
-  func withCString<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result {
-    utf8Start.withMemoryRebound(to: CChar.self, capacity: utf8CodeUnitCount + 1) { body($0) }
-  }
-}

@@ -26,11 +26,14 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     package let message: String
     /// The constraint that was violated, if it was one.
     package let constraint: String?
+    /// The column that it was about, if it was about one.
+    package let column: String?
 
-    package init(state: SQLState, message: String, constraint: String? = nil) {
+    package init(state: SQLState, message: String, constraint: String? = nil, column: String? = nil) {
       self.state = state
       self.message = message
       self.constraint = constraint
+      self.column = column
     }
   }
 

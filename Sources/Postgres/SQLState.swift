@@ -10,6 +10,7 @@ package struct SQLState: RawRepresentable, Equatable, Hashable, Sendable, Custom
   package var errorClass: Substring { rawValue.prefix(2) }
 
   package static let numericValueOutOfRange = SQLState(rawValue: "22003")
+  package static let notNullViolation = SQLState(rawValue: "23502")
   package static let foreignKeyViolation = SQLState(rawValue: "23503")
   package static let uniqueViolation = SQLState(rawValue: "23505")
   package static let checkViolation = SQLState(rawValue: "23514")
@@ -18,6 +19,7 @@ package struct SQLState: RawRepresentable, Equatable, Hashable, Sendable, Custom
   package static let deadlockDetected = SQLState(rawValue: "40P01")
   package static let undefinedTable = SQLState(rawValue: "42P01")
   package static let undefinedColumn = SQLState(rawValue: "42703")
+  package static let undefinedFunction = SQLState(rawValue: "42883")
   package static let duplicateObject = SQLState(rawValue: "42710")
   package static let duplicateDatabase = SQLState(rawValue: "42P04")
   package static let tooManyConnections = SQLState(rawValue: "53300")

@@ -1,13 +1,13 @@
 // SQL with a name, and the values that go with it.
 
-/// A statement that every connection prepares once and then executes by name.
-package struct Statement: Sendable {
-  package let name: StaticString
+/// A statement that a connection prepares once and then executes by name. One object, one statement.
+package final class Statement: Sendable {
+  package let name: String
   package let sql: String
   /// Whether it only reads, so that it may be sent again when a connection broke before it was answered.
   package let isReadOnly: Bool
 
-  package init(_ name: StaticString, readOnly: Bool, _ sql: String) {
+  package init(_ name: String, readOnly: Bool, _ sql: String) {
     self.name = name
     self.sql = sql
     isReadOnly = readOnly
@@ -19,11 +19,22 @@ package struct Parameters: Sendable, Equatable {
   /// The values one after another, each closed by a zero, as libpq takes them.
   package private(set) var bytes: [UInt8] = []
   package private(set) var count = 0
+  /// Which of them are NULL, a bit each, the first the lowest.
+  private var nulls: UInt64 = 0
 
   package init() {}
 
+  /// NULL where there is no value.
+  package mutating func append(_ value: Int64?) { if let value { append(value) } else { appendNull() } }
+
   package mutating func append(_ value: Int64) {
     bytes.append(contentsOf: String(value).utf8)
+    close()
+  }
+
+  /// Only the first 64 values can be NULL.
+  package mutating func appendNull() {
+    nulls |= 1 << UInt64(count)
     close()
   }
 
@@ -33,8 +44,13 @@ package struct Parameters: Sendable, Equatable {
     close()
   }
 
+  /// NULL where there is no text.
+  package mutating func append(_ text: String?) { if let text { append(text) } else { appendNull() } }
+
   /// An array of things whose text needs no quoting: numbers (PostgreSQL §8.15.2).
-  package mutating func append(array elements: some Sequence<String>) {
+  /// NULL where there is none.
+  package mutating func append(array elements: (some Sequence<String>)?) {
+    guard let elements else { return appendNull() }
     bytes.append(UInt8(ascii: "{"))
     var isFirst = true
     for element in elements {
@@ -57,7 +73,7 @@ package struct Parameters: Sendable, Equatable {
       withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: max(count, 1)) { pointers in
         var next = bytes.baseAddress?.assumingMemoryBound(to: CChar.self)
         for index in 0..<count {
-          pointers.initializeElement(at: index, to: next)
+          pointers.initializeElement(at: index, to: index < 64 && nulls >> UInt64(index) & 1 == 1 ? nil : next)
           while let character = next, character.pointee != 0 { next = character + 1 }
           next = next.map { $0 + 1 }
         }

@@ -1,5 +1,6 @@
 // The worker's side of the scoreboard.
 
+import CGI
 import Glibc
 import Platform
 import Synchronization
@@ -12,6 +13,7 @@ package struct WorkerSlot {
   private var connections: UInt64 = 0
   private var began: UInt64 = 0
   private var databaseBegan: UInt64 = 0
+  private var databaseEnded: UInt64 = 0
   package private(set) var phases = Phases()
   /// When the last answer had gone, in monotonic nanoseconds.
   package private(set) var lastAnswer: UInt64 = 0
@@ -56,12 +58,15 @@ package struct WorkerSlot {
     enter(.database, databaseBegan)
   }
 
-  /// The answer goes out.
-  package mutating func writes() {
+  package mutating func hasDatabasesAnswer() { databaseEnded = MonotonicClock.now }
+
+  /// The answer goes out. How long it took to make.
+  package mutating func writes() -> Response.Timing {
     let now = MonotonicClock.now
-    phases = Phases(
-      reading: (databaseBegan > 0 ? databaseBegan : now) - began, database: databaseBegan > 0 ? now - databaseBegan : 0)
+    let database = databaseBegan == 0 ? 0 : (databaseEnded > 0 ? databaseEnded : now) - databaseBegan
+    phases = Phases(reading: (databaseBegan > 0 ? databaseBegan : now) - began, database: database)
     enter(.writing, now)
+    return Response.Timing(database: database, application: now - began - database)
   }
 
   /// The answer has gone.
@@ -70,7 +75,7 @@ package struct WorkerSlot {
     lastAnswer = now
     let duration = now - began
     phases.writing = duration - phases.reading - phases.database
-    databaseBegan = 0
+    (databaseBegan, databaseEnded) = (0, 0)
     requests &+= 1
     slot.pointee.counters.requests.store(requests, ordering: .relaxed)
     slot.pointee.lastDuration.store(duration, ordering: .relaxed)

@@ -7,6 +7,7 @@ struct Fault: Equatable, Sendable {
   enum Place: Equatable, Sendable {
     case pointer(JSONPointer)
     case parameter(String)
+    case header(String)
   }
 
   /// What kind of wrong it is: for programs.
@@ -24,6 +25,7 @@ struct Fault: Equatable, Sendable {
     case tooManyItems = "too_many_items"
     case repeated
     case notFound = "not_found"
+    case reused
   }
 
   let place: Place
@@ -43,6 +45,12 @@ struct Fault: Equatable, Sendable {
     self.detail = detail
   }
 
+  init(header: String, _ code: Code, _ detail: String) {
+    place = .header(header)
+    self.code = code
+    self.detail = detail
+  }
+
   static func unknownParameter(_ name: String) -> Fault {
     Fault(parameter: name, .unknown, "There is no such parameter here.")
   }
@@ -54,6 +62,9 @@ struct Fault: Equatable, Sendable {
       writer.string(pointer.description)
     case .parameter(let name):
       writer.raw(#"{"parameter":"#)
+      writer.string(name)
+    case .header(let name):
+      writer.raw(#"{"header":"#)
       writer.string(name)
     }
     writer.raw(#","code":"#)

@@ -2,17 +2,26 @@
 
 import CGI
 import JSON
+import Postgres
 
-/// `?limit=&after=`.
+/// `?limit=&after=`, and of orders `contact_id=&product_id=&tag=`.
 struct Page: Equatable, Sendable {
   static let limits = 1...1000
   static let defaultLimit = 100
 
   var limit = Page.defaultLimit
   var after: Int64 = 0
+  var contactID: Int64?
+  var productID: Int64?
+  var tag: String?
+
+  /// The parameters that a list takes.
+  static func parameters(of resource: Resource) -> [String] {
+    ["limit", "after"] + (resource == .order ? ["contact_id", "product_id", "tag"] : [])
+  }
 
   /// The page that a query string asks for, or all that is wrong with it.
-  static func parse(_ query: Span<UInt8>) -> Result<Page, Problem> {
+  static func parse(_ query: Span<UInt8>, of resource: Resource) -> Result<Page, Problem> {
     if query.isEmpty { return .success(Page()) }
     var page = Page()
     var faults: [Fault] = []
@@ -21,32 +30,76 @@ struct Page: Equatable, Sendable {
     case .success(let decoded): pairs = decoded
     case .failure(let problem): return .failure(problem)
     }
+    let known = parameters(of: resource)
     var seen: Set<String> = []
     for pair in pairs {
+      guard known.contains(pair.name) else {
+        faults.append(.unknownParameter(pair.name))
+        continue
+      }
       guard seen.insert(pair.name).inserted else {
         faults.append(Fault(parameter: pair.name, .repeated, "\(pair.name) may be given once."))
         continue
       }
-      switch pair.name {
-      case "limit":
-        if let limit = integer(pair.value), limits.contains(Int(clamping: limit)) {
-          page.limit = Int(limit)
-        } else {
-          let range = "\(limits.lowerBound) to \(limits.upperBound)"
-          faults.append(Fault(parameter: "limit", .outOfRange, "limit must be an integer from \(range)."))
-        }
-      case "after":
-        if let after = integer(pair.value) {
-          page.after = after
-        } else {
-          faults.append(
-            Fault(parameter: "after", .outOfRange, "after must be an id: an integer from 0 to \(Int64.max)."))
-        }
-      default:
-        faults.append(.unknownParameter(pair.name))
-      }
+      if let fault = page.take(pair) { faults.append(fault) }
     }
     return faults.isEmpty ? .success(page) : .failure(.unprocessable(faults))
+  }
+
+  /// Takes a known parameter; what is wrong with it.
+  private mutating func take(_ pair: QueryString.Pair) -> Fault? {
+    func wrong(_ code: Fault.Code, _ what: String) -> Fault {
+      Fault(parameter: pair.name, code, "\(pair.name) must be \(what).")
+    }
+    let number = Self.integer(pair.value)
+    switch pair.name {
+    case "limit":
+      guard let number, Self.limits.contains(Int(clamping: number)) else {
+        return wrong(.outOfRange, "an integer from \(Self.limits.lowerBound) to \(Self.limits.upperBound)")
+      }
+      limit = Int(number)
+    case "after":
+      guard let number else { return wrong(.outOfRange, "an id: an integer from 0 to \(Int64.max)") }
+      after = number
+    case "contact_id", "product_id":
+      guard let number, number > 0 else { return wrong(.outOfRange, "an id: an integer from 1 to \(Int64.max)") }
+      if pair.name == "contact_id" { contactID = number } else { productID = number }
+    default:
+      let count = pair.value.unicodeScalars.count
+      guard count > 0, count <= Validation.longestName, !pair.value.utf8.contains(0) else {
+        return wrong(.malformed, "a tag's name, of 1 to \(Validation.longestName) characters, without U+0000")
+      }
+      tag = pair.value
+    }
+    return nil
+  }
+
+  var filters: Order.Filters {
+    var filters: Order.Filters = []
+    if contactID != nil { filters.insert(.contact) }
+    if productID != nil { filters.insert(.product) }
+    if tag != nil { filters.insert(.tag) }
+    return filters
+  }
+
+  /// The values of a list's statement.
+  var values: Parameters {
+    var parameters = Parameters()
+    parameters.append(after)
+    parameters.append(Int64(limit + 1))
+    if let contactID { parameters.append(contactID) }
+    if let productID { parameters.append(productID) }
+    if let tag { parameters.append(tag) }
+    return parameters
+  }
+
+  /// The query string of the page after the row `last`.
+  func next(after last: Int64) -> String {
+    var query = "limit=\(limit)&after=\(last)"
+    if let contactID { query += "&contact_id=\(contactID)" }
+    if let productID { query += "&product_id=\(productID)" }
+    if let tag { query += "&tag=\(QueryString.encoded(tag))" }
+    return query
   }
 
   /// What is wrong with a query string where none is taken; nil if there is none.

@@ -18,12 +18,14 @@ extension Problem {
         detail: "The database went away while it was writing. Look whether the object is there before trying again.",
         fault: "\(error)")
     case .statement(let server):
-      self.init(server, fault: "\(error)")
+      self.init(server, of: operation, fault: "\(error)")
     }
   }
 
-  private init(_ server: PostgresError.ServerFault, fault: String) {
+  private init(_ server: PostgresError.ServerFault, of operation: Operation, fault: String) {
     switch server.state {
+    case .foreignKeyViolation where operation.statement === operation.reply.resource?.delete:
+      self = .conflict(detail: "Something still refers to this \(operation.reply.resource?.rawValue ?? "").")
     case .foreignKeyViolation:
       // The statement itself names what is missing; this is a row that went away in the same moment.
       self = .conflict(detail: "Something that this refers to, or that refers to this, has just changed. Try again.")
@@ -37,7 +39,10 @@ extension Problem {
       self = .unavailable(detail: "The database takes no writes at the moment.", fault: fault)
     case .queryCanceled:
       self = Problem(status: .gatewayTimeout, detail: "The database took too long.", fault: fault)
-    case .undefinedTable, .undefinedColumn:
+    case .notNullViolation where server.column == "created_at":
+      // Of an idempotency key: another request with it has ended just now.
+      self = .keyInUse
+    case .undefinedTable, .undefinedColumn, .undefinedFunction:
       self = .unavailable(
         detail: "The database has not been set up.", fault: "\(fault): run 'forkloop migrate' on this database")
     default:
@@ -49,6 +54,10 @@ extension Problem {
       }
     }
   }
+
+  /// The first request with an Idempotency-Key has not ended.
+  static let keyInUse = Problem.conflict(
+    detail: "The first request with this Idempotency-Key is still under way. Ask again for its answer.")
 
   private static func unavailable(detail: String, fault: String) -> Problem {
     Problem(status: .serviceUnavailable, detail: detail, isTemporary: true, fault: fault)

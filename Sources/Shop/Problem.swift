@@ -32,6 +32,12 @@ struct Problem: Error, Equatable {
   static let notJSON = Problem(
     status: .unsupportedMediaType, detail: "The body must be JSON, with Content-Type: application/json.")
 
+  static let notPatch = Problem(
+    status: .unsupportedMediaType, detail: "The body must be a merge patch, with Content-Type: \(JSONBody.patchTypes).")
+
+  static let preconditionFailed = Problem(
+    status: .preconditionFailed, detail: "It is no longer what If-Match says. Read it again before changing it.")
+
   static func unprocessable(_ faults: [Fault]) -> Problem {
     Problem(
       status: .unprocessableContent,

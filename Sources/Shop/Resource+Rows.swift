@@ -1,25 +1,49 @@
 // Which statements and which JSON belong to a resource.
 
+import CGI
 import JSON
 import Postgres
 
 extension Resource {
-  var listStatement: Statement {
+  private var rows: RowStatements? {
     switch self {
-    case .contact: Contact.list
-    case .product: Product.list
-    case .tag: Tag.list
-    case .order: Order.list
+    case .contact: Contact.statements
+    case .product: Product.statements
+    case .tag: Tag.statements
+    case .order: nil
     }
   }
 
-  var itemStatement: Statement {
+  func list(_ filters: Order.Filters) -> Statement { rows?.list ?? Order.list(filters) }
+  var item: Statement { rows?.item ?? Order.item }
+  var insert: Statement { rows?.insert ?? Order.insert }
+  var insertOnce: Statement { rows?.insertOnce ?? Order.insertOnce }
+  var update: Statement { rows?.update ?? Order.update }
+  var delete: Statement { rows?.delete ?? Order.delete }
+
+  /// How many columns a row has before its entity tag.
+  private var width: Int {
     switch self {
-    case .contact: Contact.item
-    case .product: Product.item
-    case .tag: Tag.item
-    case .order: Order.item
+    case .contact: 3
+    case .product, .tag: 2
+    case .order: 7
     }
+  }
+
+  /// Which state of the one object the rows show.
+  func entityTag(_ rows: ResultSet) -> EntityTag {
+    guard self == .order else { return .row(UInt64(clamping: rows.integer(0, width))) }
+    var (order, parts, sum): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    for row in 0..<rows.rowCount {
+      let tag = UInt64(clamping: rows.integer(row, width))
+      if rows.bytes(row, 1).equals("0") {
+        order = tag
+      } else {
+        parts += 1
+        sum += tag
+      }
+    }
+    return .rows(order, parts: parts, sum: sum)
   }
 
   /// Writes one row as an object; an order has more than one row and its own way.
@@ -38,11 +62,11 @@ extension Resource {
 }
 
 extension Shop {
+  /// Whether the database can be reached, and nothing else.
+  static let health = Statement("health", readOnly: true, "select")
+
   /// Every statement that `begin` can ask for, to be prepared on each connection.
-  package static let statements: [Statement] = [
-    Contact.list, Contact.item, Contact.insert,
-    Product.list, Product.item, Product.insert,
-    Tag.list, Tag.item, Tag.insert,
-    Order.list, Order.item, Order.insert,
-  ]
+  package static let statements: [Statement] =
+    Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
+    + [Order.item, Order.insert, Order.insertOnce, Order.update, Order.delete, health]
 }

@@ -14,11 +14,17 @@ package enum Route: Equatable, Sendable {
   case collection(Resource)
   /// `/{mode}/contact/1`
   case item(Resource, Int64)
+  /// `/{mode}/health`
+  case health
 
   /// The route of a decoded path; nil if there is none. An id is a positive 64-bit integer without leading zeros.
   package init?(path: Span<UInt8>, mode: Mode) {
     var rest = path
     guard rest.take("/"), rest.take(mode == .sync ? "sync/" : "async/") else { return nil }
+    if rest.equals("health") {
+      self = .health
+      return
+    }
     let resource: Resource
     if rest.take("contact") {
       resource = .contact
@@ -40,6 +46,15 @@ package enum Route: Equatable, Sendable {
     }
   }
 
+  /// Whether a path leads somewhere but for the slash at its end.
+  static func leadsSomewhere(withoutSlash path: Span<UInt8>, mode: Mode) -> Bool {
+    guard path.count > 1, path[path.count - 1] == UInt8(ascii: "/") else { return false }
+    let bare = path.extracting(droppingLast: 1)
+    if Route(path: bare, mode: mode) != nil { return true }
+    // Both have their own place in front of us.
+    return bare.string == "\(mode.prefix)/status" || bare.string == "\(mode.prefix)/metrics"
+  }
+
   private static func id(_ text: Span<UInt8>) -> Int64? {
     guard text.count > 0, text.count <= 19, text[0] != UInt8(ascii: "0") else { return nil }
     var id: Int64 = 0
@@ -58,7 +73,8 @@ package enum Route: Equatable, Sendable {
   var methods: Methods {
     switch self {
     case .collection: Methods(list: [.get, .head, .post, .options])
-    case .item: Methods(list: [.get, .head, .options])
+    case .item: Methods(list: [.get, .head, .patch, .delete, .options])
+    case .health: Methods(list: [.get, .head, .options])
     }
   }
 }

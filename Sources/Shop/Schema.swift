@@ -35,6 +35,81 @@ package enum Schema {
         tag_id bigint not null references tag,
         primary key (order_id, tag_id));
       create index order_tag_rel_tag_id on order_tag_rel (tag_id);
-      """)
+      """),
+    Migration(
+      2, "filters, conditions and idempotency keys",
+      """
+      create index order_contact_id_id on "order" (contact_id, id);
+      drop index order_contact_id;
+      create index order_line_product_id_order_id on order_line (product_id, order_id);
+      drop index order_line_product_id;
+      create index order_tag_rel_tag_id_order_id on order_tag_rel (tag_id, order_id);
+      drop index order_tag_rel_tag_id;
+
+      create table idempotency_key (
+        key text primary key,
+        fingerprint text not null,
+        mode text not null,
+        reply jsonb not null,
+        created_at timestamptz not null default now());
+      create index idempotency_key_created_at on idempotency_key (created_at);
+
+      -- An order's entity tag, of its id and its row's xmin.
+      create function order_version(bigint, xid) returns text language sql stable as $$
+        select format('%s-%s-%s', $2, count(*), coalesce(sum(tag), 0)) from (
+          select xmin::text::bigint as tag from order_line where order_id = $1
+          union all
+          select r.xmin::text::bigint + t.xmin::text::bigint
+            from order_tag_rel r join tag t on t.id = r.tag_id where r.order_id = $1) parts
+      $$;
+
+      -- Id, name, contact, products, quantities and prices of the lines, tags; NULL for what stays. Then the entity tags that the
+      -- order may have, NULL for any. Returns rows like the statements that read and write orders.
+      create function order_update(bigint, text, bigint, bigint[], integer[], numeric[], bigint[], text[])
+      returns table (
+        id bigint, kind integer, "position" bigint, name text, a bigint, b integer, c numeric, tag bigint)
+      language plpgsql as $$
+      #variable_conflict use_column
+      begin
+        -- Each statement in here sees what was committed before it began: after this one nobody else changes the order.
+        perform from "order" where id = $1 for no key update;
+        if not found then return; end if;
+        if (select order_version(id, xmin) <> all ($8) from "order" where id = $1) then
+          return query select $1, 6, null::bigint, null::text, null::bigint, null::integer, null::numeric, null::bigint;
+          return;
+        end if;
+        return query
+          select $3, 3, null::bigint, null::text, null::bigint, null::integer, null::numeric, null::bigint
+            where not exists (select from contact where id = $3) and $3 is not null
+          union all
+          select distinct p, 4, null::bigint, null, null::bigint, null::integer, null::numeric, null::bigint
+            from unnest($4) p where not exists (select from product where id = p)
+          union all
+          select t, 5, null, null, null, null, null, null
+            from unnest($7) t where not exists (select from tag where id = t);
+        if found then return; end if;
+        update "order" set name = coalesce($2, name), contact_id = coalesce($3, contact_id) where id = $1;
+        if $4 is not null then
+          delete from order_line where order_id = $1;
+          insert into order_line (order_id, product_id, quantity, price)
+            select $1, product_id, quantity, price
+            from unnest($4, $5, $6) with ordinality s (product_id, quantity, price, n) order by n;
+        end if;
+        if $7 is not null then
+          delete from order_tag_rel where order_id = $1 and tag_id <> all ($7);
+          insert into order_tag_rel (order_id, tag_id) select $1, t from unnest($7) t on conflict do nothing;
+        end if;
+        return query
+          select id, 0, 0::bigint, name, contact_id, null::integer, null::numeric, xmin::text::bigint
+            from "order" where id = $1
+          union all
+          select order_id, 1, id, null, product_id, quantity, price, xmin::text::bigint
+            from order_line where order_id = $1
+          union all
+          select r.order_id, 2, r.tag_id, t.name, null, null, null, r.xmin::text::bigint + t.xmin::text::bigint
+            from order_tag_rel r join tag t on t.id = r.tag_id where r.order_id = $1;
+      end
+      $$;
+      """),
   ])
 }

@@ -4,6 +4,7 @@
 // waiting for the database, is the door's business and the only thing in which the doors differ.
 
 import CGI
+import CXXHash
 import HTTPTypes
 import JSON
 import Postgres
@@ -29,20 +30,34 @@ package struct Operation: Sendable {
   package let statement: Statement
   package let parameters: Parameters
   let reply: Reply
-  /// The request was HEAD: the answer is GET's without its body.
-  package let isHead: Bool
 }
 
 /// What the rows of a statement become.
 enum Reply: Sendable {
   case list(Resource, Page)
   case item(Resource)
-  case created(Resource)
-  case createdOrder(OrderInput)
+  /// The order that was sent, if it was one; and whether the rows may be those of an earlier request with the same key.
+  case created(Resource, OrderInput?, isOnce: Bool)
+  /// The order that was sent, if it was one; and whether the client named the state that it wants changed.
+  case changed(Resource, OrderInput?, isConditional: Bool)
+  case deleted(Resource, isConditional: Bool)
+  case health
+
+  /// What it is about.
+  var resource: Resource? {
+    switch self {
+    case .list(let resource, _), .item(let resource), .created(let resource, _, _), .changed(let resource, _, _),
+      .deleted(let resource, _):
+      resource
+    case .health: nil
+    }
+  }
 }
 
 /// The API's rules. Not Sendable: it owns the buffers that answers are written in, so each worker and each loop has one.
 package final class Shop {
+  /// Of the program.
+  package static let version = "0.2.0"
   /// The longest body that is read, in bytes.
   package static let longestBody = 1 << 20
 
@@ -54,13 +69,16 @@ package final class Shop {
 
   /// Route, parse, validate, bind.
   package func begin(_ request: borrowing Request) -> Step {
-    guard let route = Route(path: request.path, mode: mode) else {
-      return .respond(Problem.notFound(detail: "There is nothing at this path.").response(&writer))
-    }
+    guard let route = Route(path: request.path, mode: mode) else { return .respond(notFound(request)) }
     let methods = route.methods
-    let isHead = request.method == .head
-    let method = isHead ? .get : request.method
-    if method == .options { return .respond(Response(.noContent, fields: [methods.allow])) }
+    let method = request.method == .head ? .get : request.method
+    if method == .options {
+      var response = Response(.noContent, fields: [methods.allow])
+      if methods.list.contains(.patch) {
+        response.fields.append(HTTPField(name: .acceptPatch, value: JSONBody.patchTypes))
+      }
+      return .respond(response)
+    }
     guard methods.list.contains(method) else {
       var response = Problem.methodNotAllowed(methods).response(&writer)
       response.fields.append(methods.allow)
@@ -68,67 +86,152 @@ package final class Shop {
     }
     let result: Result<Operation, Problem>
     switch (route, method) {
+    case (.health, _): result = health(request)
     case (.collection(let resource), .post): result = create(resource, request)
-    case (.collection(let resource), _): result = list(resource, request, isHead: isHead)
-    case (.item(let resource, let id), _): result = read(resource, id, request, isHead: isHead)
+    case (.collection(let resource), _): result = list(resource, request)
+    case (.item(let resource, let id), .patch): result = change(resource, id, request)
+    case (.item(let resource, let id), .delete): result = delete(resource, id, request)
+    case (.item(let resource, let id), _): result = read(resource, id, request)
     }
     switch result {
     case .success(let operation): return .query(operation)
-    case .failure(let problem):
-      var response = problem.response(&writer)
-      response.omitsBody = isHead
-      return .respond(response)
+    case .failure(let problem): return .respond(problem.response(&writer))
     }
   }
 
   /// Rows to bytes, errors to statuses.
   package func finish(_ operation: Operation, _ result: Result<ResultSet, PostgresError>) -> Response {
-    var response =
-      switch result {
-      case .success(let rows): finish(operation.reply, rows)
-      case .failure(let error): Problem(error, of: operation).response(&writer)
+    switch result {
+    case .success(let rows): finish(operation.reply, rows)
+    case .failure(let error):
+      switch operation.reply {
+      case .health: health(error: error)
+      default: Problem(error, of: operation).response(&writer)
       }
-    response.omitsBody = operation.isHead
-    return response
-  }
-
-  private func list(_ resource: Resource, _ request: borrowing Request, isHead: Bool) -> Result<Operation, Problem> {
-    Page.parse(request.query).map { page in
-      var parameters = Parameters()
-      parameters.append(page.after)
-      parameters.append(Int64(page.limit + 1))
-      return Operation(
-        statement: resource.listStatement, parameters: parameters, reply: .list(resource, page), isHead: isHead)
     }
   }
 
-  private func read(
-    _ resource: Resource, _ id: Int64, _ request: borrowing Request, isHead: Bool
-  ) -> Result<Operation, Problem> {
+  /// What every answer is given in the end, whoever made it: no body where none is wanted or the client has it already, and how
+  /// long it took.
+  package func seal(_ response: inout Response, for request: borrowing Request, _ timing: Response.Timing) {
+    response.timing = timing
+    if request.method == .head { response.omitsBody = true }
+    if response.status.code == 200, request.method == .get || request.method == .head, !request.ifNoneMatch.isEmpty,
+      let tag = response.entityTag, tag.isIn(request.ifNoneMatch)
+    {
+      response.status = .notModified
+      response.contentType = nil
+      response.body = []
+    }
+  }
+
+  // MARK: Beginnings
+
+  private func notFound(_ request: borrowing Request) -> Response {
+    guard Route.leadsSomewhere(withoutSlash: request.path, mode: mode) else {
+      return Problem.notFound(detail: "There is nothing at this path.").response(&writer)
+    }
+    let path = request.path.extracting(droppingLast: 1).string
+    let target = request.query.isEmpty ? path : "\(path)?\(request.query.string)"
+    return Response(.permanentRedirect, fields: [HTTPField(name: .location, value: target)])
+  }
+
+  private func health(_ request: borrowing Request) -> Result<Operation, Problem> {
+    if let problem = Page.refuseAll(request.query) { return .failure(problem) }
+    return .success(Operation(statement: Self.health, parameters: Parameters(), reply: .health))
+  }
+
+  private func list(_ resource: Resource, _ request: borrowing Request) -> Result<Operation, Problem> {
+    Page.parse(request.query, of: resource).map { page in
+      Operation(statement: resource.list(page.filters), parameters: page.values, reply: .list(resource, page))
+    }
+  }
+
+  private func read(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
     if let problem = Page.refuseAll(request.query) { return .failure(problem) }
     var parameters = Parameters()
     parameters.append(id)
-    return .success(
-      Operation(statement: resource.itemStatement, parameters: parameters, reply: .item(resource), isHead: isHead))
+    return .success(Operation(statement: resource.item, parameters: parameters, reply: .item(resource)))
   }
 
   private func create(_ resource: Resource, _ request: borrowing Request) -> Result<Operation, Problem> {
     if let problem = Page.refuseAll(request.query) { return .failure(problem) }
+    var parameters = Parameters()
+    let order: OrderInput?
+    switch input(resource, request, isPatch: false, &parameters) {
+    case .success(let input): order = input
+    case .failure(let problem): return .failure(problem)
+    }
+    switch Idempotency.key(of: request) {
+    case .failure(let problem): return .failure(problem)
+    case .success(nil):
+      return .success(
+        Operation(
+          statement: resource.insert, parameters: parameters, reply: .created(resource, order, isOnce: false)))
+    case .success(.some(let key)):
+      parameters.append(key)
+      parameters.append(Idempotency.fingerprint(resource, request.body))
+      parameters.append(mode.rawValue)
+      return .success(
+        Operation(
+          statement: resource.insertOnce, parameters: parameters, reply: .created(resource, order, isOnce: true)))
+    }
+  }
+
+  private func change(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
+    if let problem = Page.refuseAll(request.query) { return .failure(problem) }
+    var parameters = Parameters()
+    parameters.append(id)
+    return input(resource, request, isPatch: true, &parameters).map { order in
+      let isConditional = Self.appendCondition(of: request, to: &parameters)
+      return Operation(
+        statement: resource.update, parameters: parameters,
+        reply: .changed(resource, order, isConditional: isConditional))
+    }
+  }
+
+  private func delete(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
+    if let problem = Page.refuseAll(request.query) { return .failure(problem) }
+    var parameters = Parameters()
+    parameters.append(id)
+    let isConditional = Self.appendCondition(of: request, to: &parameters)
+    return .success(
+      Operation(
+        statement: resource.delete, parameters: parameters, reply: .deleted(resource, isConditional: isConditional)))
+  }
+
+  /// Appends what a body says of a resource; the order, if it is one.
+  private func input(
+    _ resource: Resource, _ request: borrowing Request, isPatch: Bool, _ parameters: inout Parameters
+  ) -> Result<OrderInput?, Problem> {
     switch JSONBody.value(of: request) {
     case .failure(let problem): return .failure(problem)
     case .success(let value):
-      var validation = Validation()
-      let operation: Operation? =
-        switch resource {
-        case .contact: ContactInput(value, &validation)?.insert
-        case .product: ProductInput(value, &validation)?.insert
-        case .tag: TagInput(value, &validation)?.insert
-        case .order: OrderInput(value, &validation)?.insert
-        }
-      guard let operation, validation.faults.isEmpty else { return .failure(.unprocessable(validation.faults)) }
-      return .success(operation)
+      var validation = Validation(isPatch: isPatch)
+      var order: OrderInput?
+      switch resource {
+      case .contact: ContactInput(value, &validation)?.append(to: &parameters)
+      case .product: ProductInput(value, &validation)?.append(to: &parameters)
+      case .tag: TagInput(value, &validation)?.append(to: &parameters)
+      case .order:
+        order = OrderInput(value, &validation)
+        order?.append(to: &parameters)
+      }
+      return validation.faults.isEmpty ? .success(order) : .failure(.unprocessable(validation.faults))
     }
   }
+
+  /// Appends the entity tags of `If-Match`, or NULL for none; whether there is a condition.
+  private static func appendCondition(of request: borrowing Request, to parameters: inout Parameters) -> Bool {
+    guard !request.ifMatch.isEmpty, let tags = EntityTag.strong(in: request.ifMatch) else {
+      parameters.appendNull()
+      return false
+    }
+    parameters.append(array: tags)
+    return true
+  }
+
+  // MARK: Endings
 
   private func finish(_ reply: Reply, _ rows: ResultSet) -> Response {
     switch reply {
@@ -136,43 +239,90 @@ package final class Shop {
       let more =
         resource == .order ? writeOrders(rows, limit: page.limit) : writeList(resource, rows, limit: page.limit)
       var response = Response(.ok, contentType: .json, body: writer.take())
+      response.entityTag = .digest(response.body.withUnsafeBytes { cxxhash_64($0.baseAddress, $0.count) })
       if let last = more {
-        let target = "\(mode.prefix)/\(resource.rawValue)?limit=\(page.limit)&after=\(last)"
+        let target = "\(mode.prefix)/\(resource.rawValue)?\(page.next(after: last))"
         response.fields.append(HTTPField(name: .link, value: "<\(target)>; rel=\"next\""))
       }
       return response
 
     case .item(let resource):
-      guard rows.rowCount > 0 else {
-        return Problem.notFound(detail: "There is no \(resource.rawValue) with this id.").response(&writer)
-      }
-      return Response(.ok, contentType: .json, body: item(resource, rows))
+      guard rows.rowCount > 0 else { return noSuch(resource) }
+      return object(resource, rows, .ok)
 
-    case .created(let resource):
-      return created(resource, id: rows.integer(0, 0), rows)
+    case .created(let resource, let order, let isOnce):
+      return created(resource, order, isOnce ? Idempotency.Outcome(rows) : .made, rows)
 
-    case .createdOrder(let input):
-      let missing = OrderInput.Missing(rows)
-      guard missing.isEmpty else { return Problem.unprocessable(input.faults(for: missing)).response(&writer) }
-      return created(.order, id: orderRows.onlyOrder(in: rows), rows)
+    case .changed(let resource, let order, let isConditional):
+      if let order, let problem = order.problem(with: rows) { return problem.response(&writer) }
+      let isThere = rows.rowCount > 0
+      let wasChanged = isThere && (resource == .order ? rows.integer(0, 1) != 6 : !rows.isNull(0, 1))
+      if wasChanged { return object(resource, rows, .ok) }
+      return isThere && isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
+
+    case .deleted(let resource, let isConditional):
+      guard rows.rowCount > 0 else { return noSuch(resource) }
+      if rows.bytes(0, 1).equals("t") { return Response(.noContent) }
+      return isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
+
+    case .health: return health(error: nil)
     }
   }
 
-  private func created(_ resource: Resource, id: Int64, _ rows: ResultSet) -> Response {
-    Response(
-      .created, contentType: .json,
-      fields: [HTTPField(name: .location, value: "\(mode.prefix)/\(resource.rawValue)/\(id)")],
-      body: item(resource, rows))
+  private func noSuch(_ resource: Resource) -> Response {
+    Problem.notFound(detail: "There is no \(resource.rawValue) with this id.").response(&writer)
   }
 
-  private func item(_ resource: Resource, _ rows: ResultSet) -> [UInt8] {
+  private func created(
+    _ resource: Resource, _ order: OrderInput?, _ outcome: Idempotency.Outcome, _ rows: ResultSet
+  ) -> Response {
+    var (isReplayed, mode) = (false, mode)
+    switch outcome {
+    case .made:
+      if let order, let problem = order.problem(with: rows) { return problem.response(&writer) }
+    case .replayed(let first): (isReplayed, mode) = (true, first)
+    case .underWay: return Problem.keyInUse.response(&writer)
+    case .otherRequest:
+      let fault = Fault(header: "Idempotency-Key", .reused, "The key has been used for another request.")
+      return Problem.unprocessable([fault]).response(&writer)
+    }
+    var response = object(resource, rows, .created)
+    let id = resource == .order ? orderRows.id(0) : rows.integer(0, 0)
+    response.fields.append(HTTPField(name: .location, value: "\(mode.prefix)/\(resource.rawValue)/\(id)"))
+    if isReplayed { response.fields.append(HTTPField(name: .idempotencyReplayed, value: "true")) }
+    return response
+  }
+
+  /// The one object that the rows show.
+  private func object(_ resource: Resource, _ rows: ResultSet, _ status: Status) -> Response {
     if resource == .order {
       orderRows.gather(rows)
       orderRows.write(0, of: rows, to: &writer)
     } else {
       resource.write(rows, row: 0, to: &writer)
     }
-    return writer.take()
+    var response = Response(status, contentType: .json, body: writer.take())
+    response.entityTag = resource.entityTag(rows)
+    return response
+  }
+
+  private func health(error: PostgresError?) -> Response {
+    let word: StaticString = error == nil ? "ok" : "unavailable"
+    writer.raw(#"{"mode":"#)
+    writer.string(mode.rawValue)
+    writer.raw(#","status":""#)
+    writer.raw(word)
+    writer.raw(#"","database":""#)
+    writer.raw(word)
+    writer.raw(#"","version":"#)
+    writer.string(Self.version)
+    writer.raw("}")
+    var response = Response(error == nil ? .ok : .serviceUnavailable, contentType: .json, body: writer.take())
+    if let error {
+      response.fields.append(HTTPField(name: .retryAfter, value: String(Problem.retryAfter)))
+      response.fault = "\(error)"
+    }
+    return response
   }
 
   /// Writes at most `limit` rows; the last id written if there are more.

@@ -7,8 +7,14 @@ struct Validation {
   /// More faults than this are not told: a body of nothing but unknown keys must not become an answer of many times
   /// its size.
   static let mostFaults = 5_000
+  /// Of a name, in characters.
+  static let longestName = 255
 
+  /// Whether what comes is a merge patch (RFC 7396): at its root, what is absent stays as it is, and null removes.
+  let isPatch: Bool
   private(set) var faults: [Fault] = []
+
+  init(isPatch: Bool = false) { self.isPatch = isPatch }
 
   mutating func report(_ pointer: JSONPointer, _ code: Fault.Code, _ detail: String) {
     if faults.count < Self.mostFaults { faults.append(Fault(pointer, code, detail)) }
@@ -31,10 +37,15 @@ struct Validation {
     return byName
   }
 
-  /// The member `key`, which must be there.
+  /// The member `key`, which must be there, but for the root of a patch.
   private mutating func required(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> JSONValue? {
+    let isPatched = isPatch && pointer == JSONPointer()
     guard let value = object[key] else {
-      report(pointer.member(key), .missing, "\(key) is required.")
+      if !isPatched { report(pointer.member(key), .missing, "\(key) is required.") }
+      return nil
+    }
+    if isPatched, value == .null {
+      report(pointer.member(key), .missing, "\(key) can't be removed.")
       return nil
     }
     return value
@@ -63,8 +74,8 @@ struct Validation {
   }
 
   /// A name as all resources have one.
-  mutating func name(_ object: [String: JSONValue], _ pointer: JSONPointer = JSONPointer()) -> String? {
-    text(object, "name", pointer, longest: 255)
+  mutating func name(_ object: [String: JSONValue]) -> String? {
+    text(object, "name", JSONPointer(), longest: Self.longestName)
   }
 
   /// An integer within `range`; `1.0` and `1e2` are integers (JSON Schema 2020-12 §6.1.1).
@@ -123,11 +134,12 @@ struct Validation {
     }
   }
 
-  /// An array's elements, at most `most`; nil if it is absent (a fault, if it is required) or wrong.
+  /// An array's elements, at most `most`; nil if it is absent from a patch or wrong. One that is not required is empty where
+  /// it is absent, or removed by a patch.
   mutating func array(
     _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, most: Int, isRequired: Bool
   ) -> [JSONValue]? {
-    if object[key] == nil, !isRequired { return [] }
+    if !isRequired, isPatch ? object[key] == .null : object[key] == nil { return [] }
     guard let value = required(object, key, pointer) else { return nil }
     let pointer = pointer.member(key)
     guard case .array(let elements) = value else {

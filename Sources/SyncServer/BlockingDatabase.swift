@@ -1,11 +1,11 @@
-// A worker's database connection: made when it is needed, prepared once, made again when it is gone.
+// A worker's database connection: made when it is needed, made again when it is gone.
 
 import Logging
 import Platform
 import Postgres
 import Shop
 
-/// Blocks in libpq. Statements are prepared when the connection is made.
+/// Blocks in libpq.
 struct BlockingDatabase {
   /// After a failed attempt, requests are refused at once for this long instead of each waiting for its own attempt.
   private static let pause: UInt64 = 200_000_000
@@ -14,6 +14,9 @@ struct BlockingDatabase {
   private let options: Connection.Options
   private let log: Logger
   private var connection: Connection?
+  /// What has been prepared on it. A worker prepares what it is asked for when it is asked for the first time: most are never
+  /// asked for most.
+  private var prepared: Set<ObjectIdentifier> = []
   /// Counts connections: a new one may have the number of an old one's socket.
   private(set) var generation = 0
   private var nextAttempt: UInt64 = 0
@@ -31,9 +34,8 @@ struct BlockingDatabase {
   mutating func connectIfNeeded() {
     guard connection == nil, MonotonicClock.now >= nextAttempt else { return }
     do throws(PostgresError) {
-      let fresh = try Connection.connect(to: info, options)
-      for statement in Shop.statements { try fresh.prepare(statement) }
-      connection = fresh
+      connection = try Connection.connect(to: info, options)
+      prepared.removeAll(keepingCapacity: true)
       generation += 1
     } catch {
       lastError = error.beforeSending
@@ -54,9 +56,30 @@ struct BlockingDatabase {
   }
 
   private mutating func executeOnce(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+    do throws(PostgresError) {
+      let connection = try connection(preparedFor: operation.statement)
+      return connection.execute(operation.statement, operation.parameters)
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  /// A connection that knows a statement. One that turns out to be gone before the statement itself was sent is replaced.
+  private mutating func connection(preparedFor statement: Statement) throws(PostgresError) -> Connection {
     connectIfNeeded()
-    guard let connection else { return .failure(lastError) }
-    return connection.execute(operation.statement, operation.parameters)
+    guard let first = connection else { throw lastError }
+    if prepared.contains(ObjectIdentifier(statement)) { return first }
+    do throws(PostgresError) {
+      try first.prepare(statement)
+    } catch {
+      guard case .connectionLost = error else { throw error }
+      connection = nil
+      connectIfNeeded()
+      guard let second = connection else { throw lastError }
+      do throws(PostgresError) { try second.prepare(statement) } catch { throw error.beforeSending }
+    }
+    prepared.insert(ObjectIdentifier(statement))
+    return connection ?? first
   }
 
   /// Call when the socket is readable although nothing was asked.

@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import Platform
 import Postgres
+import ProcessPool
 import Shop
 
 /// Answers the request that the environment and standard input hold, on standard output.
@@ -25,7 +26,8 @@ package enum PlainCGI {
     let hasPathInfo = getenv("PATH_INFO").map { $0.pointee != 0 } ?? false
     let names = [
       "REQUEST_METHOD", hasPathInfo ? "PATH_INFO" : "SCRIPT_NAME", "QUERY_STRING", "CONTENT_TYPE",
-      "CONTENT_LENGTH", "HTTP_X_REQUEST_ID",
+      "CONTENT_LENGTH", "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
+      "HTTP_IDEMPOTENCY_KEY",
     ]
     for name in names {
       guard let value = getenv(name) else { continue }
@@ -38,11 +40,7 @@ package enum PlainCGI {
     request.finish()
     takeBody(&request)
     let response = answer(request, database, options)
-    if let fault = response.fault {
-      log.log(
-        level: response.status.code == 500 ? .error : .warning, "\(response.status.code): \(fault)",
-        metadata: ["request": "\(request.requestID.string)"])
-    }
+    log.report(response, to: request)
     var bytes: [UInt8] = []
     response.writeHead(to: &bytes)
     if !response.omitsBody { bytes += response.body }
@@ -54,17 +52,33 @@ package enum PlainCGI {
   ) -> Response {
     let isAsync = request.path.string.hasPrefix("\(Mode.async.prefix)/")
     let shop = Shop(mode: isAsync ? .async : .sync)
+    let began = MonotonicClock.now
+    var waited: UInt64 = 0
+    var response: Response
     switch shop.begin(request) {
-    case .respond(let response): return response
+    case .respond(let ready): response = ready
     case .query(let operation):
-      do throws(PostgresError) {
-        let connection = try Connection.connect(to: database, options)
-        // Only this one: nobody comes after us.
-        try connection.prepare(operation.statement)
-        return shop.finish(operation, connection.execute(operation.statement, operation.parameters))
-      } catch {
-        return shop.finish(operation, .failure(error.beforeSending))
-      }
+      let asked = MonotonicClock.now
+      let result = rows(of: operation, database, options)
+      waited = MonotonicClock.now - asked
+      response = shop.finish(operation, result)
+    }
+    let spent = MonotonicClock.now - began
+    shop.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
+    return response
+  }
+
+  /// Connects, and executes.
+  private static func rows(
+    of operation: Operation, _ database: ConnectionInfo, _ options: Connection.Options
+  ) -> Result<ResultSet, PostgresError> {
+    do throws(PostgresError) {
+      let connection = try Connection.connect(to: database, options)
+      // Only this one: nobody comes after us.
+      try connection.prepare(operation.statement)
+      return connection.execute(operation.statement, operation.parameters)
+    } catch {
+      return .failure(error.beforeSending)
     }
   }
 

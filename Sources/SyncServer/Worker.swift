@@ -153,9 +153,10 @@ struct Worker: ~Copyable {
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
     if isTooLate { slot.countShed() }
-    let response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
+    var response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
-    slot.writes()
+    shop.seal(&response, for: exchange.request, slot.writes())
+    log.report(response, to: exchange.request)
     if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
       park(kept)
     }
@@ -180,19 +181,14 @@ struct Worker: ~Copyable {
   }
 
   private mutating func answer(_ request: borrowing Request) -> Response {
-    let response: Response
     switch shop.begin(request) {
-    case .respond(let ready): response = ready
+    case .respond(let response): return response
     case .query(let operation):
       slot.asksDatabase()
-      response = shop.finish(operation, database.execute(operation))
+      let result = database.execute(operation)
+      slot.hasDatabasesAnswer()
+      return shop.finish(operation, result)
     }
-    if let fault = response.fault {
-      log.log(
-        level: response.status.code == 500 ? .error : .warning, "\(response.status.code): \(fault)",
-        metadata: ["request": "\(request.requestID.string)"])
-    }
-    return response
   }
 
   private func tellOfSlowRequest() {
@@ -204,7 +200,7 @@ struct Worker: ~Copyable {
       slow: \(exchange.request.method.rawValue) \(exchange.request.path.string) took \(milliseconds(phases.total)) ms: \
       reading \(milliseconds(phases.reading)), database \(milliseconds(phases.database)), \
       writing \(milliseconds(phases.writing))
-      """, metadata: ["request": "\(exchange.request.requestID.string)"])
+      """, metadata: exchange.request.logMetadata)
   }
 }
 

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Glibc
 import Platform
+import Shop
 import SyncServer
 
 @main
@@ -52,8 +53,6 @@ struct Main {
 struct CommandFailure: Error, CustomStringConvertible { let description: String }
 
 struct Forkloop: ParsableCommand {
-  static let version = "0.1.0"
-
   static let configuration = CommandConfiguration(
     commandName: "forkloop",
     abstract: "One orders API behind nginx through two process models: prefork and event loop.",
@@ -61,7 +60,7 @@ struct Forkloop: ParsableCommand {
       Settings come from a flag, else from the environment, else from .env, else from a default. The database: DB_HOST, \
       DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or DATABASE_URL; libpq's PG* variables for the rest.
       """,
-    version: version,
+    version: Shop.version,
     subcommands: [
       UpCommand.self, SyncCommand.self, AsyncCommand.self, MigrateCommand.self, DemoDataCommand.self, EnvCommand.self,
     ])

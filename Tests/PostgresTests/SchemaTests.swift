@@ -118,25 +118,4 @@ struct SchemaTests {
       #expect(counts.table == [["12", "t", "t"]])
     }
   }
-
-  @Test("reads a late page of orders as it reads the first: by index, and only that page")
-  func latePage() throws {
-    try withShop { connection in
-      try connection.execute(
-        """
-        insert into contact (name, email) values ('a', 'a@b'); insert into product (name) values ('p'); insert into tag (name) values ('t');
-        insert into "order" (name, contact_id) select 'o', 1 from generate_series(1, 20000);
-        insert into order_line (order_id, product_id, quantity, price) select o, 1, 1, 1 from generate_series(1, 20000) o, generate_series(1, 3);
-        insert into order_tag_rel (order_id, tag_id) select o, 1 from generate_series(1, 20000) o;
-        """)
-      try connection.execute("analyze")
-      let list = try #require(Shop.statements.first { "\($0.name)" == "order_list" })
-      try connection.execute("prepare page as \(list.sql)")
-      let plan = try connection.execute("explain (analyze, buffers, timing off) execute page (19000, 101)").table
-        .compactMap(\.[0]).joined(separator: "\n")
-      #expect(
-        !plan.contains("Seq Scan on \"order\"") && !plan.contains("Seq Scan on order_line")
-          && !plan.contains("Seq Scan on order_tag_rel"), "\(plan)")
-    }
-  }
 }

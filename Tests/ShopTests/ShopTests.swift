@@ -62,11 +62,27 @@ struct BeginTests {
   @Test(
     "finds nothing at other paths",
     arguments: [
-      "", "/", "/sync", "/sync/", "/async/tag", "/sync/tags", "/sync/tag/", "/sync/tag/0", "/sync/tag/-1",
+      "", "/", "/sync", "/sync/", "/async/tag", "/sync/tags", "/sync/tags/", "/sync/tag//", "/sync/tag/0",
+      "/sync/tag/-1",
       "/sync/tag/01", "/sync/tag/1/2",
       "/sync/tag/x", "/sync/tag/9223372036854775808", "/sync/tag/99999999999999999999", "/sync//tag", "/SYNC/tag",
     ])
   func notFound(_ path: String) throws { #expect(try response(shop, request("GET", path)).status == .notFound) }
+
+  @Test(
+    "sends a path with a slash at its end to the one without",
+    arguments: [
+      ("/sync/tag/", "", "/sync/tag"), ("/sync/order/7/", "a=%20b", "/sync/order/7?a=%20b"),
+      ("/sync/health/", "", "/sync/health"), ("/sync/status/", "", "/sync/status"),
+      ("/sync/metrics/", "", "/sync/metrics"),
+    ])
+  func trailingSlash(_ path: String, _ query: String, _ target: String) throws {
+    for method in ["GET", "POST", "DELETE"] {
+      let response = try response(shop, request(method, path, query: query))
+      #expect(response.status == .permanentRedirect)
+      #expect(response.fields == [HTTPField(name: .location, value: target)])
+    }
+  }
 
   @Test("takes ids up to 2^63-1")
   func largestID() throws {
@@ -81,9 +97,11 @@ struct BeginTests {
     let options = try response(shop, request("OPTIONS", "/sync/\(resource)"))
     #expect(options.status == .noContent)
     #expect(options.fields == [HTTPField(name: .allow, value: "GET, HEAD, POST, OPTIONS")])
+    let item = try response(shop, request("OPTIONS", "/sync/\(resource)/1"))
+    #expect(item.fields.contains { $0.name == .acceptPatch && $0.value.hasPrefix("application/merge-patch+json") })
     let wrong = try response(shop, request("PUT", "/sync/\(resource)/1"))
     #expect(wrong.status == .methodNotAllowed)
-    #expect(wrong.fields == [HTTPField(name: .allow, value: "GET, HEAD, OPTIONS")])
+    #expect(wrong.fields == [HTTPField(name: .allow, value: "GET, HEAD, PATCH, DELETE, OPTIONS")])
   }
 
   @Test("binds limit + 1 and after")
@@ -224,6 +242,164 @@ struct BeginTests {
   }
 }
 
+@Suite("A merge patch")
+struct MergePatchTests {
+  let shop = Shop(mode: .sync)
+
+  @Test("keeps what it leaves out")
+  func keeps() throws {
+    var contact = Parameters()
+    contact.append(3 as Int64)
+    contact.appendNull()
+    contact.append("a@b")
+    contact.appendNull()
+    #expect(try operation(shop, request("PATCH", "/sync/contact/3", body: #"{"email":"a@b"}"#)).parameters == contact)
+    var order = Parameters()
+    order.append(4 as Int64)
+    order.append("x")
+    for _ in 0..<6 { order.appendNull() }
+    #expect(try operation(shop, request("PATCH", "/sync/order/4", body: #"{"name":"x"}"#)).parameters == order)
+  }
+
+  @Test("makes tag_ids empty by null, and finds no other member that could be removed")
+  func null() throws {
+    var order = Parameters()
+    order.append(4 as Int64)
+    for _ in 0..<5 { order.appendNull() }
+    order.append(array: [] as [String])
+    order.appendNull()
+    #expect(try operation(shop, request("PATCH", "/sync/order/4", body: #"{"tag_ids":null}"#)).parameters == order)
+    let nulls = #"{"name":null,"contact_id":null,"order_lines":null,"tag_ids":null}"#
+    #expect(
+      try faults(response(shop, request("PATCH", "/sync/order/4", body: nulls))) == [
+        "/name missing", "/contact_id missing", "/order_lines missing",
+      ])
+  }
+
+  @Test("has the same faults as a POST, in lines too")
+  func sameFaults() throws {
+    let body = #"{"name":" ","nmae":1,"order_lines":[{"product_id":null}]}"#
+    #expect(
+      try faults(response(shop, request("PATCH", "/sync/order/4", body: body))) == [
+        "/nmae unknown", "/name blank", "/order_lines/0/product_id wrong_type", "/order_lines/0/quantity missing",
+        "/order_lines/0/price missing",
+      ])
+    #expect(try response(shop, request("PATCH", "/sync/order/4", body: "[]")).status == .unprocessableContent)
+    #expect(try response(shop, request("PATCH", "/sync/order/4", body: "{")).status == .badRequest)
+  }
+
+  @Test(
+    "is taken by both of its names, and no other kind of patch is",
+    arguments: [
+      ("application/merge-patch+json", true), ("application/json; charset=utf-8", true),
+      ("application/json-patch+json", false), ("text/json", false),
+    ])
+  func types(_ type: String, _ isTaken: Bool) throws {
+    switch shop.begin(request("PATCH", "/sync/tag/4", type: type, body: "{}")) {
+    case .query: #expect(isTaken)
+    case .respond(let response): #expect(!isTaken && response.status == .unsupportedMediaType)
+    }
+  }
+}
+
+@Suite("Filters")
+struct FilterTests {
+  let shop = Shop(mode: .sync)
+
+  @Test(
+    "choose the statement, bind their values in one order, and stay in the link to the next page",
+    arguments: [
+      ("contact_id=5", "order_list_by_contact"), ("product_id=6", "order_list_by_product"),
+      ("tag=a%20b", "order_list_by_tag"),
+      ("tag=a+b&product_id=6&contact_id=5", "order_list_by_contact_product_tag"), ("", "order_list"),
+    ])
+  func statements(_ query: String, _ name: String) throws {
+    let operation = try operation(shop, request("GET", "/sync/order", query: "limit=1&\(query)"))
+    #expect(operation.statement.name == name)
+    var expected = Parameters()
+    expected.append(0 as Int64)
+    expected.append(2 as Int64)
+    if query.contains("contact") { expected.append(5 as Int64) }
+    if query.contains("product") { expected.append(6 as Int64) }
+    if query.contains("tag") { expected.append("a b") }
+    #expect(operation.parameters == expected)
+    let two = (1...2).map { ["\($0)", "0", "0", "o", "5", nil, nil] as [String?] }
+    let rows = try #require(ResultSet.inMemory(columns: 7, two))
+    let link = shop.finish(operation, .success(rows)).fields.map(\.value)
+    let filters = [
+      query.contains("contact") ? "&contact_id=5" : "", query.contains("product") ? "&product_id=6" : "",
+      query.contains("tag") ? "&tag=a%20b" : "",
+    ].joined()
+    #expect(link == ["</sync/order?limit=1&after=1\(filters)>; rel=\"next\""])
+  }
+
+  @Test(
+    "that are none are named",
+    arguments: [
+      ("order", "contact_id=0", "contact_id out_of_range"), ("order", "product_id=x", "product_id out_of_range"),
+      ("order", "tag=", "tag malformed"), ("order", "tag=%00", "tag malformed"),
+      ("order", "tag=a&tag=b", "tag repeated"),
+      ("contact", "tag=a", "tag unknown"), ("tag", "contact_id=1", "contact_id unknown"),
+    ])
+  func faulty(_ resource: String, _ query: String, _ fault: String) throws {
+    let response = try response(shop, request("GET", "/sync/\(resource)", query: query))
+    #expect(response.status == .unprocessableContent)
+    #expect(try faults(response) == [fault])
+  }
+}
+
+@Suite("An Idempotency-Key")
+struct IdempotencyTests {
+  let shop = Shop(mode: .async)
+
+  private func post(_ key: String, _ path: String = "/async/tag", _ body: String = #"{"name":"x"}"#) -> Request {
+    var request = request("POST", path, body: body)
+    request.append("HTTP_IDEMPOTENCY_KEY".utf8.span, key.utf8.span)
+    return request
+  }
+
+  @Test("is bound with the mode and a fingerprint of what is made and of the body's bytes")
+  func fingerprint() throws {
+    let operations = try [
+      post("k"), post("k"), post("k", "/async/product"), post("k", "/async/tag", #"{"name": "x"}"#),
+    ].map { try operation(shop, $0) }
+    #expect(operations[0].statement.name == "tag_insert_once" && operations[2].statement.name == "product_insert_once")
+    #expect(operations[0].parameters == operations[1].parameters && operations[0].parameters.count == 4)
+    #expect(operations[0].parameters != operations[2].parameters)
+    #expect(operations[0].parameters != operations[3].parameters)
+  }
+
+  @Test(
+    "is visible ASCII of at most 255 characters",
+    arguments: [
+      (String(repeating: "k", count: 255), true), (String(repeating: "k", count: 256), false), ("a b", false),
+      ("\u{e9}", false), ("\"8e03978e-40d5\"", true),
+    ])
+  func form(_ key: String, _ isTaken: Bool) throws {
+    switch shop.begin(post(key)) {
+    case .query: #expect(isTaken)
+    case .respond(let response): #expect(!isTaken && response.status == .badRequest)
+    }
+  }
+
+  @Test("brings the first answer again, or says why not")
+  func outcomes() throws {
+    func response(_ row: [String?]) throws -> Response {
+      shop.finish(
+        try operation(shop, post("k")), .success(try #require(ResultSet.inMemory(columns: 4, [row]))))
+    }
+    let made = try response(["3", "x", "7", "made"])
+    #expect(made.status == .created && made.fields.map(\.value) == ["/async/tag/3"])
+    let again = try response(["3", "x", "7", "sync"])
+    #expect(
+      again.status == .created && again.body == made.body && again.fields.map(\.value) == ["/sync/tag/3", "true"])
+    #expect(try response([nil, nil, nil, "running"]).status == .conflict)
+    let other = try response([nil, nil, nil, "other"])
+    #expect(other.status == .unprocessableContent)
+    #expect(try faults(other) == ["Idempotency-Key reused"])
+  }
+}
+
 @Suite("Shop.finish")
 struct FinishTests {
   let shop = Shop(mode: .async)
@@ -233,11 +409,11 @@ struct FinishTests {
   }
 
   private let example: [[String?]] = [
-    ["1", "2", "8", "food", nil, nil, nil],
-    ["1", "1", "12", nil, "2", "2", "1.2500"],
-    ["1", "0", "0", "SO001", "2", nil, nil],
-    ["1", "2", "7", "shopping", nil, nil, nil],
-    ["1", "1", "11", nil, "1", "1", "0.2500"],
+    ["1", "2", "8", "food", nil, nil, nil, "30"],
+    ["1", "1", "12", nil, "2", "2", "1.2500", "20"],
+    ["1", "0", "0", "SO001", "2", nil, nil, "21"],
+    ["1", "2", "7", "shopping", nil, nil, nil, "31"],
+    ["1", "1", "11", nil, "1", "1", "0.2500", "20"],
   ]
   private let exampleJSON =
     #"{"id":1,"name":"SO001","contact_id":2,"order_lines":[{"product_id":1,"quantity":1,"price":0.25},{"product_id":2,"quantity":2,"price":1.25}],"tags":[{"name":"shopping"},{"name":"food"}],"amount_total":2.75}"#
@@ -246,8 +422,9 @@ struct FinishTests {
   func order() throws {
     let operation = try operation(shop, request("GET", "/async/order/1"))
     for order in [example, example.reversed(), example.sorted { ($0[3] ?? "") < ($1[3] ?? "") }] {
-      let response = shop.finish(operation, .success(try rows(7, order)))
+      let response = shop.finish(operation, .success(try rows(8, order)))
       #expect(response.status == .ok)
+      #expect(response.entityTag == .rows(21, parts: 4, sum: 101))
       #expect(text(response) == exampleJSON)
     }
   }
@@ -259,7 +436,7 @@ struct FinishTests {
       ["3", "0", "0", "C", "1", nil, nil], ["2", "0", "0", "B", "1", nil, nil],
       ["2", "1", "13", nil, "5", "3", "0.3350"],
     ]
-    let response = shop.finish(operation, .success(try rows(7, more + example)))
+    let response = shop.finish(operation, .success(try rows(7, more + example.map { $0.dropLast() })))
     #expect(
       text(response)
         == "[\(exampleJSON),{\"id\":2,\"name\":\"B\",\"contact_id\":1,\"order_lines\":[{\"product_id\":5,\"quantity\":3,\"price\":0.335}],\"tags\":[],\"amount_total\":1}]"
@@ -281,10 +458,66 @@ struct FinishTests {
 
   @Test("says 404 where there is no row, with the body left out for HEAD")
   func notFound() throws {
-    let get = shop.finish(try operation(shop, request("GET", "/async/order/5")), .success(try rows(7, [])))
-    let head = shop.finish(try operation(shop, request("HEAD", "/async/order/5")), .success(try rows(7, [])))
+    func response(_ method: String) throws -> Response {
+      let request = request(method, "/async/order/5")
+      var response = shop.finish(try operation(shop, request), .success(try rows(8, [])))
+      shop.seal(&response, for: request, Response.Timing(database: 0, application: 0))
+      return response
+    }
+    let (get, head) = (try response("GET"), try response("HEAD"))
     #expect(get.status == .notFound && head.status == .notFound)
     #expect(!get.omitsBody && head.omitsBody && get.body == head.body)
+  }
+
+  @Test(
+    "answers 304 without a body where the client has it already",
+    arguments: [
+      ("\"7\"", 304), ("W/\"7\"", 304), ("*", 304), ("\"x\", \"7\"", 304), ("\"8\"", 200), ("7", 200), ("\"7", 200),
+      (",,\"a,\"7\"", 200), ("", 200),
+    ])
+  func notModified(_ condition: String, _ status: Int) throws {
+    for method in ["GET", "HEAD"] {
+      var request = request(method, "/async/tag/5")
+      request.append("HTTP_IF_NONE_MATCH".utf8.span, condition.utf8.span)
+      var response = shop.finish(try operation(shop, request), .success(try rows(3, [["5", "IT", "7"]])))
+      shop.seal(&response, for: request, Response.Timing(database: 1_234_567, application: 89_000))
+      var head: [UInt8] = []
+      response.writeHead(to: &head)
+      let text = String(decoding: head, as: UTF8.self)
+      #expect(response.status.code == status)
+      #expect(text.contains("ETag: \"7\"\r\n") && text.contains("Server-Timing: db;dur=1.234, app;dur=0.089\r\n"))
+      #expect(text.contains("Content-") == (status == 200) && response.body.isEmpty == (status == 304))
+    }
+  }
+
+  @Test("tells apart what was changed, what is not what it should be, and what is not there")
+  func changes() throws {
+    func statuses(_ method: String, _ path: String, _ rows: ResultSet) throws -> [Int] {
+      try ["", "*", "\"7\", \"nonsense\", W/\"9\""].map { condition in
+        var request = request(method, path, body: "{}")
+        request.append("HTTP_IF_MATCH".utf8.span, condition.utf8.span)
+        return shop.finish(try operation(shop, request), .success(rows)).status.code
+      }
+    }
+    #expect(try statuses("PATCH", "/async/tag/5", rows(3, [["5", "IT", "8"]])) == [200, 200, 200])
+    #expect(try statuses("PATCH", "/async/tag/5", rows(3, [["5", nil, nil]])) == [404, 404, 412])
+    #expect(try statuses("PATCH", "/async/tag/5", rows(3, [])) == [404, 404, 404])
+    #expect(try statuses("PATCH", "/async/order/1", rows(8, example)) == [200, 200, 200])
+    #expect(
+      try statuses("PATCH", "/async/order/1", rows(8, [["1", "6", nil, nil, nil, nil, nil, nil]])) == [404, 404, 412])
+    #expect(try statuses("DELETE", "/async/order/1", rows(2, [["1", "t"]])) == [204, 204, 204])
+    #expect(try statuses("DELETE", "/async/order/1", rows(2, [["1", "f"]])) == [404, 404, 412])
+    #expect(try statuses("DELETE", "/async/order/1", rows(2, [])) == [404, 404, 404])
+  }
+
+  @Test("passes on those tags of If-Match that a row can have")
+  func conditions() throws {
+    var request = request("DELETE", "/async/tag/5")
+    request.append("HTTP_IF_MATCH".utf8.span, #""7", "1-2-3" ,"x'y", W/"9", 10, """#.utf8.span)
+    var expected = Parameters()
+    expected.append(5 as Int64)
+    expected.append(array: ["7", "1-2-3"])
+    #expect(try operation(shop, request).parameters == expected)
   }
 
   private let newOrder =
@@ -297,10 +530,10 @@ struct FinishTests {
       operation,
       .success(
         try rows(
-          7,
+          8,
           [
-            ["9", "3", "0", nil, nil, nil, nil], ["7", "4", "0", nil, nil, nil, nil],
-            ["4", "5", "0", nil, nil, nil, nil],
+            ["9", "3", "0", nil, nil, nil, nil, nil], ["7", "4", "0", nil, nil, nil, nil, nil],
+            ["4", "5", "0", nil, nil, nil, nil, nil],
           ])))
     #expect(response.status == .unprocessableContent)
     #expect(
@@ -313,7 +546,7 @@ struct FinishTests {
   @Test("answers a new order with 201, Location and the whole object")
   func created() throws {
     let operation = try operation(shop, request("POST", "/async/order", body: newOrder))
-    let response = shop.finish(operation, .success(try rows(7, example)))
+    let response = shop.finish(operation, .success(try rows(8, example)))
     #expect(response.status == .created)
     #expect(response.fields == [HTTPField(name: .location, value: "/async/order/1")])
     #expect(text(response) == exampleJSON)
@@ -324,7 +557,8 @@ struct FinishTests {
     arguments: [
       ("23503", 409), ("23505", 409), ("23514", 422), ("22003", 422), ("40001", 503), ("40P01", 503), ("55P03", 503),
       ("25006", 503), ("57014", 504),
-      ("57P01", 503), ("53300", 503), ("08006", 503), ("42P01", 503), ("42703", 503), ("42601", 500), ("XX000", 500),
+      ("57P01", 503), ("53300", 503), ("42883", 503), ("23502", 500), ("08006", 503), ("42P01", 503), ("42703", 503),
+      ("42601", 500), ("XX000", 500),
     ])
   func states(_ state: String, _ status: Int) throws {
     let operation = try operation(shop, request("GET", "/async/tag"))

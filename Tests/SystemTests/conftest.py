@@ -14,7 +14,7 @@ def _shared():
 @pytest.fixture
 def house(_shared):
     """A house that stands for all tests, its tables empty and its ids starting over. Leave it as it is."""
-    _shared.psql('truncate contact, product, tag, "order", order_line, order_tag_rel restart identity cascade')
+    _shared.psql('truncate contact, product, tag, "order", order_line, order_tag_rel, idempotency_key restart identity cascade')
     yield _shared
 
 

@@ -74,12 +74,6 @@ struct OrderRows {
     tags.sort()
   }
 
-  /// The id of the one order in `rows`; 0 if there is none.
-  mutating func onlyOrder(in rows: ResultSet) -> Int64 {
-    gather(rows)
-    return count > 0 ? id(0) : 0
-  }
-
   /// Writes an order. Orders must be written in the order of their index, each once.
   mutating func write(_ index: Int, of rows: ResultSet, to writer: inout JSONWriter) {
     let order = orders.entries[index]

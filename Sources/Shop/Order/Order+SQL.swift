@@ -2,13 +2,15 @@
 //
 // Their rows are of several kinds, told apart by the second column and in no promised order:
 //
-//   id        kind       position  text  a           b         c
-//   order     0 order    0         name  contact_id
-//   order     1 line     line id         product_id  quantity  price
-//   order     2 tag      tag id    name
-//   missing   3 contact, 4 product, 5 tag that the insert refers to and that does not exist
+//   id        kind       position  text  a           b         c      tag
+//   order     0 order    0         name  contact_id                   of the order's row
+//   order     1 line     line id         product_id  quantity  price  of the line's
+//   order     2 tag      tag id    name                               of the tag's and the link's
+//   missing   3 contact, 4 product, 5 tag that a write refers to and that does not exist
+//   order     6 the order does not meet the condition that it is written under
 //
-// Sorting is left to the reader of the rows: in SQL it costs a quarter of the whole.
+// Sorting is left to the reader of the rows: in SQL it costs a quarter of the whole. The column `tag` is for entity tags; lists,
+// whose tag is their body's, do not have it.
 
 import Postgres
 
@@ -16,8 +18,21 @@ enum Order {
   private static let columns =
     "id, 0 as kind, 0::bigint as position, name, contact_id as a, null::int as b, null::numeric as c"
 
-  /// $1 after, $2 limit + 1. The row beyond the limit only tells that there is more: its lines and tags are not read.
-  static let list = Statement(
+  /// What lists can be narrowed to; the values follow $2 in this order.
+  struct Filters: OptionSet, Hashable, Sendable {
+    let rawValue: Int
+    static let contact = Filters(rawValue: 1)
+    static let product = Filters(rawValue: 2)
+    static let tag = Filters(rawValue: 4)
+  }
+
+  /// The list for a set of filters: $1 after, $2 limit + 1.
+  static func list(_ filters: Filters) -> Statement { lists[filters.rawValue] }
+
+  static let lists = (0..<8).map { $0 == 0 ? list : filteredList(Filters(rawValue: $0)) }
+
+  /// The row beyond the limit only tells that there is more: its lines and tags are not read.
+  private static let list = Statement(
     "order_list", readOnly: true,
     """
     with page as materialized (select id, name, contact_id from "order" where id > $1 order by id limit $2),
@@ -31,24 +46,82 @@ enum Order {
       where r.order_id > $1 and r.order_id <= (select id from last)
     """)
 
+  /// Walks the index of one filter from $1 on, looks whether each order meets the others, and stops at $2. `offset 0` keeps the
+  /// planner, which does not know how few that will be, from reading whole tables instead.
+  private static func filteredList(_ filters: Filters) -> Statement {
+    var next = 3
+    func value(_ filter: Filters) -> String? {
+      guard filters.contains(filter) else { return nil }
+      defer { next += 1 }
+      return "$\(next)"
+    }
+    let (contact, product, tag) = (
+      value(.contact), value(.product), value(.tag).map { "(select id from tag where name = \($0))" }
+    )
+    var conditions: [String] = []
+    let found: String
+    if let product {
+      found =
+        "select distinct order_id as id from order_line where product_id = \(product) and order_id > $1 order by id"
+      if let tag {
+        conditions.append("exists (select from order_tag_rel where order_id = found.id and tag_id = \(tag))")
+      }
+    } else if let tag {
+      found = "select order_id as id from order_tag_rel where tag_id = \(tag) and order_id > $1 order by id"
+    } else {
+      found = "select id from \"order\" where contact_id = \(contact ?? "null") and id > $1 order by id"
+    }
+    if let contact, product != nil || tag != nil { conditions.append("contact_id = \(contact)") }
+    let names = ["contact": contact, "product": product, "tag": tag].filter { $0.value != nil }.keys.sorted()
+    return Statement(
+      "order_list_by_" + names.joined(separator: "_"), readOnly: true,
+      """
+      with page as materialized (
+        select o.* from (\(found) \(conditions.isEmpty ? "limit $2" : "offset 0")) found
+        cross join lateral (
+          select id, name, contact_id from "order"
+          where id = found.id \(conditions.map { "and \($0)" }.joined(separator: " ")) offset 0) o
+        order by found.id limit $2),
+      shown as (select id from page order by id limit $2::bigint - 1)
+      select \(columns) from page
+      union all
+      select shown.id, 1, l.* from shown cross join lateral (
+        select id, null::text, product_id, quantity, price from order_line where order_id = shown.id offset 0) l
+      union all
+      select shown.id, 2, t.*, null, null, null from shown cross join lateral (
+        select r.tag_id, tag.name from order_tag_rel r join tag on tag.id = r.tag_id
+        where r.order_id = shown.id offset 0) t
+      """)
+  }
+
   /// $1 id.
   static let item = Statement(
     "order_item", readOnly: true,
     """
-    select \(columns) from "order" where id = $1
+    select \(columns), xmin::text::bigint as tag from "order" where id = $1
     union all
-    select order_id, 1, id, null, product_id, quantity, price from order_line where order_id = $1
+    select order_id, 1, id, null, product_id, quantity, price, xmin::text::bigint from order_line where order_id = $1
     union all
-    select r.order_id, 2, r.tag_id, t.name, null, null, null from order_tag_rel r join tag t on t.id = r.tag_id
-      where r.order_id = $1
+    select r.order_id, 2, r.tag_id, t.name, null, null, null, r.xmin::text::bigint + t.xmin::text::bigint
+      from order_tag_rel r join tag t on t.id = r.tag_id where r.order_id = $1
     """)
 
   /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Writes nothing if anything that
   /// it refers to is missing, and says what.
-  static let insert = Statement(
-    "order_insert", readOnly: false,
+  static let insert = Statement("order_insert", readOnly: false, "with \(insertion("true")) select * from made")
+
+  /// The same, once for a key: see `Idempotency`.
+  static let insertOnce = Statement(
+    "order_insert_once", readOnly: false,
+    Idempotency.once(
+      columns: [
+        ("id", "bigint"), ("kind", "int"), ("position", "bigint"), ("name", "text"), ("a", "bigint"), ("b", "int"),
+        ("c", "numeric"), ("tag", "bigint"),
+      ], values: 6, insertion))
+
+  private static func insertion(_ gate: String) -> String {
     """
-    with sent as (
+    sent as (
       select * from unnest($3::bigint[], $4::int[], $5::numeric[]) with ordinality s (product_id, quantity, price, n)),
     missing as materialized (
       select $2::bigint as id, 3 as kind where not exists (select from contact where id = $2)
@@ -57,21 +130,40 @@ enum Order {
       union all
       select t, 5 from unnest($6::bigint[]) t where not exists (select from tag where id = t)),
     o as (
-      insert into "order" (name, contact_id) select $1, $2 where not exists (select from missing)
-      returning id, name, contact_id),
+      insert into "order" (name, contact_id) select $1, $2 where not exists (select from missing) and \(gate)
+      returning id, name, contact_id, xmin::text::bigint as tag),
     l as (
       insert into order_line (order_id, product_id, quantity, price)
       select o.id, s.product_id, s.quantity, s.price from o, sent s order by s.n
-      returning order_id, id, product_id, quantity, price),
+      returning order_id, id, product_id, quantity, price, xmin::text::bigint as tag),
     t as (
       insert into order_tag_rel (order_id, tag_id) select o.id, tag_id from o, unnest($6::bigint[]) tag_id
-      returning order_id, tag_id)
-    select \(columns) from o
-    union all
-    select order_id, 1, id, null, product_id, quantity, price from l
-    union all
-    select t.order_id, 2, t.tag_id, tag.name, null, null, null from t join tag on tag.id = t.tag_id
-    union all
-    select id, kind, 0, null, null, null, null from missing
+      returning order_id, tag_id, xmin::text::bigint as tag),
+    made as (
+      select \(columns), tag from o
+      union all
+      select order_id, 1, id, null, product_id, quantity, price, tag from l
+      union all
+      select t.order_id, 2, t.tag_id, tag.name, null, null, null, t.tag + tag.xmin::text::bigint
+        from t join tag on tag.id = t.tag_id
+      union all
+      select id, kind, 0, null, null, null, null, null from missing)
+    """
+  }
+
+  /// $1 id, then as of the insert, NULL for what stays, and $8 the tags that the order may have, NULL for any. A function of
+  /// the schema, since it takes the order's lock before it looks: a single SQL statement sees the lines of the moment when it
+  /// began, and not those of whoever it has waited for.
+  static let update = Statement(
+    "order_update", readOnly: false, "select * from order_update($1, $2, $3, $4, $5, $6, $7, $8)")
+
+  /// $1 id, $2 the condition. The id, and whether it was deleted. Its lines and tag links go along.
+  static let delete = Statement(
+    "order_delete", readOnly: false,
+    """
+    with gone as (
+      delete from "order" where id = $1 and ($2::text[] is null or order_version(id, xmin) = any ($2)) returning id)
+    select id, true from gone
+    union all select id, false from "order" where id = $1 and not exists (select from gone)
     """)
 }

@@ -4,7 +4,7 @@ import JSON
 import Postgres
 
 /// `{name, contact_id, order_lines: [{product_id, quantity, price}], tag_ids}`, checked as far as it can be without the
-/// database.
+/// database; what a merge patch leaves out is nil.
 struct OrderInput: Sendable {
   static let mostLines = 1_000
   static let mostTags = 100
@@ -30,50 +30,46 @@ struct OrderInput: Sendable {
     }
   }
 
-  let name: String
-  let contactID: Int64
-  let lines: [Line]
-  let tagIDs: [Int64]
+  let name: String?
+  let contactID: Int64?
+  let lines: [Line]?
+  let tagIDs: [Int64]?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
     let root = JSONPointer()
     let keys: Set<String> = ["name", "contact_id", "order_lines", "tag_ids"]
     guard let object = validation.object(value, root, keys: keys) else { return nil }
-    let name = validation.name(object)
-    let contactID = validation.id(object, "contact_id", root)
-    let lines = validation.array(object, "order_lines", root, most: Self.mostLines, isRequired: true)
-    var parsedLines: [Line] = []
-    for (index, line) in (lines ?? []).enumerated() {
-      if let line = Line(line, root.member("order_lines").element(index), &validation) { parsedLines.append(line) }
+    name = validation.name(object)
+    contactID = validation.id(object, "contact_id", root)
+    lines = validation.array(object, "order_lines", root, most: Self.mostLines, isRequired: true).map { lines in
+      lines.enumerated().compactMap { index, line in
+        Line(line, root.member("order_lines").element(index), &validation)
+      }
     }
-    let tags = validation.array(object, "tag_ids", root, most: Self.mostTags, isRequired: false)
-    var tagIDs: [Int64] = []
-    for (index, tag) in (tags ?? []).enumerated() {
-      let pointer = root.member("tag_ids").element(index)
-      guard let id = validation.integer(tag, "A tag's id", pointer, 1...Int64.max) else { continue }
-      if tagIDs.contains(id) { validation.report(pointer, .repeated, "The tag \(id) is given more than once.") }
-      tagIDs.append(id)
+    tagIDs = validation.array(object, "tag_ids", root, most: Self.mostTags, isRequired: false).map { tags in
+      var ids: [Int64] = []
+      for (index, tag) in tags.enumerated() {
+        let pointer = root.member("tag_ids").element(index)
+        guard let id = validation.integer(tag, "A tag's id", pointer, 1...Int64.max) else { continue }
+        if ids.contains(id) { validation.report(pointer, .repeated, "The tag \(id) is given more than once.") }
+        ids.append(id)
+      }
+      return ids
     }
-    guard let name, let contactID, lines != nil, tags != nil else { return nil }
-    self.name = name
-    self.contactID = contactID
-    self.lines = parsedLines
-    self.tagIDs = tagIDs
   }
 
-  var insert: Operation {
-    var parameters = Parameters()
+  /// Name, contact, products, quantities and prices of the lines, tags; NULL for what is not there.
+  func append(to parameters: inout Parameters) {
     parameters.append(name)
     parameters.append(contactID)
-    parameters.append(array: lines.lazy.map { String($0.productID) })
-    parameters.append(array: lines.lazy.map { String($0.quantity) })
-    parameters.append(array: lines.lazy.map { Money.text(ofPrice: $0.price) })
-    parameters.append(array: tagIDs.lazy.map { String($0) })
-    return Operation(statement: Order.insert, parameters: parameters, reply: .createdOrder(self), isHead: false)
+    parameters.append(array: lines?.lazy.map { String($0.productID) })
+    parameters.append(array: lines?.lazy.map { String($0.quantity) })
+    parameters.append(array: lines?.lazy.map { Money.text(ofPrice: $0.price) })
+    parameters.append(array: tagIDs?.lazy.map { String($0) })
   }
 
-  /// What the insert found missing.
-  struct Missing {
+  /// What the statement found missing.
+  private struct Missing {
     private(set) var contact = false
     private(set) var products: Set<Int64> = []
     private(set) var tags: Set<Int64> = []
@@ -92,18 +88,24 @@ struct OrderInput: Sendable {
     }
   }
 
+  /// What stands in the way, if something that it refers to is missing.
+  func problem(with rows: ResultSet) -> Problem? {
+    let missing = Missing(rows)
+    return missing.isEmpty ? nil : .unprocessable(faults(for: missing))
+  }
+
   /// A fault for every place that names something missing.
-  func faults(for missing: Missing) -> [Fault] {
+  private func faults(for missing: Missing) -> [Fault] {
     let root = JSONPointer()
     var faults: [Fault] = []
-    if missing.contact {
+    if missing.contact, let contactID {
       faults.append(Fault(root.member("contact_id"), .notFound, "There is no contact \(contactID)."))
     }
-    for (index, line) in lines.enumerated() where missing.products.contains(line.productID) {
+    for (index, line) in (lines ?? []).enumerated() where missing.products.contains(line.productID) {
       let pointer = root.member("order_lines").element(index).member("product_id")
       faults.append(Fault(pointer, .notFound, "There is no product \(line.productID)."))
     }
-    for (index, tag) in tagIDs.enumerated() where missing.tags.contains(tag) {
+    for (index, tag) in (tagIDs ?? []).enumerated() where missing.tags.contains(tag) {
       faults.append(Fault(root.member("tag_ids").element(index), .notFound, "There is no tag \(tag)."))
     }
     return faults

@@ -3,29 +3,18 @@
 import JSON
 import Postgres
 
-/// `{name}` as a client sends it.
+/// `{name}` as a client sends it; what a merge patch leaves out is nil.
 struct TagInput: Sendable {
-  let name: String
+  let name: String?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    guard let object = validation.object(value, JSONPointer(), keys: ["name"]), let name = validation.name(object)
-    else {
-      return nil
-    }
-    self.name = name
+    guard let object = validation.object(value, JSONPointer(), keys: ["name"]) else { return nil }
+    name = validation.name(object)
   }
 
-  var insert: Operation {
-    var parameters = Parameters()
-    parameters.append(name)
-    return Operation(statement: Tag.insert, parameters: parameters, reply: .created(.tag), isHead: false)
-  }
+  func append(to parameters: inout Parameters) { parameters.append(name) }
 }
 
 enum Tag {
-  static let list = Statement(
-    "tag_list", readOnly: true, "select id, name from tag where id > $1 order by id limit $2")
-  static let item = Statement("tag_item", readOnly: true, "select id, name from tag where id = $1")
-  static let insert = Statement(
-    "tag_insert", readOnly: false, "insert into tag (name) values ($1) returning id, name")
+  static let statements = RowStatements("tag", columns: ["name"])
 }

@@ -1,0 +1,103 @@
+// POST with an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): done once, answered alike each time.
+//
+// What was made is kept, as rows, in the transaction that made it; the same key again brings the same rows, and they become
+// the same answer. All of it is one statement. A key counts for a day; each use of one clears two that are older away.
+
+import CGI
+import CXXHash
+import JSON
+import Postgres
+
+enum Idempotency {
+  static let longestKey = 255
+
+  /// How a statement that is executed once for its key has ended: the last column of each of its rows.
+  enum Outcome: Equatable {
+    case made
+    /// The rows are those of an earlier request, which came by this mode.
+    case replayed(Mode)
+    /// The key was used for something else.
+    case otherRequest
+    /// The first request with the key has not ended.
+    case underWay
+
+    init(_ rows: ResultSet) {
+      guard rows.rowCount > 0 else {
+        self = .made
+        return
+      }
+      switch rows.string(0, rows.columnCount - 1) {
+      case "made": self = .made
+      case "sync": self = .replayed(.sync)
+      case "async": self = .replayed(.async)
+      case "other": self = .otherRequest
+      default: self = .underWay
+      }
+    }
+  }
+
+  /// The SQL that executes an insert once. `insert` gives the CTEs of it, the last being `made` with `columns`, and
+  /// does nothing where the gate that it is given is false. Behind its own `values` come the key, the request's fingerprint
+  /// and the mode.
+  ///
+  /// The lock is the key's. Whoever gets it just after somebody has ended does not see the other's row, but runs into it:
+  /// then `created_at` becomes NULL, which its column forbids, and nothing is done.
+  static func once(
+    columns: [(name: String, type: String)], values: Int, _ insert: (_ gate: String) -> String
+  ) -> String {
+    let (key, fingerprint, mode) = ("$\(values + 1)::text", "$\(values + 2)::text", "$\(values + 3)::text")
+    let expired = "now() - interval '24 hours'"
+    let names = columns.map(\.name).joined(separator: ", ")
+    let definitions = columns.map { "\($0.name) \($0.type)" }.joined(separator: ", ")
+    let nulls = columns.map { "null::\($0.type)" }.joined(separator: ", ")
+    return """
+      with earlier as materialized (
+        select * from idempotency_key where key = \(key) and created_at >= \(expired)),
+      turn as materialized (
+        select case when exists (select from earlier) then true
+          else pg_try_advisory_xact_lock(hashtextextended(\(key), 0)) end as mine),
+      \(insert("(select mine from turn) and not exists (select from earlier)")),
+      kept as (
+        insert into idempotency_key (key, fingerprint, mode, reply)
+        select \(key), \(fingerprint), \(mode), jsonb_agg(made) from made where tag is not null having count(*) > 0
+        on conflict (key) do update set fingerprint = excluded.fingerprint, mode = excluded.mode, reply = excluded.reply,
+          created_at = case when idempotency_key.created_at < \(expired) then now() end),
+      cleared as (
+        delete from idempotency_key where key in (
+          select key from idempotency_key where created_at < \(expired) and key <> \(key)
+          order by created_at limit 2 for update skip locked))
+      select \(names), 'made' as outcome from made
+      union all
+      select r.*, e.mode from earlier e, jsonb_to_recordset(e.reply) r (\(definitions))
+        where e.fingerprint = \(fingerprint)
+      union all
+      select \(nulls), 'other' from earlier where fingerprint <> \(fingerprint)
+      union all
+      select \(nulls), 'running' from turn where not mine
+      """
+  }
+
+  /// The key as it was sent: visible ASCII of at most `longestKey` characters. Nil if there is none.
+  static func key(of request: borrowing Request) -> Result<String?, Problem> {
+    let key = request.idempotencyKey
+    if key.isEmpty { return .success(nil) }
+    guard key.count <= longestKey, key.indices.allSatisfy({ key[$0] > 0x20 && key[$0] < 0x7F }) else {
+      return .failure(
+        .badRequest(
+          detail: "The Idempotency-Key must have at most \(longestKey) visible ASCII characters, and no space."))
+    }
+    return .success(key.string)
+  }
+
+  /// What tells one request from another under the same key: what is made, and the bytes of the body.
+  static func fingerprint(_ resource: Resource, _ body: [UInt8]) -> String {
+    var halves: (UInt64, UInt64) = (0, 0)
+    let seed = resource.rawValue.utf8.reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
+    withUnsafeMutableBytes(of: &halves) { halves in
+      body.withUnsafeBytes {
+        cxxhash_128($0.baseAddress, $0.count, seed, halves.assumingMemoryBound(to: UInt64.self).baseAddress)
+      }
+    }
+    return String(halves.0, radix: 16) + "." + String(halves.1, radix: 16)
+  }
+}
