@@ -45,8 +45,10 @@ struct PlanTests {
           let plan = try connection.execute(
             "explain (analyze, buffers, timing off, costs off) execute \(name) (\(after), 21\(values))"
           ).table.compactMap(\.[0])
+          // The hundred tags stand in one block: no index is as fast.
           #expect(
-            !plan.contains { $0.contains("Seq Scan on") }, "\(name) after \(after):\n\(plan.joined(separator: "\n"))")
+            !plan.contains { $0.contains("Seq Scan on") && !$0.contains("on tag") },
+            "\(name) after \(after):\n\(plan.joined(separator: "\n"))")
           // Two filters together walk the orders of one of them; by itself a page of 20 orders has 100 rows, each found in four
           // blocks or so.
           let most = name.hasPrefix("order_list_by_") && values.split(separator: ",").count > 1 ? 20_000 : 800
@@ -59,6 +61,9 @@ struct PlanTests {
   /// The blocks that the whole plan has read, from its first `Buffers: shared hit=… read=…`.
   private func blocks(_ plan: [String]) -> Int {
     guard let line = plan.first(where: { $0.contains("Buffers:") }) else { return .max }
-    return line.split(whereSeparator: { $0 == " " || $0 == "=" }).compactMap { Int($0) }.reduce(0, +)
+    return line.split(separator: " ").reduce(0) { sum, word in
+      let parts = word.split(separator: "=")
+      return sum + (parts.count == 2 && ["hit", "read"].contains(parts[0]) ? Int(parts[1]) ?? 0 : 0)
+    }
   }
 }
