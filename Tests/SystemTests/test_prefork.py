@@ -240,7 +240,7 @@ def test_the_status_answers_while_every_worker_is_stuck():
 
 
 def test_the_status_is_for_private_addresses_only_and_for_nothing_else(own_house):
-    assert own_house.request("GET", "/sync/status/").status == 404
+    assert own_house.request("GET", "/sync/status/x").status == 404
     assert own_house.request("HEAD", "/sync/status").body == b""
     site = pathlib.Path(own_house.path("nginx/site.conf")).read_text()
     assert "forkloop-private.conf" in site.split("status|metrics")[1].split("}")[0]
