@@ -120,7 +120,7 @@ def test_responders_take_a_socket_from_their_parent(house, command):
                 client.connect(f"{folder}/s")
                 client.sendall(fastcgi(f"/{command}/tag", keep=0))
                 whole = answer(client)
-                    assert whole.startswith(b"Status: 200 OK\r\nContent-Type: application/json\r\n") and whole.endswith(b"\r\n\r\n[]"), whole
+                assert whole.startswith(b"Status: 200 OK\r\nContent-Type: application/json\r\n") and whole.endswith(b"\r\n\r\n[]"), whole
         finally:
             process.terminate()
             assert process.wait(30) == 0
