@@ -4,14 +4,16 @@
 PROGRAM := .build/release/forkloop
 # The static standard library makes one binary that needs no Swift where it runs.
 BUILD := swift build -c release --static-swift-stdlib --product forkloop
-PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev libxxhash-dev pkg-config make
-TEST_PACKAGES := python3 python3-pytest fcgiwrap apache2-bin
+PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev libxxhash-dev pkg-config make python3-venv
+TEST_PACKAGES := python3 python3-pytest fcgiwrap apache2-bin chromium chromium-driver python3-selenium curl
+# Python tools that Debian does not have: see the two lists of requirements.
+PYTHON := .build/python
 # Arguments for `forkloop up`, as in: make up ARGS="--port 9000 --demo-data"
 ARGS ?=
 
-.PHONY: up test unit-test system-test build packages test-packages format lint clean
+.PHONY: up test unit-test system-test build assets packages test-packages format lint clean
 
-up: build
+up: build assets
 	@exec $(PROGRAM) up $(ARGS)
 
 test: unit-test system-test
@@ -20,11 +22,27 @@ unit-test: packages
 	Tests/with-postgres swift test --quiet
 	Tests/Fuzz/run
 
-system-test: build test-packages
+system-test: build assets test-packages $(PYTHON)/tests
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider Tests/SystemTests
 
 build: packages
 	$(BUILD)
+
+# Swagger UI and Redoc for /docs and /redoc. Without a network all else works, and the pages say what is missing.
+assets: nginx/assets/installed
+
+nginx/assets/installed: nginx/assets.txt | $(PYTHON)/bin/pip
+	@rm -rf .build/assets && mkdir -p nginx/assets .build/assets
+	@$(PYTHON)/bin/pip download -q --no-deps --require-hashes -r $< -d .build/assets \
+	  && nginx/unpack-assets .build/assets/*.whl nginx/assets && cp $< $@ \
+	  || echo "Swagger UI could not be fetched; /docs will do without it until 'make assets' can"
+
+$(PYTHON)/bin/pip: | packages
+	@/usr/bin/python3 -m venv $(PYTHON)
+
+$(PYTHON)/tests: Tests/SystemTests/requirements.txt | $(PYTHON)/bin/pip
+	$(PYTHON)/bin/pip install -q --disable-pip-version-check -r $<
+	@touch $@
 
 # Installs only what is missing, so that a machine that has everything asks for nothing.
 define install

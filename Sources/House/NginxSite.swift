@@ -54,6 +54,7 @@ package struct NginxSite: Sendable {
       "FORKLOOP_LISTEN": "127.0.0.1:\(port)",
       "FORKLOOP_RUN": folders.run,
       "FORKLOOP_HTML": "\(source)/html",
+      "FORKLOOP_ASSETS": "\(source)/assets",
       "FORKLOOP_SNIPPETS": "\(source)/snippets",
       "FORKLOOP_LOG": "\(folders.log)/access.log",
       "FORKLOOP_NGINX": folders.nginx,

@@ -11,7 +11,7 @@ struct Fault: Equatable, Sendable {
   }
 
   /// What kind of wrong it is: for programs.
-  enum Code: String, Sendable {
+  enum Code: String, Sendable, CaseIterable {
     case missing
     case unknown
     case duplicateKey = "duplicate_key"

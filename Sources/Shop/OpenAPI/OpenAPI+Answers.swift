@@ -1,0 +1,94 @@
+// Parameters, header fields and what can go wrong, each described once and referred to.
+
+import JSON
+
+extension OpenAPI {
+  static let parameters: JSONValue = [
+    "id": ["name": "id", "in": "path", "required": true, "schema": id],
+    "limit": parameter(
+      "limit", "How many at most.",
+      [
+        "type": "integer", "minimum": number(Page.limits.lowerBound), "maximum": number(Page.limits.upperBound),
+        "default": number(Page.defaultLimit),
+      ]),
+    "after": parameter(
+      "after", "Only those with a greater id.",
+      ["type": "integer", "format": "int64", "minimum": 0, "maximum": number(Int64.max), "default": 0]),
+    "contact_id": parameter("contact_id", "Only orders of this contact.", id),
+    "product_id": parameter("product_id", "Only orders with a line of this product.", id),
+    "tag": parameter(
+      "tag", "Only orders with the tag of this name.",
+      ["type": "string", "minLength": 1, "maxLength": number(Validation.longestName), "pattern": #"^[^\u0000]+$"#]),
+    "if_none_match": header(
+      "If-None-Match", "Entity tags that the client has, or `*`: 304 if it is still one of them.", #"[ -~]+"#),
+    "if_match": header(
+      "If-Match", "Entity tags that the client has seen, or `*`: 412 if it is none of them any more.", #"[ -~]+"#),
+    "idempotency_key": header(
+      "Idempotency-Key",
+      "Chosen by the client. For 24 hours the same key and body get the first answer again, from both prefixes.",
+      #"[!-~]{1,\#(Idempotency.longestKey)}"#),
+  ]
+
+  private static func parameter(_ name: String, _ description: String, _ schema: JSONValue) -> JSONValue {
+    ["name": "\(name)", "in": "query", "description": "\(description)", "schema": schema]
+  }
+
+  private static func header(_ name: String, _ description: String, _ pattern: String) -> JSONValue {
+    [
+      "name": "\(name)", "in": "header", "description": "\(description)",
+      "schema": ["type": "string", "pattern": "^\(pattern)$"],
+    ]
+  }
+
+  static let headers: JSONValue = [
+    "ETag": field("Changes whenever the answer does (RFC 9110 §8.8.3).", #"^"[0-9a-f-]+"$"#),
+    "Link": field("Where the next page is, if there is one (RFC 8288).", #"^<[!-~]+>; rel="next"$"#),
+    "Location": field("Where it can be read.", #"^/[!-~]+$"#),
+    "Retry-After": field("Seconds after which to try again.", #"^[0-9]+$"#),
+    "Idempotency-Replayed": field("Present where the answer is that of an earlier request.", #"^true$"#),
+  ]
+
+  private static func field(_ description: String, _ pattern: String) -> JSONValue {
+    ["description": "\(description)", "schema": ["type": "string", "pattern": "\(pattern)"]]
+  }
+
+  static let responses: JSONValue = [
+    "304": ["description": "The client has it already.", "headers": refs("ETag")],
+    "400": problem(
+      "The body is no JSON, the query string can't be decoded, or a header field is malformed.",
+      .badRequest(detail: "The query string can't be decoded: it must be percent-encoded UTF-8.")),
+    "404": problem("There is no such thing.", .notFound(detail: "There is no order with this id.")),
+    "409": problem(
+      "Something still refers to it, its name is taken, or the first request with its key is still under way.",
+      .conflict(detail: "The name is taken.")),
+    "412": problem("It is no longer what If-Match says.", .preconditionFailed),
+    "413": problem("The body is too long.", .bodyTooLarge),
+    "415": problem("The body is not sent as JSON.", .notJSON),
+    "422": problem(
+      "It is JSON, but not what the route takes; or it refers to something that is not there. All faults are told.",
+      .unprocessable([
+        Fault(
+          JSONPointer().member("order_lines").element(0).member("price"), .tooManyDecimals,
+          "price must have at most \(Money.priceDecimals) decimals.")
+      ])),
+    "500": problem(
+      "A fault of ours, which our log knows by its request id.",
+      Problem(status: .internalServerError, detail: "Something went wrong here.")),
+    "503": problem(
+      "The database is away or takes no writes, or the server is full.",
+      Problem(status: .serviceUnavailable, detail: "The database can't be reached at the moment."))
+      + ["headers": refs("Retry-After")],
+    "504": problem(
+      "It took too long and was given up.",
+      Problem(status: .gatewayTimeout, detail: "The database took too long.")),
+  ]
+
+  private static func problem(_ description: String, _ problem: Problem) -> JSONValue {
+    var writer = JSONWriter()
+    let example = (try? JSONReader.read(problem.response(&writer).body)) ?? .null
+    return [
+      "description": "\(description)",
+      "content": ["application/problem+json": ["schema": schema("Problem"), "example": example]],
+    ]
+  }
+}
