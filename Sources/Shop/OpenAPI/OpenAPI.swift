@@ -30,8 +30,14 @@ package enum OpenAPI {
     ],
     "servers": [["url": "/"]],
     "tags": [
-      ["name": "Sync routes", "description": "The prefork pool: a process for each request under way, which waits for the database."],
-      ["name": "Async routes", "description": "The event loop: one thread for all requests, whose statements go in pipelines."],
+      [
+        "name": "Sync routes",
+        "description": "The prefork pool: a process for each request under way, which waits for the database.",
+      ],
+      [
+        "name": "Async routes",
+        "description": "The event loop: one thread for all requests, whose statements go in pipelines.",
+      ],
     ],
     "paths": .object(Mode.allCases.flatMap(paths)),
     "components": [
