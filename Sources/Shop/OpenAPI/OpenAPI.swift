@@ -86,7 +86,7 @@ package enum OpenAPI {
   private static func listing(_ resource: Resource, _ mode: Mode) -> JSONValue {
     let names = Page.parameters(of: resource) + ["if_none_match"]
     return [
-      "operationId": id("list", mode, resource, "s"),
+      "operationId": id("List", mode, resource, "s"),
       "summary": "List \(resource.rawValue)s",
       "description": """
       In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first costs.
@@ -109,7 +109,7 @@ package enum OpenAPI {
       ["operationId": id(verb, mode, resource), "parameters": known]
     }
     return [
-      "operationId": id("create", mode, resource),
+      "operationId": id("Create", mode, resource),
       "summary": "Create \(resource.article) \(resource.rawValue)",
       "parameters": [["$ref": "#/components/parameters/idempotency_key"]],
       "requestBody": [
@@ -121,7 +121,7 @@ package enum OpenAPI {
           "description": "The \(resource.rawValue), as GET shows it.",
           "headers": refs("ETag", "Location", "Idempotency-Replayed"),
           "content": json(schema(resource.schema), example: example(resource)),
-          "links": ["read": link("read"), "change": link("change"), "delete": link("delete")],
+          "links": ["read": link("Read"), "change": link("Change"), "delete": link("Delete")],
         ]
       ] + answers("400", "409", "413", "415", "422", "500", "503", "504"),
     ]
@@ -129,7 +129,7 @@ package enum OpenAPI {
 
   private static func reading(_ resource: Resource, _ mode: Mode) -> JSONValue {
     [
-      "operationId": id("read", mode, resource),
+      "operationId": id("Read", mode, resource),
       "summary": "Read \(resource.article) \(resource.rawValue)",
       "parameters": [["$ref": "#/components/parameters/if_none_match"]],
       "responses": [
@@ -145,7 +145,7 @@ package enum OpenAPI {
   private static func change(_ resource: Resource, _ mode: Mode) -> JSONValue {
     let body: JSONValue = ["schema": schema("\(resource.schema)Patch"), "example": patch(resource)]
     return [
-      "operationId": id("change", mode, resource),
+      "operationId": id("Change", mode, resource),
       "summary": "Change \(resource.article) \(resource.rawValue)",
       "description": "A JSON Merge Patch (RFC 7396): what is left out stays as it is; arrays are replaced as a whole.",
       "parameters": [["$ref": "#/components/parameters/if_match"]],
@@ -169,7 +169,7 @@ package enum OpenAPI {
 
   private static func deletion(_ resource: Resource, _ mode: Mode) -> JSONValue {
     [
-      "operationId": id("delete", mode, resource),
+      "operationId": id("Delete", mode, resource),
       "summary": "Delete \(resource.article) \(resource.rawValue)",
       "description": resource == .order
         ? "Its lines and tag links go along." : "What an order refers to can't be deleted.",
@@ -191,7 +191,7 @@ package enum OpenAPI {
         ])
     }
     return [
-      "operationId": "\(mode.rawValue)_health",
+      "operationId": "\(mode.rawValue)Health",
       "summary": "Whether requests can be served",
       "responses": [
         "200": ["description": "They can.", "content": content("ok")],
@@ -206,7 +206,7 @@ package enum OpenAPI {
   // MARK: Pieces
 
   private static func id(_ verb: String, _ mode: Mode, _ resource: Resource, _ end: String = "") -> JSONValue {
-    "\(mode.rawValue)_\(verb)_\(resource.rawValue)\(end)"
+    "\(mode.rawValue)\(verb)\(resource.schema)\(end)"
   }
 
   static func schema(_ name: String) -> JSONValue { ["$ref": "#/components/schemas/\(name)"] }
