@@ -1,4 +1,20 @@
-# The program alone, for any of its commands. docker-compose.yml runs the whole house from it.
+# Two images: nginx with the site (--target nginx), and the program alone, for any of its commands. docker-compose.yml runs
+# the whole house from them.
+
+# Swagger UI and Redoc for /docs and /redoc.
+FROM debian:bookworm-slim AS assets
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+COPY nginx/assets.txt nginx/unpack-assets /src/
+RUN pip download -q --no-deps --require-hashes -r /src/assets.txt -d /tmp/wheel \
+ && mkdir /assets && python3 /src/unpack-assets /tmp/wheel/*.whl /assets
+
+FROM nginx:stable AS nginx
+COPY nginx/templates /etc/nginx/templates
+COPY nginx/snippets /etc/nginx/snippets
+COPY nginx/html /usr/share/nginx/html
+COPY --from=assets /assets /usr/share/nginx/assets
 
 FROM swift:6.3-bookworm AS build
 RUN apt-get update \

@@ -39,6 +39,8 @@ final class DatabaseConnection: @unchecked Sendable {
   /// When an attempt to connect is given up, in monotonic nanoseconds.
   private var connectDeadline = UInt64.max
   private var failedAttempts = 0
+  /// Why the last attempt failed: the same reason is logged once.
+  private var lastFailure: PostgresError?
 
   private(set) var isReady = false
   private(set) var hasTried = false
@@ -67,6 +69,7 @@ final class DatabaseConnection: @unchecked Sendable {
         isReady = true
         hasTried = true
         failedAttempts = 0
+        lastFailure = nil
         try await serve(connection)
       } catch {
         disconnect(error)
@@ -93,7 +96,8 @@ final class DatabaseConnection: @unchecked Sendable {
     connectDeadline = .max
     hasUnsentInput = false
     isSegmentOpen = false
-    if wasReady || failedAttempts == 0 { log.warning("\(error)") }
+    if wasReady || error != lastFailure { log.warning("\(error)") }
+    lastFailure = error
     var lost = uncommitted.map(\.query)
     for case .result(let query) in expected { lost.append(query) }
     expected = []

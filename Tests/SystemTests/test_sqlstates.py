@@ -1,0 +1,127 @@
+"""Every SQLSTATE that a client can meet, provoked on a real server, and the status that it becomes."""
+
+import concurrent.futures
+
+import pytest
+
+from house import MODES, eventually
+from test_api import ORDER
+
+WAITING = "select pid from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'forkloop%'"
+
+
+@pytest.fixture
+def server(own_house):
+    own_house.psql("insert into product (name) values ('q'); insert into tag (name) values ('IT'), ('other'), ('third')")
+    return own_house
+
+
+def while_waiting(house, request, lock, act):
+    """The answer to a request that waits for what the session `lock` holds, while `act` is done."""
+    session = house.psql_open(lock)
+    with concurrent.futures.ThreadPoolExecutor(1) as crowd:
+        asked = crowd.submit(house.request, *request)
+        eventually(lambda: house.psql(WAITING), message="it did not have to wait")
+        act(session)
+        answer = asked.result()
+    session.kill()
+    return answer
+
+
+def say(session, sql):
+    session.stdin.write(sql + "\n")
+    session.stdin.flush()
+
+
+def foreign_key(house, mode):
+    house.request("POST", f"/{mode}/order", ORDER)
+    return house.request("DELETE", f"/{mode}/contact/2")
+
+
+def unique(house, mode):
+    return house.request("POST", f"/{mode}/tag", {"name": "IT"})
+
+
+def check(house, mode):
+    house.psql("alter table tag add constraint strict check (name <> 'forbidden')")
+    return house.request("POST", f"/{mode}/tag", {"name": "forbidden"})
+
+
+def numeric_overflow(house, mode):
+    house.psql("alter table order_line alter price type numeric(6,4)")
+    return house.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 1, "price": 100}]})
+
+
+def serialization_failure(house, mode):
+    house.psql("alter database forkloop set default_transaction_isolation = 'repeatable read'", user="postgres")
+    reconnect(house)
+    eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
+    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; update contact set name = 'y' where id = 1", lambda session: say(session, "commit;"))
+
+
+def deadlock(house, mode):
+    def embrace(session):
+        say(session, "select from contact where id = 2 for update;")
+
+    # The order has its contact's row and waits for its product's; who looks for a deadlock first is its victim.
+    return while_waiting(house, ("POST", f"/{mode}/order", ORDER), "begin; select from product where id = 1 for update", embrace)
+
+
+def read_only(house, mode):
+    house.psql("alter system set default_transaction_read_only = on", user="postgres")
+    house.psql("select pg_reload_conf()", user="postgres")
+    eventually(lambda: house.psql("show default_transaction_read_only") == [("on",)])
+    return eventually(lambda: (a := house.request("POST", f"/{mode}/tag", {"name": "x"})).status != 201 and a)
+
+
+def out_of_connections(house, mode):
+    house.psql("alter role forkloop connection limit 0", user="postgres")
+    reconnect(house)
+    # The first may be on its way on a connection that is just being ended.
+    return eventually(lambda: (a := house.request("POST", f"/{mode}/product", {"name": "x"})).header("Retry-After") and a)
+
+
+def query_cancelled(house, mode):
+    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update",
+                         lambda _: house.psql(f"select pg_cancel_backend(pid) from ({WAITING}) w"))
+
+
+def admin_shutdown(house, mode):
+    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update",
+                         lambda _: house.psql(f"select pg_terminate_backend(pid) from ({WAITING}) w"))
+
+
+def lock_timeout(house, mode):
+    house.psql("alter database forkloop set lock_timeout = '100ms'", user="postgres")
+    reconnect(house)
+    eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
+    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update", lambda _: None)
+
+
+def no_schema(house, mode):
+    house.psql("drop function order_update")
+    return house.request("PATCH", f"/{mode}/order/1", {"name": "x"})
+
+
+def reconnect(house):
+    house.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'forkloop%'", user="postgres")
+
+
+TABLE = [
+    # how, SQLSTATE, status, Retry-After
+    (foreign_key, "23503", 409, None), (unique, "23505", 409, None), (check, "23514", 422, None), (numeric_overflow, "22003", 422, None),
+    (serialization_failure, "40001", 503, "1"), (deadlock, "40P01", 503, "1"), (read_only, "25006", 503, "1"), (out_of_connections, "too many connections", 503, "1"),
+    (query_cancelled, "57014", 504, None), (admin_shutdown, "connection was lost", 503, None), (lock_timeout, "55P03", 503, "1"), (no_schema, "forkloop migrate", 503, "1"),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how, state, status, retry_after", TABLE, ids=[t[0].__name__ for t in TABLE])
+def test_a_sqlstate_becomes_its_status_and_tells_nothing_of_the_database(server, mode, how, state, status, retry_after):
+    answer = how(server, mode)
+    assert (answer.status, answer.header("Retry-After"), answer.header("Content-Type")) == (status, retry_after, "application/problem+json"), answer
+    for secret in (state, "select", "relation", "constraint", "strict", "order_line", "FATAL", "/run"):
+        assert secret not in answer.body.decode(), answer
+    if status >= 500:
+        log = f"{server.path('log')}/{mode}.log"
+        eventually(lambda: state in open(log).read(), message=f"{state} is not in the log")

@@ -1,0 +1,48 @@
+"""The server's own log tells how many statements a request costs: one, whatever the route, however many the rows."""
+
+import pathlib
+import re
+
+import pytest
+
+from house import MODES, eventually
+from test_api import ORDER
+
+KEY = {"Idempotency-Key": "k"}
+ROUTES = [
+    ("GET", "/{r}", None, {}), ("GET", "/{r}?limit=1000", None, {}), ("HEAD", "/{r}", None, {}), ("GET", "/{r}/1", None, {}), ("GET", "/{r}/1", None, {"If-None-Match": "*"}),
+    ("POST", "/{r}", "new", {}), ("POST", "/{r}", "new", KEY), ("POST", "/{r}", "new", KEY), ("PATCH", "/{r}/1", {"name": "x"}, {}), ("PATCH", "/{r}/1", {"name": "y"}, {"If-Match": '"1"'}),
+    ("DELETE", "/{r}/99999", None, {}), ("DELETE", "/{r}/1", None, {}),
+]
+ORDERS = [("GET", f"/order?{query}", None, {}) for query in ("contact_id=1", "product_id=1", "tag=t1", "contact_id=1&product_id=1&tag=t1", "limit=1000&tag=t1")]
+NOTHING = [("POST", "/tag", "{", {}), ("POST", "/tag", {}, {}), ("GET", "/tag?x=1", None, {}), ("GET", "/none", None, {}), ("OPTIONS", "/tag", None, {}), ("PUT", "/tag", None, {})]
+NEW = {"contact": {"name": "a", "email": "a@b"}, "product": {"name": "a"}, "order": {**ORDER, "order_lines": [ORDER["order_lines"][0]] * 50}}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_request_is_one_statement_and_stays_one_with_many_rows(own_house, mode):
+    own_house.psql("insert into product (name) values ('q'); insert into tag (name) select 't' || i from generate_series(1, 10) i")
+    own_house.psql("alter system set log_min_duration_statement = 0", user="postgres")
+    own_house.psql("select pg_reload_conf()", user="postgres")
+    log = pathlib.Path(own_house.path("log/postgres.log"))
+    statuses = set()
+    for orders in (3, 3000):
+        own_house.psql(f"""
+            insert into "order" (name, contact_id) select 'o', 1 from generate_series(1, {orders});
+            insert into order_line (order_id, product_id, quantity, price) select id, 1, 1, 1 from "order", generate_series(1, 3) where name = 'o';
+            insert into order_tag_rel select id, 1 from "order" where name = 'o' on conflict do nothing; truncate idempotency_key""")
+        routes = [(m, p.format(r=r), b, h) for r in ("contact", "product", "tag", "order") for m, p, b, h in ROUTES] + ORDERS
+        for wanted, (method, path, body, headers) in [(1, route) for route in routes] + [(0, route) for route in NOTHING]:
+            resource = re.match(r"/(\w+)", path)[1]
+            if body == "new":
+                body = NEW.get(resource, {"name": f"tag {orders} {len(headers)}"})
+            own_house.psql("select 'before'")
+            answer = own_house.request(method, f"/{mode}{path}", body, headers)
+            own_house.psql("select 'after'")
+            # What stands between the two marks.
+            text = eventually(lambda: (t := log.read_text().rpartition("select 'before'")[2]).count("select 'after'") and t, message="the server has logged nothing")
+            # One that failed is logged as what has failed, without its duration.
+            statements = re.findall(r"duration: \S+ ms  (?:execute \S+:|statement: (?!select 'after'))|STATEMENT:  ", text)
+            assert len(statements) == wanted, (method, path, headers, answer, statements)
+            statuses.add(answer.status)
+    assert statuses >= {200, 201, 204, 304, 404, 409, 412, 422}
