@@ -1,14 +1,14 @@
 # Two images: nginx with the site (--target nginx), and the program alone, for any of its commands. docker-compose.yml runs
 # the whole house from them.
 
-# Swagger UI and Redoc for /docs and /redoc.
+# Swagger UI and Redoc for /docs and /redoc: those that `make assets` has fetched already, or fetched here.
 FROM debian:bookworm-slim AS assets
-RUN apt-get update \
- && apt-get install -y --no-install-recommends python3-pip \
- && rm -rf /var/lib/apt/lists/*
-COPY nginx/assets.txt nginx/unpack-assets /src/
-RUN pip download -q --no-deps --require-hashes -r /src/assets.txt -d /tmp/wheel \
- && mkdir /assets && python3 /src/unpack-assets /tmp/wheel/*.whl /assets
+COPY nginx /src
+RUN if [ -f /src/assets/installed ]; then mv /src/assets /assets; else \
+      apt-get update && apt-get install -y --no-install-recommends python3-pip && \
+      pip download -q --no-deps --require-hashes -r /src/assets.txt -d /tmp/wheel && \
+      mkdir /assets && python3 /src/unpack-assets /tmp/wheel/*.whl /assets \
+      || { echo "Swagger UI could not be fetched: run 'make assets' first, where there is a network"; exit 1; }; fi
 
 FROM nginx:stable AS nginx
 COPY nginx/templates /etc/nginx/templates
