@@ -223,9 +223,9 @@ def provoke(house, path, method, status):
 
 @pytest.fixture(scope="module")
 def impatient():
-    """A house whose statements may take 300 ms."""
+    """A house whose statements may take 800 ms."""
     with temporary_folder() as folder:
-        house = House(folder, FORKLOOP_STATEMENT_TIMEOUT=300)
+        house = House(folder, FORKLOOP_STATEMENT_TIMEOUT=800)
         yield house
         house.stop()
 

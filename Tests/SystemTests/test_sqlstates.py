@@ -63,7 +63,10 @@ def deadlock(house, mode):
     def embrace(session):
         say(session, "select from contact where id = 2 for update;")
 
-    # The order has its contact's row and waits for its product's; who looks for a deadlock first is its victim.
+    # The order has its contact's row and waits for its product's; who looks for a deadlock first, after this time, is its victim.
+    house.psql("alter database forkloop set deadlock_timeout = '3s'", user="postgres")
+    reconnect(house)
+    eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
     return while_waiting(house, ("POST", f"/{mode}/order", ORDER), "begin; select from product where id = 1 for update", embrace)
 
 
