@@ -41,7 +41,8 @@ enum Idempotency {
   /// and the mode.
   ///
   /// The lock is the key's. Whoever gets it just after somebody has ended does not see the other's row, but runs into it:
-  /// then `created_at` becomes NULL, which its column forbids, and nothing is done.
+  /// then `created_at` becomes NULL, which its column forbids, and nothing is done. Clearing comes after keeping, so that two
+  /// that clear each other's key don't wait for each other.
   static func once(
     columns: [(name: String, type: String)], values: Int, _ insert: (_ gate: String) -> String
   ) -> String {
@@ -61,10 +62,12 @@ enum Idempotency {
         insert into idempotency_key (key, fingerprint, mode, reply)
         select \(key), \(fingerprint), \(mode), jsonb_agg(made) from made where tag is not null having count(*) > 0
         on conflict (key) do update set fingerprint = excluded.fingerprint, mode = excluded.mode, reply = excluded.reply,
-          created_at = case when idempotency_key.created_at < \(expired) then now() end),
+          created_at = case when idempotency_key.created_at < \(expired) then now() end
+        returning key),
       cleared as (
         delete from idempotency_key where key in (
           select key from idempotency_key where created_at < \(expired) and key <> \(key)
+            and (select count(*) from kept) >= 0
           order by created_at limit 2 for update skip locked))
       select \(names), 'made' as outcome from made
       union all

@@ -112,6 +112,11 @@ struct Page: Equatable, Sendable {
     }
   }
 
+  /// What is wrong with a query string whatever it is for; nil if nothing is.
+  static func undecodable(_ query: Span<UInt8>) -> Problem? {
+    if case .failure(let problem) = decoded(query) { problem } else { nil }
+  }
+
   private static func decoded(_ query: Span<UInt8>) -> Result<[QueryString.Pair], Problem> {
     do throws(QueryString.Undecodable) {
       return .success(try QueryString.pairs(query))

@@ -11,6 +11,9 @@ extension Problem {
       self = .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
     case .connectionLost where operation.statement.isReadOnly:
       self = .unavailable(detail: "The database went away.", fault: "\(error)")
+    case .connectionLost where operation.isOnce:
+      // The key makes it safe to ask again, whatever has become of it.
+      self = .unavailable(detail: "The database went away. Ask again with the same key.", fault: "\(error)")
     case .connectionLost:
       // Retry-After would be an invitation to write twice.
       self = Problem(
@@ -29,6 +32,10 @@ extension Problem {
     case .foreignKeyViolation:
       // The statement itself names what is missing; this is a row that went away in the same moment.
       self = .conflict(detail: "Something that this refers to, or that refers to this, has just changed. Try again.")
+    case .uniqueViolation where operation.isOnce:
+      self = .conflict(
+        detail:
+          "The name is taken, or the first request with this Idempotency-Key has just ended: ask again for its answer.")
     case .uniqueViolation:
       self = .conflict(detail: "The name is taken.")
     case .checkViolation, .numericValueOutOfRange:

@@ -30,6 +30,9 @@ package struct Operation: Sendable {
   package let statement: Statement
   package let parameters: Parameters
   let reply: Reply
+
+  /// Whether it is executed once for its key, however often it is asked for.
+  var isOnce: Bool { if case .created(_, _, isOnce: true) = reply { true } else { false } }
 }
 
 /// What the rows of a statement become.
@@ -131,6 +134,8 @@ package final class Shop {
     guard Route.leadsSomewhere(withoutSlash: request.path, mode: mode) else {
       return Problem.notFound(detail: "There is nothing at this path.").response(&writer)
     }
+    // What can't be decoded can't be passed on either.
+    if let problem = Page.undecodable(request.query) { return problem.response(&writer) }
     let path = request.path.extracting(droppingLast: 1).string
     let target = request.query.isEmpty ? path : "\(path)?\(request.query.string)"
     return Response(.permanentRedirect, fields: [HTTPField(name: .location, value: target)])

@@ -229,6 +229,19 @@ def test_the_same_key_and_body_get_the_first_answer_again_from_either_door(stock
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_the_first_answer_stays_when_all_that_it_tells_of_has_gone(stocked, mode):
+    key = {"Idempotency-Key": "k"}
+    first = stocked.request("POST", f"/{mode}/order", ORDER, key)
+    for path in ("order/1", "contact/2", "product/1", "product/2", "tag/1", "tag/2"):
+        assert stocked.request("DELETE", f"/{mode}/{path}").status == 204
+    for door in MODES:
+        again = stocked.request("POST", f"/{door}/order", ORDER, key)
+        assert (again.status, again.body, again.header("Idempotency-Replayed")) == (201, first.body, "true"), again
+        assert stocked.request("POST", f"/{door}/order", {**ORDER, "name": "x"}, key).json["errors"][0]["code"] == "reused"
+    assert stocked.request("POST", f"/{mode}/order", ORDER).json["errors"][0]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_what_was_refused_leaves_its_key_free(stocked, mode):
     key = {"Idempotency-Key": "k"}
     assert stocked.request("POST", f"/{mode}/order", {**ORDER, "contact_id": 9}, key).status == 422
@@ -305,6 +318,26 @@ def test_a_slash_at_the_end_is_sent_away(stocked):
             answer = stocked.both(method, path + query)
             assert (answer.status, answer.header("Location")) == (308, f"/sync{path[:-1]}{query}"), answer
     assert stocked.both("GET", "/nothing/").status == 404
+    assert stocked.both("GET", "/order/?%zz").status == 400
+
+
+@pytest.mark.parametrize("path", ["/sync/status", "/async/status", "/sync/metrics", "/async/metrics", "/openapi.json", "/docs", "/redoc", "/", "/assets/swagger-ui.css"])
+def test_what_can_only_be_read_takes_no_other_method(house, path):
+    assert house.request("GET", path).status == 200
+    assert house.request("HEAD", path).status == 200
+    for method, status in (("POST", 405), ("DELETE", 405), ("PATCH", 405), ("OPTIONS", 204)):
+        answer = house.request(method, path)
+        assert (answer.status, answer.header("Allow")) == (status, "GET, HEAD, OPTIONS"), answer
+        assert answer.header("Server-Timing") and answer.header("X-Request-Id"), answer
+
+
+def test_where_no_responder_is_the_answer_is_as_complete(own_house):
+    os.rename(own_house.path("run/sync.sock"), own_house.path("run/away"))
+    answer = own_house.request("GET", "/sync/tag")
+    os.rename(own_house.path("run/away"), own_house.path("run/sync.sock"))
+    assert answer.status == 503, answer
+    for name in ("Retry-After", "Server-Timing", "X-Request-Id", "X-Content-Type-Options"):
+        assert answer.header(name), (name, answer)
 
 
 @pytest.mark.parametrize("mode", MODES)

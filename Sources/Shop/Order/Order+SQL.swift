@@ -46,7 +46,7 @@ enum Order {
       where r.order_id > $1 and r.order_id <= (select id from last)
     """)
 
-  /// Walks the index of one filter from $1 on, looks whether each order meets the others, and stops at $2. `offset 0` keeps the
+  /// Walks the index of one filter, the first of contact, product and tag, from $1 on, looks whether each order meets the others, and stops at $2. `offset 0` keeps the
   /// planner, which does not know how few that will be, from reading whole tables instead.
   private static func filteredList(_ filters: Filters) -> Statement {
     var next = 3
@@ -60,18 +60,20 @@ enum Order {
     )
     var conditions: [String] = []
     let found: String
-    if let product {
+    if let contact {
+      found = "select id from \"order\" where contact_id = \(contact) and id > $1 order by id"
+    } else if let product {
       found =
         "select distinct order_id as id from order_line where product_id = \(product) and order_id > $1 order by id"
-      if let tag {
-        conditions.append("exists (select from order_tag_rel where order_id = found.id and tag_id = \(tag))")
-      }
-    } else if let tag {
-      found = "select order_id as id from order_tag_rel where tag_id = \(tag) and order_id > $1 order by id"
     } else {
-      found = "select id from \"order\" where contact_id = \(contact ?? "null") and id > $1 order by id"
+      found = "select order_id as id from order_tag_rel where tag_id = \(tag ?? "null") and order_id > $1 order by id"
     }
-    if let contact, product != nil || tag != nil { conditions.append("contact_id = \(contact)") }
+    if contact != nil, let product {
+      conditions.append("exists (select from order_line where order_id = found.id and product_id = \(product))")
+    }
+    if contact != nil || product != nil, let tag {
+      conditions.append("exists (select from order_tag_rel where order_id = found.id and tag_id = \(tag))")
+    }
     let names = ["contact": contact, "product": product, "tag": tag].filter { $0.value != nil }.keys.sorted()
     return Statement(
       "order_list_by_" + names.joined(separator: "_"), readOnly: true,
@@ -147,7 +149,7 @@ enum Order {
       select t.order_id, 2, t.tag_id, tag.name, null, null, null, t.tag + tag.xmin::text::bigint
         from t join tag on tag.id = t.tag_id
       union all
-      select id, kind, 0, null, null, null, null, null from missing)
+      select id, kind, 0, null, null, null, null, null from missing where \(gate))
     """
   }
 
