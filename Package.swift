@@ -17,6 +17,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
     // Cellar: C module maps and the smallest shims.
@@ -59,6 +60,12 @@ let package = Package(
         .product(name: "DequeModule", package: "swift-collections"),
       ], swiftSettings: house),
 
+    // Who asks: HTTP clients on the same event loop.
+    .target(
+      name: "LoadGenerator",
+      dependencies: ["EventLoop", "Platform", "CLinux", .product(name: "Histogram", package: "hdrhistogram-swift")],
+      swiftSettings: house),
+
     // One machine with everything on it: PostgreSQL, both doors, nginx.
     .target(name: "House", dependencies: ["Shop", "Postgres", "Platform", "CLinux"], swiftSettings: house),
 
@@ -66,7 +73,7 @@ let package = Package(
       name: "forkloop",
       dependencies: [
         "House", "Shop", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "LoadGenerator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: house,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
       linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
@@ -78,6 +85,7 @@ let package = Package(
     .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
     .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool"], swiftSettings: house),
+    .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: house),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),
   ],
   swiftLanguageModes: [.v6]

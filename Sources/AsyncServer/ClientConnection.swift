@@ -105,6 +105,10 @@ final class ClientConnection: @unchecked Sendable {
         let asked = server.loop.now
         response = await server.pool.execute(operation, for: item)
         waited = server.loop.now - asked
+      case .queries(let operations):
+        let asked = server.loop.now
+        response = await execute(operations, for: item)
+        waited = server.loop.now - asked
       }
     }
     let spent = MonotonicClock.now - began
@@ -112,6 +116,18 @@ final class ClientConnection: @unchecked Sendable {
       &response, for: request, Response.Timing(database: waited, application: spent > waited ? spent - waited : 0))
     if !watch.isHungUp { server.log.report(response, to: request) }
     return response
+  }
+
+  /// Executes all of them at once; the last one's answer.
+  private func execute(_ operations: [Operation], for item: RequestUnderWay) async -> Response {
+    var last = Response(.noContent)
+    await withTaskGroup(of: (Int, Response).self) { group in
+      for (index, operation) in operations.enumerated() {
+        group.addImmediateTask { (index, await self.server.pool.execute(operation, for: item)) }
+      }
+      for await (index, response) in group where index == operations.count - 1 { last = response }
+    }
+    return last
   }
 
   /// Lets the reader find that there is no more to do.

@@ -28,6 +28,8 @@ package struct AsyncConfiguration: Sendable {
   package var pipelineDepth = 32
   /// Statements that wait for a place in a pipeline; more are refused.
   package var queueLimit = 4096
+  /// Whether requests may ask for a slow database (`BenchHooks`).
+  package var hasBenchHooks = false
 
   package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
     self.master = master

@@ -20,7 +20,7 @@ final class Server: @unchecked Sendable {
   let loop: EventLoop
   let log: Logger
   let pool: DatabasePool
-  let shop = Shop(mode: .async)
+  let shop: Shop
   /// Where every connection reads into: one buffer for all of them, since what was read is used up before anybody else
   /// gets a turn.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
@@ -63,6 +63,7 @@ final class Server: @unchecked Sendable {
     listenerWatch = try loop.watch(context.listener, for: .readable, edgeTriggered: true)
     signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
     slot = WorkerSlot(context.scoreboard, context.slot)
+    shop = Shop(mode: .async, benchHooks: configuration.hasBenchHooks)
     pool = DatabasePool(configuration, shop: shop, loop: loop, log: log)
   }
 

@@ -16,7 +16,7 @@ package struct Request {
   private var storage: [UInt8]
   /// Where in the storage each variable's value stands; method and length are parsed at once.
   private var places = Places(repeating: 0..<0)
-  private typealias Places = InlineArray<9, Range<Int>>
+  private typealias Places = InlineArray<11, Range<Int>>
 
   /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
   package init(storage: [UInt8] = []) { self.storage = storage }
@@ -49,6 +49,10 @@ package struct Request {
   package var ifNoneMatch: Span<UInt8> { storage.span.extracting(places[Variable.ifNoneMatch.rawValue]) }
   /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
   package var idempotencyKey: Span<UInt8> { storage.span.extracting(places[Variable.idempotencyKey.rawValue]) }
+
+  /// `Bench-Delay` and `Bench-Statements`: see `BenchHooks`.
+  package var benchDelay: Span<UInt8> { storage.span.extracting(places[Variable.benchDelay.rawValue]) }
+  package var benchStatements: Span<UInt8> { storage.span.extracting(places[Variable.benchStatements.rawValue]) }
 
   /// Takes a variable whose value stands at `value` in the storage. Unknown names are passed over.
   package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
@@ -100,6 +104,7 @@ package struct Request {
 /// The variables that are read, of the two dozen that a web server sends.
 private enum Variable: Int {
   case scriptName, pathInfo, queryString, contentType, requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey
+  case benchDelay, benchStatements
   case requestMethod, contentLength
 
   init?(_ name: Span<UInt8>) {
@@ -112,9 +117,11 @@ private enum Variable: Int {
     case 14 where name.equals("REQUEST_METHOD"): self = .requestMethod
     case 14 where name.equals("CONTENT_LENGTH"): self = .contentLength
     case 16 where name.equals("HTTP_TRACEPARENT"): self = .traceParent
+    case 16 where name.equals("HTTP_BENCH_DELAY"): self = .benchDelay
     case 17 where name.equals("HTTP_X_REQUEST_ID"): self = .requestID
     case 18 where name.equals("HTTP_IF_NONE_MATCH"): self = .ifNoneMatch
     case 20 where name.equals("HTTP_IDEMPOTENCY_KEY"): self = .idempotencyKey
+    case 21 where name.equals("HTTP_BENCH_STATEMENTS"): self = .benchStatements
     default: return nil
     }
   }

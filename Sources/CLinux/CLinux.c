@@ -29,6 +29,20 @@ int clinux_open_append(const char *path, mode_t mode) {
   return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, mode);
 }
 int clinux_open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
+int clinux_epoll_wait(int epoll, struct epoll_event *events, int most, int64_t nanoseconds) {
+  if (nanoseconds > 0) {
+    struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    int count = epoll_pwait2(epoll, events, most, &time, NULL);
+    if (count >= 0 || errno != ENOSYS)
+      return count;
+    nanoseconds += 999999;
+  }
+  int64_t milliseconds = nanoseconds < 0 ? -1 : nanoseconds / 1000000;
+  return epoll_wait(epoll, events, most, milliseconds > 3600000 ? 3600000 : (int)milliseconds);
+}
+
+void clinux_set_timer_slack(unsigned long nanoseconds) { prctl(PR_SET_TIMERSLACK, nanoseconds); }
+
 int clinux_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal); }
 
 int clinux_exec(const char *program, char *const arguments[], char *const environment[]) {

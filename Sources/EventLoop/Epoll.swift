@@ -48,9 +48,9 @@ struct Epoll: ~Copyable {
     try syscall("epoll_ctl") { epoll_ctl(descriptor.number, operation, number, &event) }
   }
 
-  /// Waits at most `timeout` milliseconds (−1: for ever) and hands each event to `body`.
-  func wait(timeout: Int32, _ body: (UInt64, Readiness) -> Void) {
-    let count = epoll_wait(descriptor.number, events.baseAddress, Int32(events.count), timeout)
+  /// Waits at most `timeout` nanoseconds (−1: for ever) and hands each event to `body`.
+  func wait(timeout: Int64, _ body: (UInt64, Readiness) -> Void) {
+    let count = clinux_epoll_wait(descriptor.number, events.baseAddress, Int32(events.count), timeout)
     // An interrupted wait is a wait without events.
     guard count > 0 else { return }
     for event in events[..<Int(count)] { body(event.data.u64, Readiness(rawValue: event.events)) }

@@ -80,7 +80,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
       let end = clock == .virtual ? now : MonotonicClock.now
       turnEnded(at: end)
       // A turn's end may have woken somebody.
-      let timeout = jobs.isEmpty && !canLeap ? millisecondsToNextTimer(end) : 0
+      let timeout = jobs.isEmpty && !canLeap ? timeToNextTimer(end) : 0
       epoll.wait(timeout: timeout) { token, readiness in
         if token == Self.wakeupToken { takeJobsFromOutside() } else { deliver(readiness, to: token) }
       }
@@ -185,10 +185,10 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     await withUnsafeContinuation { timers.add(deadline: deadline, $0) }
   }
 
-  private func millisecondsToNextTimer(_ now: UInt64) -> Int32 {
+  /// In nanoseconds; −1: there is none.
+  private func timeToNextTimer(_ now: UInt64) -> Int64 {
     guard let next = timers.next else { return -1 }
-    // Rounded up: waking a moment too early would be a turn for nothing.
-    return next <= now ? 0 : Int32(min((next - now + 999_999) / 1_000_000, 3_600_000))
+    return next <= now ? 0 : Int64(min(next - now, 3_600_000_000_000))
   }
 
   private func wakeTimers() {

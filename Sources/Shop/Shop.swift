@@ -23,6 +23,8 @@ package enum Step {
   case respond(Response)
   /// Execute this, then `finish`.
   case query(Operation)
+  /// Execute all of these, together where that is possible, then `finish` each: the last answer is the answer.
+  case queries([Operation])
 }
 
 /// A statement to execute, and what its rows will become.
@@ -68,7 +70,13 @@ package final class Shop {
   var writer = JSONWriter(capacity: 64 << 10)
   var orderRows = OrderRows()
 
-  package init(mode: Mode) { self.mode = mode }
+  /// Whether requests may ask for a slow database and for many statements: see `BenchHooks`.
+  let hasBenchHooks: Bool
+
+  package init(mode: Mode, benchHooks: Bool = false) {
+    self.mode = mode
+    hasBenchHooks = benchHooks
+  }
 
   /// Route, parse, validate, bind.
   package func begin(_ request: borrowing Request) -> Step {
@@ -97,7 +105,8 @@ package final class Shop {
     case (.item(let resource, let id), _): result = read(resource, id, request)
     }
     switch result {
-    case .success(let operation): return .query(operation)
+    case .success(let operation):
+      return hasBenchHooks ? BenchHooks.apply(request, mode, to: operation) : .query(operation)
     case .failure(let problem): return .respond(problem.response(&writer))
     }
   }

@@ -9,6 +9,8 @@ package struct SyncConfiguration: Sendable {
   package var options: Connection.Options
   /// How long a peer may take to send or to take the next bytes, in seconds.
   package var peerTimeout = 30
+  /// Whether requests may ask for a slow database (`BenchHooks`).
+  package var hasBenchHooks = false
 
   package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
     self.master = master

@@ -20,14 +20,16 @@ package enum PlainCGI {
   }
 
   /// The exit code: 0, whatever the answer says, unless it could not be written.
-  package static func run(_ database: ConnectionInfo, _ options: Connection.Options, log: Logger) -> Int32 {
+  package static func run(
+    _ database: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool = false, log: Logger
+  ) -> Int32 {
     var request = Request()
     // The path is what follows the script's name; without it, the script stands for the whole of it.
     let hasPathInfo = getenv("PATH_INFO").map { $0.pointee != 0 } ?? false
     let names = [
       "REQUEST_METHOD", hasPathInfo ? "PATH_INFO" : "SCRIPT_NAME", "QUERY_STRING", "CONTENT_TYPE",
       "CONTENT_LENGTH", "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
-      "HTTP_IDEMPOTENCY_KEY",
+      "HTTP_IDEMPOTENCY_KEY", "HTTP_BENCH_DELAY", "HTTP_BENCH_STATEMENTS",
     ]
     for name in names {
       guard let value = getenv(name) else { continue }
@@ -39,7 +41,7 @@ package enum PlainCGI {
     }
     request.finish()
     takeBody(&request)
-    let response = answer(request, database, options)
+    let response = answer(request, database, options, benchHooks: benchHooks)
     log.report(response, to: request)
     var bytes: [UInt8] = []
     response.writeHead(to: &bytes)
@@ -48,38 +50,54 @@ package enum PlainCGI {
   }
 
   private static func answer(
-    _ request: borrowing Request, _ database: ConnectionInfo, _ options: Connection.Options
+    _ request: borrowing Request, _ database: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool
   ) -> Response {
     let isAsync = request.path.string.hasPrefix("\(Mode.async.prefix)/")
-    let shop = Shop(mode: isAsync ? .async : .sync)
+    let shop = Shop(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
     let began = MonotonicClock.now
     var waited: UInt64 = 0
     var response: Response
     switch shop.begin(request) {
     case .respond(let ready): response = ready
     case .query(let operation):
-      let asked = MonotonicClock.now
-      let result = rows(of: operation, database, options)
-      waited = MonotonicClock.now - asked
-      response = shop.finish(operation, result)
+      response = Self.execute([operation], shop, database, options, &waited)
+    case .queries(let operations):
+      response = Self.execute(operations, shop, database, options, &waited)
     }
     let spent = MonotonicClock.now - began
     shop.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
     return response
   }
 
-  /// Connects, and executes.
-  private static func rows(
-    of operation: Operation, _ database: ConnectionInfo, _ options: Connection.Options
-  ) -> Result<ResultSet, PostgresError> {
+  /// Connects, and executes one after another; the last one's answer.
+  private static func execute(
+    _ operations: [Operation], _ shop: Shop, _ database: ConnectionInfo, _ options: Connection.Options,
+    _ waited: inout UInt64
+  ) -> Response {
+    let asked = MonotonicClock.now
+    let connection: Result<Connection, PostgresError>
     do throws(PostgresError) {
-      let connection = try Connection.connect(to: database, options)
+      connection = .success(try Connection.connect(to: database, options))
+    } catch {
+      connection = .failure(error.beforeSending)
+    }
+    var response = Response(.noContent)
+    for operation in operations {
+      let result = connection.flatMap { rows(of: operation, on: $0) }
+      waited = MonotonicClock.now - asked
+      response = shop.finish(operation, result)
+    }
+    return response
+  }
+
+  private static func rows(of operation: Operation, on connection: Connection) -> Result<ResultSet, PostgresError> {
+    do throws(PostgresError) {
       // Only this one: nobody comes after us.
       try connection.prepare(operation.statement)
-      return connection.execute(operation.statement, operation.parameters)
     } catch {
       return .failure(error.beforeSending)
     }
+    return connection.execute(operation.statement, operation.parameters)
   }
 
   /// Reads as much as CONTENT_LENGTH says (§4.2): standard input may stay open behind it.

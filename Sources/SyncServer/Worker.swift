@@ -16,7 +16,7 @@ struct Worker: ~Copyable {
   private let configuration: SyncConfiguration
   private let context: WorkerContext
   private let log: Logger
-  private let shop = Shop(mode: .sync)
+  private let shop: Shop
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
@@ -32,6 +32,7 @@ struct Worker: ~Copyable {
     self.configuration = configuration
     self.context = context
     self.log = log
+    shop = Shop(mode: .sync, benchHooks: configuration.hasBenchHooks)
     slot = WorkerSlot(context.scoreboard, context.slot)
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
     let limits = configuration.master.limits
@@ -188,6 +189,12 @@ struct Worker: ~Copyable {
       let result = database.execute(operation)
       slot.hasDatabasesAnswer()
       return shop.finish(operation, result)
+    case .queries(let operations):
+      slot.asksDatabase()
+      defer { slot.hasDatabasesAnswer() }
+      var response = Response(.noContent)
+      for operation in operations { response = shop.finish(operation, database.execute(operation)) }
+      return response
     }
   }
 

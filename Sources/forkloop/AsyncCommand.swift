@@ -29,6 +29,7 @@ struct AsyncCommand: ParsableCommand {
       options: try options.connectionOptions(reader, "forkloop async"))
     try loops.apply(to: &configuration, reader)
     try limits.apply(to: &configuration, reader)
+    configuration.hasBenchHooks = try options.benchHooks || ResponderOptions.benchHooks(reader)
     return configuration
   }
 

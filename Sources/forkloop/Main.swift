@@ -35,7 +35,9 @@ struct Main {
   private static func answerAsCGI() throws -> Int32 {
     let reader = try SettingsReader()
     let options = try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi")
-    return PlainCGI.run(try reader.database(state: reader.stateFolder), options, log: try reader.log("cgi"))
+    return PlainCGI.run(
+      try reader.database(state: reader.stateFolder), options, benchHooks: try ResponderOptions.benchHooks(reader),
+      log: try reader.log("cgi"))
   }
 
   private static func fail(_ message: String, _ code: Int32) -> Never {
@@ -63,6 +65,6 @@ struct Forkloop: ParsableCommand {
     version: Shop.version,
     subcommands: [
       UpCommand.self, SyncCommand.self, AsyncCommand.self, MigrateCommand.self, DemoDataCommand.self, EnvCommand.self,
-      OpenAPICommand.self,
+      OpenAPICommand.self, LoadCommand.self,
     ])
 }

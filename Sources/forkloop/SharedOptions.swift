@@ -106,7 +106,17 @@ struct ResponderOptions: ParsableArguments {
   @Flag(help: "Only check the configuration.")
   var check = false
 
+  @Flag(
+    help: """
+      Let requests ask for a slow database (Bench-Delay) and for many statements (Bench-Statements): for comparisons,       never for real. [FORKLOOP_BENCH_HOOKS=1] (default: off)
+      """)
+  var benchHooks = false
+
   @OptionGroup var state: StateOption
+
+  static func benchHooks(_ reader: SettingsReader) throws(SettingsError) -> Bool {
+    try reader.integer(nil, "", "FORKLOOP_BENCH_HOOKS", in: 0...1, default: 0) == 1
+  }
 
   /// A socket from the service manager: the door's, then the status's.
   static func handedOn(_ index: Int) -> String? {

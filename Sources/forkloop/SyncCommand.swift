@@ -42,9 +42,11 @@ struct SyncCommand: ParsableCommand {
     let keeps = try reader.integer(nil, "", "FORKLOOP_SYNC_KEEP_ALIVE", in: 0...1, default: 0)
     master.keepsConnections = keepAlive || keeps == 1
     master.daemon = try daemon.configuration(reader)
-    return SyncConfiguration(
+    var configuration = SyncConfiguration(
       master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
       options: try options.connectionOptions(reader, "forkloop sync"))
+    configuration.hasBenchHooks = try options.benchHooks || ResponderOptions.benchHooks(reader)
+    return configuration
   }
 
   private func status(_ reader: SettingsReader, _ listen: ListenAddress) throws -> ListenAddress? {

@@ -63,6 +63,12 @@ int clinux_receive_descriptor(int socket);
 // socketpair(2), SOCK_SEQPACKET with SOCK_CLOEXEC.
 int clinux_packet_pair(int ends[2]);
 
+// epoll_pwait2(2) without a mask: waits at most `nanoseconds` (-1: for ever). Where the kernel does not have it (before 5.11),
+// whole milliseconds, rounded up.
+int clinux_epoll_wait(int epoll, struct epoll_event *events, int most, int64_t nanoseconds);
+// prctl(PR_SET_TIMERSLACK): by how many nanoseconds the kernel may wake this thread late to save a wake-up.
+void clinux_set_timer_slack(unsigned long nanoseconds);
+
 // How wait(2) packs what became of a child.
 int clinux_exit_code(int status);    // the exit code, or -1 if a signal ended it
 int clinux_ending_signal(int status); // the signal, or 0 if it exited

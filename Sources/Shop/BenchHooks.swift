@@ -1,0 +1,44 @@
+// What a comparison of process models wants to do to one of them, and nobody else may: `--bench-hooks`.
+//
+// `Bench-Delay: MS` on a GET of one contact makes the database take that long for it; `Bench-Statements: N` makes it N reads,
+// of the contacts that follow, which a responder executes together if it can. Elsewhere, and without the flag, the fields
+// mean nothing.
+
+import CGI
+import Postgres
+
+enum BenchHooks {
+  static let longestDelay: Int64 = 10_000
+  static let mostStatements: Int64 = 256
+
+  /// $1 id, $2 milliseconds.
+  private static let delayedContact = Statement(
+    "bench_contact_item", readOnly: true,
+    "select id, name, email, xmin from contact, pg_sleep($2::bigint / 1000.0) where id = $1")
+
+  static func apply(_ request: borrowing Request, _ mode: Mode, to operation: Operation) -> Step {
+    guard case .item(.contact) = operation.reply, case .item(_, let id) = Route(path: request.path, mode: mode)
+    else { return .query(operation) }
+    if let delay = number(request.benchDelay, most: longestDelay) {
+      var parameters = Parameters()
+      parameters.append(id)
+      parameters.append(delay)
+      return .query(Operation(statement: delayedContact, parameters: parameters, reply: operation.reply))
+    }
+    if let count = number(request.benchStatements, most: mostStatements) {
+      return .queries(
+        (0..<count).map { offset in
+          var parameters = Parameters()
+          parameters.append(id + offset)
+          return Operation(statement: operation.statement, parameters: parameters, reply: operation.reply)
+        })
+    }
+    return .query(operation)
+  }
+
+  /// A whole number from 1 to `most`; nil for anything else.
+  private static func number(_ text: Span<UInt8>, most: Int64) -> Int64? {
+    guard !text.isEmpty, let value = Int64(text.string), (1...most).contains(value) else { return nil }
+    return value
+  }
+}
