@@ -69,10 +69,16 @@ let package = Package(
     // One machine with everything on it: PostgreSQL, both doors, nginx.
     .target(name: "House", dependencies: ["Shop", "Postgres", "Platform", "CLinux"], swiftSettings: house),
 
+    // The process models side by side: a testbed, scenarios, statistics, a report.
+    .target(
+      name: "Comparison",
+      dependencies: ["House", "LoadGenerator", "Shop", "Postgres", "Platform", "CLinux"],
+      resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: house),
+
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "House", "Shop", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
+        "House", "Comparison", "Shop", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
         "LoadGenerator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: house,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
@@ -85,6 +91,7 @@ let package = Package(
     .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
     .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool"], swiftSettings: house),
+    .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: house),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: house),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),
   ],

@@ -16,7 +16,7 @@ package struct Request {
   private var storage: [UInt8]
   /// Where in the storage each variable's value stands; method and length are parsed at once.
   private var places = Places(repeating: 0..<0)
-  private typealias Places = InlineArray<11, Range<Int>>
+  private typealias Places = InlineArray<12, Range<Int>>
 
   /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
   package init(storage: [UInt8] = []) { self.storage = storage }
@@ -50,9 +50,10 @@ package struct Request {
   /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
   package var idempotencyKey: Span<UInt8> { storage.span.extracting(places[Variable.idempotencyKey.rawValue]) }
 
-  /// `Bench-Delay` and `Bench-Statements`: see `BenchHooks`.
+  /// `Bench-Delay`, `Bench-Statements` and `Bench-Spin`: see `BenchHooks`.
   package var benchDelay: Span<UInt8> { storage.span.extracting(places[Variable.benchDelay.rawValue]) }
   package var benchStatements: Span<UInt8> { storage.span.extracting(places[Variable.benchStatements.rawValue]) }
+  package var benchSpin: Span<UInt8> { storage.span.extracting(places[Variable.benchSpin.rawValue]) }
 
   /// Takes a variable whose value stands at `value` in the storage. Unknown names are passed over.
   package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
@@ -104,7 +105,7 @@ package struct Request {
 /// The variables that are read, of the two dozen that a web server sends.
 private enum Variable: Int {
   case scriptName, pathInfo, queryString, contentType, requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey
-  case benchDelay, benchStatements
+  case benchDelay, benchStatements, benchSpin
   case requestMethod, contentLength
 
   init?(_ name: Span<UInt8>) {
@@ -116,6 +117,7 @@ private enum Variable: Int {
     case 13 where name.equals("HTTP_IF_MATCH"): self = .ifMatch
     case 14 where name.equals("REQUEST_METHOD"): self = .requestMethod
     case 14 where name.equals("CONTENT_LENGTH"): self = .contentLength
+    case 15 where name.equals("HTTP_BENCH_SPIN"): self = .benchSpin
     case 16 where name.equals("HTTP_TRACEPARENT"): self = .traceParent
     case 16 where name.equals("HTTP_BENCH_DELAY"): self = .benchDelay
     case 17 where name.equals("HTTP_X_REQUEST_ID"): self = .requestID

@@ -123,7 +123,7 @@ package struct House: Sendable {
   }
 
   /// A server that has just opened its socket may still be starting up.
-  private static func patiently(_ body: () throws(PostgresError) -> Void) throws(HouseError) {
+  package static func patiently(_ body: () throws(PostgresError) -> Void) throws(HouseError) {
     let deadline = MonotonicClock.now + 30_000_000_000
     while true {
       do throws(PostgresError) {
@@ -165,7 +165,7 @@ package struct House: Sendable {
     return lock
   }
 
-  private static func ownPath() throws(HouseError) -> String {
+  package static func ownPath() throws(HouseError) -> String {
     guard let path = realpath("/proc/self/exe", nil) else { throw HouseError("the program's own path can't be found") }
     defer { free(path) }
     return String(cString: path)

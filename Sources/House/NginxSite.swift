@@ -47,25 +47,60 @@ package struct NginxSite: Sendable {
     return text + rest
   }
 
+  /// What a site has beyond the usual.
+  package struct Additions: Sendable {
+    /// Lines for what a request takes along to a responder.
+    package var door = ""
+    /// Lines for the server, and for the http context around it.
+    package var server = ""
+    package var http = ""
+    /// Of each of nginx's workers.
+    package var connections = 4096
+
+    package init() {}
+  }
+
   /// Writes the configuration into the state folder and returns nginx's command line.
-  package func write(folders: Folders, port: UInt16, accounts: Accounts) throws(HouseError) -> [String] {
+  package func write(
+    folders: Folders, port: UInt16, accounts: Accounts, additions: Additions = Additions()
+  ) throws(HouseError) -> [String] {
     guard let nginx = findProgram("nginx") else { throw HouseError("nginx is not installed: apt-get install nginx") }
     let values = [
       "FORKLOOP_LISTEN": "127.0.0.1:\(port)",
       "FORKLOOP_RUN": folders.run,
       "FORKLOOP_HTML": "\(source)/html",
       "FORKLOOP_ASSETS": "\(source)/assets",
-      "FORKLOOP_SNIPPETS": "\(source)/snippets",
+      "FORKLOOP_SNIPPETS": try snippets(folders, additions),
       "FORKLOOP_LOG": "\(folders.log)/access.log",
       "FORKLOOP_NGINX": folders.nginx,
       "FORKLOOP_TEMPORARY": folders.nginxTemporary,
       "FORKLOOP_ERROR_LOG": "\(folders.log)/nginx-error.log",
       "FORKLOOP_USER": accounts.web.map { "user \($0.name);" } ?? "",
+      "FORKLOOP_CONNECTIONS": "\(additions.connections)",
+      "FORKLOOP_DESCRIPTORS": "\(min(4 * additions.connections, Descriptor.hardLimit))",
     ]
     for (template, name) in [("templates/forkloop.conf.template", "site.conf"), ("up.conf.template", "nginx.conf")] {
       guard let text = readText("\(source)/\(template)") else { throw HouseError("can't read \(source)/\(template)") }
-      try writeText(Self.render(text, values), to: "\(folders.nginx)/\(name)")
+      var rendered = Self.render(text, values)
+      if name == "site.conf" {
+        rendered =
+          additions.http
+          + rendered.replacing("\nserver {\n", with: "\nserver {\n\(additions.server)", maxReplacements: 1)
+      }
+      try writeText(rendered, to: "\(folders.nginx)/\(name)")
     }
     return [nginx, "-c", "\(folders.nginx)/nginx.conf", "-e", "\(folders.log)/nginx-error.log"]
+  }
+
+  /// The folder of the snippets: a copy of them where something is added.
+  private func snippets(_ folders: Folders, _ additions: Additions) throws(HouseError) -> String {
+    guard !additions.door.isEmpty else { return "\(source)/snippets" }
+    for name in ["door", "http", "private", "problems", "readonly"] {
+      guard let text = readText("\(source)/snippets/forkloop-\(name).conf") else {
+        throw HouseError("can't read \(source)/snippets/forkloop-\(name).conf")
+      }
+      try writeText(text + (name == "door" ? additions.door : ""), to: "\(folders.nginx)/forkloop-\(name).conf")
+    }
+    return folders.nginx
   }
 }

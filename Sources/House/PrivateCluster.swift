@@ -11,7 +11,7 @@ package struct PrivateCluster: Sendable {
   package let database: String
   package let user: String
 
-  private static let superuser = "postgres"
+  package static let superuser = "postgres"
 
   /// The names are those that the settings give, so that `DB_NAME` and `DB_USER` mean here what they mean elsewhere.
   package init(_ folders: Folders, account: Account?, database: String?, user: String?) {
@@ -49,13 +49,13 @@ package struct PrivateCluster: Sendable {
   }
 
   /// The server's command line.
-  package func serverArguments() throws(HouseError) -> [String] {
+  package func serverArguments(maxConnections: Int = 200) throws(HouseError) -> [String] {
     let version = readText("\(folders.postgres)/PG_VERSION")?.split(whereSeparator: \.isWhitespace).first.map(
       String.init)
     guard let postgres = findProgram("postgres", alsoIn: Self.folders(of: version)) else { throw Self.notInstalled }
     return [
       postgres, "-D", folders.postgres, "-k", folders.run, "-p", "5432", "-c", "listen_addresses=",
-      "-c", "max_connections=200",
+      "-c", "max_connections=\(maxConnections)",
     ]
   }
 

@@ -151,7 +151,7 @@ package struct Supervisor: ~Copyable {
   }
 
   /// Whether somebody accepts connections there.
-  private static func answers(_ readiness: Service.Readiness) -> Bool {
+  package static func answers(_ readiness: Service.Readiness) -> Bool {
     switch readiness {
     case .unix(let path):
       var address = sockaddr_un()

@@ -65,13 +65,13 @@ package enum ChildProcess {
   }
 
   /// Forks and executes `arguments[0]`, as `account` if there is one, with its output appended to `log` if there is one, and
-  /// only its errors shown if it is to be `quiet`.
+  /// only its errors shown if it is to be `quiet`; or its standard output goes to the descriptor `output`.
   /// The child has no signals blocked, a session of its own (so that a terminal's Ctrl-C reaches only us, and that the
   /// scheduler weighs it against the others as a whole: sched(7), autogroups), and gets `parentDeathSignal` when this
   /// process dies. It exits with 127 when the program can't be started.
   package static func start(
     _ arguments: [String], environment: [String: String], as account: Account? = nil, log: String? = nil,
-    quiet: Bool = false, parentDeathSignal: Int32 = SIGTERM
+    quiet: Bool = false, output: Int32? = nil, parentDeathSignal: Int32 = SIGTERM
   ) throws(SystemError) -> pid_t {
     try fork(parentDeathSignal: parentDeathSignal) {
       setsid()
@@ -84,6 +84,7 @@ package enum ChildProcess {
         dup2(output, STDOUT_FILENO)
         dup2(output, STDERR_FILENO)
       }
+      if let output { dup2(output, STDOUT_FILENO) }
       if quiet { dup2(clinux_open_append("/dev/null", 0), STDOUT_FILENO) }
       if let account {
         guard account.assume() else { return 126 }

@@ -28,6 +28,13 @@ package struct Descriptor: ~Copyable {
     try syscall("fcntl") { clinux_set_nonblocking(number, on ? 1 : 0) }
   }
 
+  /// How many this process may have at most.
+  package static var hardLimit: Int {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+    return Int(min(limit.rlim_max, 1 << 20))
+  }
+
   /// Allows this process as many descriptors as its hard limit does (setrlimit(2)).
   package static func raiseLimit() {
     var limit = rlimit()

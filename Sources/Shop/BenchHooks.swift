@@ -1,14 +1,15 @@
 // What a comparison of process models wants to do to one of them, and nobody else may: `--bench-hooks`.
 //
 // `Bench-Delay: MS` on a GET of one contact makes the database take that long for it; `Bench-Statements: N` makes it N reads,
-// of the contacts that follow, which a responder executes together if it can. Elsewhere, and without the flag, the fields
-// mean nothing.
+// of the contacts that follow, which a responder executes together if it can; `Bench-Spin: US` makes any request compute for
+// that many microseconds. Without the flag the fields mean nothing.
 
 import CGI
 import Postgres
 
 enum BenchHooks {
   static let longestDelay: Int64 = 10_000
+  static let longestSpin: Int64 = 100_000
   static let mostStatements: Int64 = 256
 
   /// $1 id, $2 milliseconds.
@@ -17,6 +18,10 @@ enum BenchHooks {
     "select id, name, email, xmin from contact, pg_sleep($2::bigint / 1000.0) where id = $1")
 
   static func apply(_ request: borrowing Request, _ mode: Mode, to operation: Operation) -> Step {
+    if let spin = number(request.benchSpin, most: longestSpin) {
+      let end = ContinuousClock.now + .microseconds(spin)
+      while ContinuousClock.now < end {}
+    }
     guard case .item(.contact) = operation.reply, case .item(_, let id) = Route(path: request.path, mode: mode)
     else { return .query(operation) }
     if let delay = number(request.benchDelay, most: longestDelay) {

@@ -29,7 +29,7 @@ package enum PlainCGI {
     let names = [
       "REQUEST_METHOD", hasPathInfo ? "PATH_INFO" : "SCRIPT_NAME", "QUERY_STRING", "CONTENT_TYPE",
       "CONTENT_LENGTH", "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
-      "HTTP_IDEMPOTENCY_KEY", "HTTP_BENCH_DELAY", "HTTP_BENCH_STATEMENTS",
+      "HTTP_IDEMPOTENCY_KEY", "HTTP_BENCH_DELAY", "HTTP_BENCH_STATEMENTS", "HTTP_BENCH_SPIN",
     ]
     for name in names {
       guard let value = getenv(name) else { continue }

@@ -65,6 +65,6 @@ struct Forkloop: ParsableCommand {
     version: Shop.version,
     subcommands: [
       UpCommand.self, SyncCommand.self, AsyncCommand.self, MigrateCommand.self, DemoDataCommand.self, EnvCommand.self,
-      OpenAPICommand.self, LoadCommand.self,
+      OpenAPICommand.self, LoadCommand.self, CompareCommand.self,
     ])
 }

@@ -1,0 +1,269 @@
+// A comparison from its start to its report.
+
+import Glibc
+import House
+import LoadGenerator
+import Platform
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
+/// What a comparison is told.
+package struct ComparisonOptions: Sendable {
+  package var extent: Extent
+  /// Names of scenarios; empty: all.
+  package var scenarios: [String] = []
+  package var handicap = false
+
+  package init(extent: Extent) { self.extent = extent }
+}
+
+/// Runs scenarios on a testbed. One thread, which waits for the generator, a process of its own.
+package final class Comparison {
+  private let options: ComparisonOptions
+  private let testbed: Testbed
+  private let progress: Progress
+  private let shouldStop: () -> Bool
+  private var report = Report()
+  /// Whether the database is as runs should find it.
+  private var isClean = true
+  private var seed: UInt64 = 1
+
+  /// Somebody wants no more of it.
+  private struct Interrupted: Error {}
+
+  package init(
+    _ options: ComparisonOptions, _ testbed: Testbed, machine: Machine, progress: Progress,
+    unless shouldStop: @escaping () -> Bool
+  ) {
+    self.options = options
+    self.testbed = testbed
+    self.progress = progress
+    self.shouldStop = shouldStop
+    report.machine = machine
+    report.isQuick = options.extent.isQuick
+    report.repeats = options.extent.repeats
+  }
+
+  /// Runs everything; where it is interrupted, what had been done by then.
+  package func run() throws(HouseError) -> Report {
+    let began = MonotonicClock.now
+    report.started = Date().formatted(.iso8601)
+    progress.say("making a scratch database in \(testbed.folders.state)")
+    try testbed.setUp()
+    do {
+      try compareAnswers()
+      try calibrate()
+      try runScenarios()
+      report.isComplete = true
+    } catch is Interrupted {
+      progress.say("stopped: what had been done by then is in the report")
+      // Of the last scenario every cell should have been run.
+      report.scenarios.removeAll { $0.cells.contains { $0.samples.isEmpty } }
+    } catch let error as HouseError {
+      throw error
+    } catch {
+      throw HouseError("\(error)")
+    }
+    report.seconds = Double(MonotonicClock.now - began) / 1e9
+    return report
+  }
+
+  // MARK: Before the scenarios
+
+  private var models: [Model] {
+    [.prefork, .preforkDynamic, .loop, .loopShared] + (testbed.tools.fcgiwrap == nil ? [] : [.cgi])
+  }
+
+  /// Asks every model the same and compares what they say, ids of new things aside.
+  private func compareAnswers() throws {
+    progress.say("seeing that all models answer the same")
+    let order =
+      #"{"name":"A","contact_id":1,"order_lines":[{"product_id":1,"quantity":2,"price":0.125}],"tag_ids":[2,1]}"#
+    let requests: [(method: String, path: String, body: String?, status: Int)] = [
+      ("GET", "/contact/7", nil, 200), ("GET", "/contact?limit=3", nil, 200),
+      ("GET", "/order?limit=20&after=100", nil, 200),
+      ("GET", "/order/\(Testbed.smallOrders + 1)", nil, 200), ("GET", "/contact/999999", nil, 404),
+      ("POST", "/order", order, 201), ("POST", "/order", "{}", 422),
+    ]
+    var expected: [Int: String] = [:]
+    for model in models {
+      testbed.stopResponder()
+      try testbed.resetDatabase()
+      _ = try testbed.start(Setup(model, connections: Scenarios.connections))
+      for (index, (method, path, body, status)) in requests.enumerated() {
+        let answer = Fetch.answer(port: testbed.port, method, model.prefix + path, body: body)
+        let text = answer.map { "\($0.status) \($0.body)" } ?? "no answer"
+        let name = "\(method) \(path)"
+        if answer?.status != status {
+          report.answersThatDiffer.append("\(name): \(model.title) answers \(text.prefix(3))")
+        }
+        if let first = expected[index] {
+          if text != first { report.answersThatDiffer.append("\(name): \(model.title)") }
+        } else {
+          expected[index] = text
+          report.answersCompared.append(name)
+        }
+      }
+    }
+    testbed.stopResponder()
+    try testbed.resetDatabase()
+  }
+
+  private func calibrate() throws {
+    progress.say("finding out what this machine can do")
+    var ceiling = LoadPlan(
+      port: testbed.port, [RequestKind("static", "/favicon.svg")], connections: 64, seconds: options.extent.seconds)
+    ceiling.warmUp = options.extent.warmUp
+    report.ceiling = try generate(ceiling, nil) { _ in }.throughput
+
+    var calibration = Calibration()
+    let prefork = Setup(.prefork, connections: Scenarios.connections)
+    let loop = Setup(.loop, connections: Scenarios.connections)
+    func sample(_ setup: Setup, _ work: Cell.Work = .read, concurrency: Int = 64) throws -> Sample {
+      var cell = Cell(setup, work)
+      cell.concurrency = concurrency
+      return try measure(cell)
+    }
+    let (pool, small) = (try sample(prefork), try sample(loop))
+    calibration.capacity = max(pool.load.throughput, small.load.throughput, 100)
+    calibration.handicap = Int((try sample(prefork, concurrency: 1).load.latencies.p50 / 4).rounded())
+
+    var many = loop
+    many.connections = 4 * Scenarios.connections
+    let large = try sample(many)
+    func memory(_ sample: Sample) -> Double { Double(sample.responderMemory + sample.postgresMemory) }
+    let perConnection = (memory(large) - memory(small)) / Double(many.connections - loop.connections)
+    if perConnection > 0 {
+      let spare = max(0, memory(pool) - memory(small)) / perConnection
+      calibration.equalMemory = min(128, Scenarios.connections + Int(spare))
+    }
+
+    // Only for those who ask for it: it takes long.
+    if wants("fairness") {
+      for work in [Cell.Work.read, .write] {
+        var best: [Setup] = []
+        for model in [Model.prefork, .loop] {
+          var candidates = [2, 4, 8, 16, 32].map { Setup(model, connections: $0) }
+          if model == .loop, testbed.tools.processors > 1 {
+            for var setup in candidates where setup.connections >= 4 {
+              setup.loops = 2
+              candidates.append(setup)
+            }
+          }
+          var fastest: (setup: Setup, throughput: Double)?
+          for setup in candidates {
+            let throughput = try sample(setup, work).load.throughput
+            if throughput > fastest?.throughput ?? 0 { fastest = (setup, throughput) }
+          }
+          if let fastest { best.append(fastest.setup) }
+        }
+        calibration.best[work.rawValue] = best
+      }
+    }
+    report.calibration = calibration
+  }
+
+  private func wants(_ name: String) -> Bool { options.scenarios.isEmpty || options.scenarios.contains(name) }
+
+  // MARK: The scenarios
+
+  private func runScenarios() throws {
+    let scenarios = Scenarios.all(
+      options.extent, report.calibration, hasCGI: testbed.tools.fcgiwrap != nil, handicap: options.handicap
+    ).filter { wants($0.name) || (options.handicap && $0.name == "handicap") }
+    progress.begin(
+      scenarios.flatMap(\.cells).map { ($0.seconds ?? options.extent.seconds) + options.extent.warmUp },
+      passes: 2 * options.extent.repeats)
+    for scenario in scenarios {
+      report.scenarios.append(ScenarioResult(scenario))
+      let index = report.scenarios.count - 1
+      // There and back: what drifts with time meets both ends alike.
+      for pass in 0..<(2 * options.extent.repeats) {
+        let order = pass % 2 == 0 ? Array(scenario.cells.indices) : scenario.cells.indices.reversed()
+        for cell in order {
+          let setup = scenario.cells[cell].setup
+          progress.tell(scenario.title, setup.model.title, pass: pass + 1, of: 2 * options.extent.repeats)
+          report.scenarios[index].cells[cell].samples.append(try measure(scenario.cells[cell]))
+          progress.did((scenario.cells[cell].seconds ?? options.extent.seconds) + options.extent.warmUp)
+        }
+      }
+      progress.finished(scenario.title)
+    }
+  }
+
+  /// Runs a cell once.
+  private func measure(_ cell: Cell) throws -> Sample {
+    if shouldStop() { throw Interrupted() }
+    if !isClean {
+      testbed.stopResponder()
+      try testbed.resetDatabase()
+    }
+    isClean = !cell.writes
+    try testbed.setBuffering(cell.isBuffered)
+    if cell.connectionLimit != nil { try testbed.limitConnections(to: cell.connectionLimit) }
+    let startSeconds = try testbed.start(cell.setup)
+    seed += 1
+    let plan = cell.plan(
+      port: testbed.port, run: testbed.folders.run, seconds: options.extent.seconds, warmUp: options.extent.warmUp,
+      seed: seed)
+    var before: Testbed.Snapshot?
+    var sample = Sample(LoadResult())
+    sample.load = try generate(plan, cell.disturbance) { moment in
+      switch moment {
+      case .measuring: before = testbed.snapshot()
+      case .measured:
+        let after = testbed.snapshot()
+        guard let before else { return }
+        sample.nginx = after.nginx - before.nginx
+        sample.responder = after.responder - before.responder
+        sample.postgres = after.postgres - before.postgres
+        (sample.responderMemory, sample.postgresMemory) = testbed.memory()
+      }
+    }
+    sample.startSeconds = startSeconds
+    testbed.stopResponder()
+    if cell.connectionLimit != nil { try testbed.limitConnections(to: nil) }
+    // Only where something happens is it of interest when.
+    if cell.disturbance == nil, !cell.burst { sample.load.timeline = [] }
+    return sample
+  }
+
+  /// Runs the generator and does what is to be done while it measures.
+  private func generate(_ plan: LoadPlan, _ disturbance: Disturbance?, _ note: (LoadRun.Moment) -> Void) throws
+    -> LoadResult
+  {
+    let path = "\(testbed.folders.state)/plan.json"
+    try writeText(String(decoding: try JSONEncoder().encode(plan), as: UTF8.self), to: path)
+    var generator = try Generator(program: testbed.tools.program, plan: path, log: "\(testbed.folders.log)/load.log")
+    var due: (disturbance: Disturbance, at: UInt64)?
+    while true {
+      var wait: Duration = .milliseconds(200)
+      if let pending = due {
+        let now = MonotonicClock.now
+        if now >= pending.at {
+          due = nil
+          try testbed.disturb(pending.disturbance.kind)
+          continue
+        }
+        wait = .nanoseconds(Int64(min(pending.at - now, 200_000_000)))
+      }
+      if shouldStop() {
+        generator.stop()
+        throw Interrupted()
+      }
+      switch try generator.next(within: wait) {
+      case .nothing: continue
+      case .moment(let moment):
+        note(moment)
+        if moment == .measuring, let disturbance {
+          due = (disturbance, MonotonicClock.now + UInt64(disturbance.after * 1e9))
+        }
+      case .result(let result): return result
+      }
+    }
+  }
+}

@@ -1,0 +1,90 @@
+// The load generator as a process of its own, so that its time is not the testbed's and nothing that it does waits.
+
+import Glibc
+import House
+import LoadGenerator
+import Platform
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
+/// `forkloop load --plan … --json`: a line when it begins to measure, a line when it ends, and its result.
+struct Generator: ~Copyable {
+  enum News {
+    case nothing
+    case moment(LoadRun.Moment)
+    case result(LoadResult)
+  }
+
+  private let process: pid_t
+  private let output: Descriptor
+  private let log: String
+  private var bytes: [UInt8] = []
+
+  init(program: String, plan: String, log: String) throws(HouseError) {
+    var ends: [Int32] = [0, 0]
+    guard pipe(&ends) == 0 else { throw HouseError("no pipe: \(String(cString: strerror(errno)))") }
+    let exit = Descriptor(owning: ends[0])
+    let entrance = Descriptor(owning: ends[1])
+    let started: pid_t
+    do throws(SystemError) {
+      try exit.setCloseOnExec(true)
+      try entrance.setCloseOnExec(true)
+      started = try ChildProcess.start(
+        [program, "load", "--plan", plan, "--json"], environment: [Settings.noFile: "1"], log: log,
+        output: entrance.number,
+        parentDeathSignal: SIGKILL)
+    } catch {
+      throw HouseError("can't start the load generator: \(error)")
+    }
+    process = started
+    output = exit
+    self.log = log
+  }
+
+  /// What it says next.
+  mutating func next(within limit: Duration) throws(HouseError) -> News {
+    while true {
+      if let end = bytes.firstIndex(of: UInt8(ascii: "\n")) {
+        let line = Array(bytes[..<end])
+        bytes.removeFirst(end + 1)
+        switch String(decoding: line.prefix(16), as: UTF8.self) {
+        case "measuring": return .moment(.measuring)
+        case "measured": return .moment(.measured)
+        default:
+          wait()
+          do {
+            return .result(try JSONDecoder().decode(LoadResult.self, from: Data(line)))
+          } catch {
+            throw HouseError("the load generator said what can't be understood: \(error)")
+          }
+        }
+      }
+      var event = pollfd(fd: output.number, events: Int16(POLLIN), revents: 0)
+      guard poll(&event, 1, Int32(limit.nanoseconds / 1_000_000)) > 0 else { return .nothing }
+      let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+      defer { chunk.deallocate() }
+      switch Transfer.read(output.number, into: chunk) {
+      case .bytes(let count): bytes += chunk[..<count]
+      case .wouldBlock: return .nothing
+      case .end, .failed:
+        wait()
+        let last = readText(log)?.split(separator: "\n").last.map { ": \($0)" } ?? ""
+        throw HouseError("the load generator ended before its time\(last)")
+      }
+    }
+  }
+
+  func stop() {
+    kill(process, SIGKILL)
+    wait()
+  }
+
+  private func wait() {
+    var status: Int32 = 0
+    waitpid(process, &status, 0)
+  }
+}

@@ -1,0 +1,68 @@
+// What machine this is.
+
+import Glibc
+import House
+import Platform
+import Shop
+
+extension Machine {
+  /// Reads it off the machine that this runs on.
+  package static func current(_ tools: Tools, sources: String) -> Machine {
+    var machine = Machine()
+    let lines = (readText("/proc/cpuinfo") ?? "").split(separator: "\n")
+    machine.processor =
+      lines.first { $0.hasPrefix("model name") }.flatMap { $0.split(separator: ":").last }
+      .map { String($0.drop { $0 == " " }) } ?? "unknown"
+    machine.processors = tools.processors
+    machine.memory = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(getpagesize())
+    var name = utsname()
+    uname(&name)
+    func text<Tuple>(_ tuple: Tuple) -> String {
+      withUnsafeBytes(of: tuple) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    }
+    machine.system = "\(text(name.sysname)) \(text(name.release)) \(text(name.machine))"
+    machine.versions["forkloop"] = Shop.version
+    if let nginx = findProgram("nginx") {
+      machine.versions["nginx"] = output(of: [nginx, "-v"]).split(separator: "/").last.map(String.init) ?? ""
+    }
+    if let postgres = findProgram("postgres", alsoIn: (13...30).reversed().map { "/usr/lib/postgresql/\($0)/bin" }) {
+      machine.versions["PostgreSQL"] =
+        output(of: [postgres, "--version"]).split(separator: " ").dropFirst(2).first.map(String.init) ?? ""
+    }
+    if let git = findProgram("git") {
+      machine.commit = output(of: [
+        git, "-C", sources, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*",
+      ])
+    }
+    let own = tools.processors
+    machine.uncontrolled = [
+      "The generator, nginx, the responder and PostgreSQL share \(own) processor\(own == 1 ? "" : "s"): what one saves, another gets.",
+      "Nothing is pinned to a processor, but where it says so.",
+      "Other programs on this machine, and other machines on its host, were not stopped; clock frequencies were left to themselves.",
+      "Everything talks over loopback and Unix sockets: a network's delay and losses are not in these figures.",
+    ]
+    return machine
+  }
+
+  /// The first line that a command prints, on either stream.
+  private static func output(of arguments: [String]) -> String {
+    var ends: [Int32] = [0, 0]
+    guard pipe(&ends) == 0 else { return "" }
+    defer { close(ends[0]) }
+    let child = try? ChildProcess.fork(parentDeathSignal: SIGKILL) {
+      dup2(ends[1], STDOUT_FILENO)
+      dup2(ends[1], STDERR_FILENO)
+      var pointers = arguments.map { strdup($0) } + [nil]
+      execv(arguments[0], &pointers)
+      return 127
+    }
+    close(ends[1])
+    guard let child else { return "" }
+    var bytes = [UInt8](repeating: 0, count: 512)
+    let count = max(0, read(ends[0], &bytes, bytes.count))
+    var status: Int32 = 0
+    waitpid(child, &status, 0)
+    guard status == 0 else { return "" }
+    return String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
+  }
+}

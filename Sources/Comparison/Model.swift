@@ -1,0 +1,115 @@
+// The process models that are compared, and how each is started.
+
+import Glibc
+import House
+
+/// A process model. The raw value is its name in data and on the command line.
+package enum Model: String, Codable, Sendable, CaseIterable {
+  case prefork
+  case preforkDynamic = "prefork-dynamic"
+  case loop
+  case loopShared = "loop-shared"
+  case cgi
+  case php
+  case fastapi
+
+  /// As people say it.
+  package var title: String {
+    switch self {
+    case .prefork: "prefork"
+    case .preforkDynamic: "prefork, dynamic"
+    case .loop: "event loop"
+    case .loopShared: "event loop, shared reads"
+    case .cgi: "plain CGI"
+    case .php: "PHP-FPM"
+    case .fastapi: "FastAPI"
+    }
+  }
+
+  /// Where nginx has it.
+  package var prefix: String {
+    switch self {
+    case .prefork, .preforkDynamic: "/sync"
+    case .loop, .loopShared: "/async"
+    case .cgi: "/cgi"
+    case .php: "/php"
+    case .fastapi: "/fastapi"
+    }
+  }
+
+  /// The socket it listens on, in the run folder.
+  var socket: String { "\(prefix.dropFirst()).sock" }
+
+  /// Whether it is one of ours, and not a baseline.
+  package var isOurs: Bool { self != .php && self != .fastapi }
+}
+
+/// A model as it is run in one cell.
+package struct Setup: Codable, Sendable, Hashable {
+  package var model: Model
+  /// Database connections it may have: workers of a pool, pipelines of the loops together.
+  package var connections: Int
+  /// Processes with a loop each.
+  package var loops = 1
+  /// Whether it has one processor to run on.
+  package var isPinned = false
+  /// Microseconds that it is made to compute for each request, to see whether that is found.
+  package var handicap = 0
+
+  package init(_ model: Model, connections: Int) {
+    self.model = model
+    self.connections = connections
+  }
+
+  /// In a few words.
+  package var summary: String {
+    var words: String
+    switch model {
+    case .prefork: words = "\(connections) workers"
+    case .preforkDynamic: words = "up to \(connections) workers"
+    case .loop, .loopShared:
+      words = loops > 1 ? "\(loops) loops, \(connections) connections" : "\(connections) connections"
+    case .cgi: words = "up to \(connections) processes"
+    case .php: words = "\(connections) children"
+    case .fastapi: words = "one process, \(connections) connections"
+    }
+    if isPinned { words += ", one processor" }
+    return words
+  }
+
+  /// The program's arguments, to be run with what `Testbed` puts around them.
+  func arguments(_ tools: Tools, run: String) -> [String] {
+    let listen = "unix:\(run)/\(model.socket)"
+    let hooks = ["--bench-hooks"]
+    let arguments: [String] =
+      switch model {
+      case .prefork: [tools.program, "sync", "--listen", listen, "--workers", "\(connections)"] + hooks
+      case .preforkDynamic:
+        [tools.program, "sync", "--listen", listen, "--workers", "\(connections)", "--pm", "dynamic"] + hooks
+      case .loop, .loopShared:
+        [tools.program, "async", "--listen", listen, "--loops", "\(loops)"]
+          + ["--db-connections", "\(max(1, connections / loops))"]
+          + [model == .loop ? "--no-share-reads" : "--share-reads"] + hooks
+      case .cgi: [tools.fcgiwrap ?? "fcgiwrap", "-c", "\(connections)", "-s", listen]
+      case .php, .fastapi: []
+      }
+    // taskset(1) becomes the program, so the process is its.
+    guard isPinned, let taskset = tools.taskset else { return arguments }
+    return [taskset, "-c", "\(tools.processors - 1)"] + arguments
+  }
+}
+
+/// Programs that are run.
+package struct Tools: Sendable {
+  package var program: String
+  package var fcgiwrap: String?
+  package var taskset: String?
+  package var processors: Int
+
+  /// This program, and what else there is on this machine.
+  package static func find() throws(HouseError) -> Tools {
+    Tools(
+      program: try House.ownPath(), fcgiwrap: findProgram("fcgiwrap"), taskset: findProgram("taskset"),
+      processors: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  }
+}

@@ -1,0 +1,125 @@
+// How figures and differences are put into words, never stronger than they are.
+
+import Glibc
+
+/// Numbers as people read them.
+enum Figure {
+  /// Three significant digits, with commas for thousands.
+  static func text(_ value: Double) -> String {
+    guard value.isFinite else { return "?" }
+    if value == 0 { return "0" }
+    let magnitude = Int(floor(log10(abs(value))))
+    if magnitude >= 2 {
+      let unit = pow(10, Double(magnitude - 2))
+      return grouped(Int((value / unit).rounded() * unit))
+    }
+    let decimals = min(2 - magnitude, 6)
+    let scale = pow(10, Double(decimals))
+    let scaled = Int((abs(value) * scale).rounded())
+    let whole = scaled / Int(scale)
+    var fraction = String(scaled % Int(scale))
+    fraction = String(repeating: "0", count: max(0, decimals - fraction.count)) + fraction
+    while fraction.hasSuffix("0") { fraction.removeLast() }
+    return (value < 0 ? "−" : "") + "\(whole)" + (fraction.isEmpty ? "" : ".\(fraction)")
+  }
+
+  private static func grouped(_ value: Int) -> String {
+    var digits = Array(String(abs(value)))
+    var index = digits.count - 3
+    while index > 0 {
+      digits.insert(",", at: index)
+      index -= 3
+    }
+    return (value < 0 ? "−" : "") + String(digits)
+  }
+
+  /// Of microseconds.
+  static func milliseconds(_ microseconds: Double) -> String { "\(text(microseconds / 1000)) ms" }
+  static func megabytes(_ bytes: Double) -> String { "\(text(bytes / 1_048_576)) MB" }
+  static func times(_ ratio: Double) -> String { "\(text((ratio * 100).rounded() / 100)) times" }
+}
+
+/// What is compared, with the words for it.
+struct Metric: Sendable {
+  /// As in "reads a second".
+  let unit: String
+  /// "answered 1.5 times as many reads a second as", with the times left out.
+  let verb: String
+  let many: String
+  let value: @Sendable (Sample) -> Double
+
+  static let throughput = throughput("requests a second")
+  static func throughput(_ unit: String) -> Metric {
+    Metric(unit: unit, verb: "answered", many: "as many \(unit) as") { $0.load.throughput }
+  }
+  static let p99 = Metric(unit: "µs", verb: "had", many: "the 99th percentile of latency of") { $0.load.latencies.p99 }
+  static let p50 = Metric(unit: "µs", verb: "had", many: "the median latency of") { $0.load.latencies.p50 }
+  static let cpu = Metric(unit: "µs", verb: "cost", many: "the processor time a request of") { $0.cpuPerRequest * 1e6 }
+  static let memory = Metric(unit: "bytes", verb: "needed", many: "the memory of") {
+    Double($0.responderMemory + $0.postgresMemory)
+  }
+}
+
+enum Wording {
+  /// "The event loop": at the beginning of a sentence.
+  static func subject(_ model: Model) -> String {
+    switch model {
+    case .prefork: "The prefork pool"
+    case .preforkDynamic: "The dynamic pool"
+    case .loop: "The event loop"
+    case .loopShared: "The event loop with shared reads"
+    case .cgi: "Plain CGI"
+    case .php: "PHP-FPM"
+    case .fastapi: "FastAPI"
+    }
+  }
+
+  static func object(_ model: Model) -> String {
+    let text = subject(model)
+    return text.hasPrefix("The ") ? "the \(text.dropFirst(4))" : text
+  }
+
+  /// The verdict on `second` against `first`, as a sentence.
+  static func sentence(_ second: CellResult, _ first: CellResult, _ metric: Metric, floor: Double, at: String = "")
+    -> String
+  {
+    let (a, b) = (first.values(metric.value), second.values(metric.value))
+    let place = at.isEmpty ? "" : " \(at)"
+    let (them, others) = (second.cell.setup.model, first.cell.setup.model)
+    if !a.isEmpty, !b.isEmpty {
+      // A ratio to nothing says nothing; that there is nothing says it all.
+      if Statistics.median(a) == 0, Statistics.median(b) > 0, metric.verb == "answered" {
+        return
+          "\(subject(others)) answered nothing\(place), while \(object(them)) answered \(Figure.text(Statistics.mean(b))) \(metric.unit)."
+      }
+      if Statistics.median(b) == 0, Statistics.median(a) > 0, metric.verb == "answered" {
+        return
+          "\(subject(them)) answered nothing\(place), while \(object(others)) answered \(Figure.text(Statistics.mean(a))) \(metric.unit)."
+      }
+    }
+    switch Verdict(Statistics.ratio(b, to: a), floor: floor) {
+    case .larger(let ratio), .smaller(let ratio):
+      return
+        "\(subject(them)) \(metric.verb) \(Figure.times(ratio.value)) \(metric.many) \(object(others))\(place) \(interval(ratio))."
+    case .noDifference(let ratio):
+      return
+        "No difference found between \(object(them)) and \(object(others))\(place) in \(name(metric)) \(interval(ratio))."
+    case .unknown:
+      return "Too little was run to compare \(object(them)) with \(object(others))\(place)."
+    }
+  }
+
+  private static func name(_ metric: Metric) -> String {
+    switch metric.verb {
+    case "answered": metric.unit
+    case "cost": "processor time a request"
+    case "needed": "memory"
+    default: metric.many.contains("99th") ? "the 99th percentile of latency" : "the median latency"
+    }
+  }
+
+  static func interval(_ ratio: Estimate) -> String {
+    func text(_ value: Double) -> String { Figure.text((value * 100).rounded() / 100) }
+    return "(95 % interval of the ratio: \(text(ratio.low)) to \(text(ratio.high)))"
+  }
+}

@@ -1,0 +1,131 @@
+// What is asked of the models: a scenario is a question, its cells are what is run to answer it.
+
+import LoadGenerator
+
+/// How the models are put on an equal footing.
+package enum Fairness: String, Codable, Sendable, CaseIterable {
+  case connections, memory, cpu, best
+
+  package var title: String {
+    switch self {
+    case .connections: "equal database connections"
+    case .memory: "equal memory"
+    case .cpu: "equal CPU"
+    case .best: "each at its best"
+    }
+  }
+}
+
+/// One thing to run, again and again.
+package struct Cell: Codable, Sendable, Hashable {
+  /// What is asked for.
+  package enum Work: String, Codable, Sendable {
+    case read, nested, write, mix, slow, headOfLine, fanOut, large
+  }
+
+  package var setup: Setup
+  package var fairness = Fairness.connections
+  package var work: Work
+  /// Client connections.
+  package var concurrency = 16
+  /// Requests a second; nil: a closed loop.
+  package var rate: Double?
+  /// Milliseconds of the database, or statements, where the work has such a thing.
+  package var amount = 0
+  /// Connections beside that do nothing, or little.
+  package var crowd = Crowd.none
+  package var isBuffered = true
+  /// The most database connections there are to be had; nil: enough.
+  package var connectionLimit: Int?
+  package var burst = false
+  package var disturbance: Disturbance?
+  /// A longer measurement, in seconds; nil: the usual.
+  package var seconds: Double?
+  /// Set apart from an otherwise equal cell: the second half of an A/A pair.
+  package var twin = 0
+
+  package enum Crowd: Codable, Sendable, Hashable {
+    case none
+    case slowReaders(Int)
+    case idleClients(Int)
+    case idlePeers(Int)
+  }
+
+  package init(_ setup: Setup, _ work: Work) {
+    self.setup = setup
+    self.work = work
+  }
+
+  /// Whether it leaves the database as it found it.
+  var writes: Bool { work == .write || work == .mix }
+
+  /// What the generator is told.
+  func plan(port: UInt16, run: String, seconds usual: Double, warmUp: Double, seed: UInt64) -> LoadPlan {
+    let prefix = setup.model.prefix
+    var fields: [String: String] = [:]
+    if setup.handicap > 0 { fields["Bench-Spin"] = "\(setup.handicap)" }
+    let contacts = 1...Testbed.contacts
+    func read(_ name: String = "read", weight: Int = 1, _ more: [String: String] = [:]) -> RequestKind {
+      RequestKind(
+        name, "\(prefix)/contact/{id}", fields: fields.merging(more) { $1 }, ids: contacts, weight: weight)
+    }
+    let order = """
+      {"name":"SO-new","contact_id":{id},"order_lines":[{"product_id":1,"quantity":1,"price":0.25},\
+      {"product_id":2,"quantity":2,"price":1.25},{"product_id":3,"quantity":3,"price":9.99}],"tag_ids":[1,2]}
+      """
+    func write(weight: Int = 1) -> RequestKind {
+      RequestKind(
+        "write", "\(prefix)/order", method: "POST", fields: fields, body: order, ids: contacts, weight: weight)
+    }
+    let kinds: [RequestKind] =
+      switch work {
+      case .read: [read()]
+      case .nested:
+        [
+          RequestKind(
+            "nested", "\(prefix)/order?limit=20&after={id}", fields: fields, ids: 0...(Testbed.smallOrders - 20))
+        ]
+      case .write: [write()]
+      case .mix: [read(weight: 9), write()]
+      case .slow: [amount > 0 ? read("slow", ["Bench-Delay": "\(amount)"]) : read()]
+      case .headOfLine: [read("fast", weight: 19), read("slow", ["Bench-Delay": "\(amount)"])]
+      case .fanOut:
+        // Only contacts that exist have as many behind them.
+        [
+          RequestKind(
+            "fan-out", "\(prefix)/contact/{id}", fields: fields.merging(["Bench-Statements": "\(amount)"]) { $1 },
+            ids: 1...(Testbed.contacts - 256))
+        ]
+      case .large: [large(prefix, fields)]
+      }
+    var plan = LoadPlan(port: port, kinds, connections: concurrency, rate: rate, seconds: seconds ?? usual)
+    plan.warmUp = warmUp
+    plan.seed = seed
+    if burst, let length = seconds { plan.burst = .init(after: length * 0.25, seconds: length * 0.15, factor: 10) }
+    switch crowd {
+    case .none: break
+    case .slowReaders(let count):
+      plan.slowReaders = .init(large(prefix, [:]), count: count, bytesPerSecond: 20_000)
+    case .idleClients(let count): plan.idleClients = count
+    case .idlePeers(let count): plan.idlePeers = .init(path: "\(run)/\(setup.model.socket)", count: count)
+    }
+    // A fault may make everybody wait: that is what is to be seen, not hidden by giving up.
+    plan.timeout = disturbance == nil && burst == false ? 5 : 10
+    return plan
+  }
+
+  private func large(_ prefix: String, _ fields: [String: String]) -> RequestKind {
+    RequestKind(
+      "large", "\(prefix)/order/{id}", fields: fields,
+      ids: (Testbed.smallOrders + 1)...(Testbed.smallOrders + Testbed.bigOrders))
+  }
+}
+
+/// A question.
+package struct Scenario: Sendable {
+  package let name: String
+  package let title: String
+  /// What is done, in a sentence.
+  package let text: String
+  package let cells: [Cell]
+}

@@ -1,0 +1,116 @@
+// How sure a difference is. Few runs on a noisy machine: everything that is said has an interval, and the interval is honest
+// about how few they were.
+
+import LoadGenerator
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// An estimate and its 95 % interval.
+package struct Estimate: Codable, Sendable, Equatable {
+  package var value: Double
+  package var low: Double
+  package var high: Double
+
+  package init(_ value: Double, _ low: Double, _ high: Double) {
+    self.value = value
+    self.low = low
+    self.high = high
+  }
+}
+
+package enum Statistics {
+  /// Pairs below which nothing is said of a ratio.
+  package static let fewest = 6
+
+  package static func mean(_ values: [Double]) -> Double {
+    values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count)
+  }
+
+  /// The middle one; of an even number, halfway between the two in the middle.
+  package static func median(_ values: [Double]) -> Double { quantile(values.sorted(), 0.5) }
+
+  /// Of values that are sorted, by linear interpolation (type 7 of Hyndman and Fan, 1996).
+  package static func quantile(_ sorted: [Double], _ fraction: Double) -> Double {
+    guard let last = sorted.last else { return 0 }
+    let position = fraction * Double(sorted.count - 1)
+    let index = Int(position)
+    guard index + 1 < sorted.count else { return last }
+    return sorted[index] + (position - Double(index)) * (sorted[index + 1] - sorted[index])
+  }
+
+  /// The mean and its bootstrap interval: percentiles of the means of samples drawn from the sample, widened for small samples
+  /// as Hesterberg has it (What Teachers Should Know about the Bootstrap, 2015, §5.3), without which an interval of "95 %" from
+  /// six values holds the truth 88 times in a hundred.
+  package static func bootstrapMean(_ values: [Double], resamples: Int = 4000) -> Estimate {
+    let mean = mean(values)
+    guard values.count > 1 else { return Estimate(mean, values.isEmpty ? 0 : -.infinity, .infinity) }
+    // Equal values give equal intervals: a report that is drawn again says the same.
+    var random = SplitMix(UInt64(values.count))
+    var means = (0..<resamples).map { _ in
+      var sum = 0.0
+      for _ in values { sum += values[Int(random.next() % UInt64(values.count))] }
+      return sum / Double(values.count)
+    }
+    means.sort()
+    let tail = tail(of: values.count)
+    return Estimate(mean, quantile(means, tail), quantile(means, 1 - tail))
+  }
+
+  /// What to cut off at each end: Φ(−√(n/(n−1)) · t), t the 97.5th percentile of Student's distribution with n − 1 degrees.
+  package static func tail(of count: Int) -> Double {
+    let scale = (Double(count) / Double(count - 1)).squareRoot()
+    return 0.5 * erfc(scale * student975(count - 1) / 2.0.squareRoot())
+  }
+
+  /// The 97.5th percentile of Student's t distribution: a table, and where it ends an expansion (Abramowitz and Stegun,
+  /// 26.7.5).
+  static func student975(_ degrees: Int) -> Double {
+    let table = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+    if degrees <= table.count { return table[max(degrees, 1) - 1] }
+    let z = 1.959964
+    let n = Double(degrees)
+    return z + (pow(z, 3) + z) / (4 * n) + (5 * pow(z, 5) + 16 * pow(z, 3) + 3 * z) / (96 * n * n)
+  }
+
+  /// How many times `first` the `second` is. Both were taken in turn, so that what came together is compared: the mean of the
+  /// logarithms of their ratios. Nil if that has no meaning: fewer than six (of five that are the same in truth, one is the
+  /// larger in all of them once in sixteen times, and no interval can be surer than that), or one that is zero.
+  package static func ratio(_ second: [Double], to first: [Double]) -> Estimate? {
+    let logarithms = zip(first, second).filter { $0 > 0 && $1 > 0 }.map { log($1 / $0) }
+    guard logarithms.count >= fewest, logarithms.count == min(first.count, second.count) else { return nil }
+    let estimate = bootstrapMean(logarithms)
+    return Estimate(exp(estimate.value), exp(estimate.low), exp(estimate.high))
+  }
+}
+
+/// What can be said of two series of which the second may be larger or smaller.
+package enum Verdict: Equatable, Sendable {
+  case larger(Estimate)
+  case smaller(Estimate)
+  case noDifference(Estimate)
+  case unknown
+
+  /// `floor` is the ratio that equal things were found apart by, where they were (1: they were not): less is not believed.
+  package init(_ ratio: Estimate?, floor: Double = 1) {
+    guard let ratio, ratio.low.isFinite, ratio.high.isFinite else {
+      self = .unknown
+      return
+    }
+    if ratio.low > floor {
+      self = .larger(ratio)
+    } else if ratio.high < 1 / floor {
+      self = .smaller(ratio)
+    } else {
+      self = .noDifference(ratio)
+    }
+  }
+
+  package var isDifference: Bool {
+    switch self {
+    case .larger, .smaller: true
+    case .noDifference, .unknown: false
+    }
+  }
+}

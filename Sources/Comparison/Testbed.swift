@@ -1,0 +1,275 @@
+// The house that models are compared in: a PostgreSQL cluster, an nginx, and one responder at a time, all in a scratch folder.
+
+import CLinux
+import Glibc
+import House
+import LoadGenerator
+import Platform
+import Postgres
+import Shop
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
+/// Starts and stops what a run needs. One thread.
+package final class Testbed {
+  package let folders: Folders
+  package let port: UInt16
+  package let tools: Tools
+  private let accounts: Accounts
+  private let site: NginxSite
+  private let cluster: PrivateCluster
+  private var postgres: pid_t = 0
+  private var nginx: pid_t = 0
+  private var responder: pid_t = 0
+  private var nginxIsBuffering = true
+
+  /// Contacts, small orders, and orders of 1,000 lines behind them, in the database that every run begins with.
+  package static let contacts = 1000
+  package static let smallOrders = 10_000
+  package static let bigOrders = 10
+  /// Connections that PostgreSQL takes.
+  static let maxConnections = 400
+
+  /// `state` is a folder that is made, used and deleted.
+  package init(state: String, tools: Tools) throws(HouseError) {
+    folders = try Folders(state: state)
+    self.tools = tools
+    accounts = try Accounts()
+    site = try NginxSite.find(program: tools.program)
+    try folders.make(for: accounts)
+    cluster = PrivateCluster(folders, account: accounts.postgres, database: "bench", user: "forkloop")
+    port = try Self.freePort()
+  }
+
+  private static func freePort() throws(HouseError) -> UInt16 {
+    for port in UInt16(18_080)...19_080 where Supervisor.isFree(port: port) { return port }
+    throw HouseError("no port between 18080 and 19080 is free")
+  }
+
+  // MARK: PostgreSQL
+
+  /// Makes the cluster and the database that runs begin with.
+  package func setUp() throws(HouseError) {
+    try cluster.initialize()
+    try startPostgres()
+    do {
+      try administer("create role forkloop login")
+      try administer("create database base owner forkloop")
+      let base = try Connection.connect(
+        to: info("base"), .init(applicationName: "forkloop compare", statementTimeout: 600_000))
+      _ = try Schema.migrations.run(on: base)
+      for statement in Self.data { try base.execute(statement) }
+    } catch {
+      throw HouseError("\(error)")
+    }
+    try resetDatabase()
+    try startNginx(buffering: true)
+  }
+
+  private func startPostgres() throws(HouseError) {
+    // Vacuuming in the background would meet one model and not another.
+    let arguments =
+      try cluster.serverArguments(maxConnections: Self.maxConnections)
+      + ["-c", "autovacuum=off", "-c", "superuser_reserved_connections=5"]
+    postgres = try start(
+      arguments, PrivateCluster.environment, accounts.postgres, log: "postgres",
+      readiness: .unix("\(folders.run)/.s.PGSQL.5432"))
+    try House.patiently { () throws(PostgresError) in try administer("select 1") }
+  }
+
+  private func administer(_ statement: String) throws(PostgresError) {
+    let connection = try Connection.connect(
+      to: info("postgres", user: PrivateCluster.superuser), .init(applicationName: "forkloop compare"))
+    try connection.execute(statement)
+  }
+
+  private func info(_ database: String, user: String = "forkloop") -> ConnectionInfo {
+    ConnectionInfo(["host": folders.run, "port": "5432", "dbname": database, "user": user])
+  }
+
+  /// A new copy of the data, statistics included.
+  package func resetDatabase() throws(HouseError) {
+    do throws(PostgresError) {
+      try administer("drop database if exists bench with (force)")
+      try administer("create database bench template base owner forkloop")
+    } catch {
+      throw HouseError("\(error)")
+    }
+  }
+
+  /// How many connections the responder's role may have; nil: as many as there are.
+  package func limitConnections(to most: Int?) throws(HouseError) {
+    do throws(PostgresError) {
+      try administer("alter role forkloop connection limit \(most ?? -1)")
+    } catch {
+      throw HouseError("\(error)")
+    }
+  }
+
+  private static let data = [
+    "insert into contact (name, email) select 'Contact ' || i, 'c' || i || '@example.org' from generate_series(1, \(contacts)) i",
+    "insert into product (name) select 'Product ' || i from generate_series(1, 100) i",
+    "insert into tag (name) select 'tag' || i from generate_series(1, 20) i",
+    #"insert into "order" (name, contact_id) select 'SO' || i, i % \#(contacts) + 1 from generate_series(1, \#(smallOrders)) i"#,
+    """
+    insert into order_line (order_id, product_id, quantity, price)
+      select o, (o + k) % 100 + 1, k, 9.99 from generate_series(1, \(smallOrders)) o, generate_series(1, 3) k
+    """,
+    """
+    insert into order_tag_rel (order_id, tag_id)
+      select o, (o + k) % 20 + 1 from generate_series(1, \(smallOrders)) o, generate_series(1, 2) k
+    """,
+    #"insert into "order" (name, contact_id) select 'Big ' || i, 1 from generate_series(1, \#(bigOrders)) i"#,
+    """
+    insert into order_line (order_id, product_id, quantity, price)
+      select \(smallOrders) + o, k % 100 + 1, 1, 9.99 from generate_series(1, \(bigOrders)) o, generate_series(1, 1000) k
+    """,
+    #"analyze contact, product, tag, "order", order_line, order_tag_rel"#,
+  ]
+
+  // MARK: nginx
+
+  /// The site as people install it, and what a comparison adds: plain CGI, and the fields that its requests have.
+  private func startNginx(buffering: Bool) throws(HouseError) {
+    var additions = NginxSite.Additions()
+    additions.connections = 16_384
+    additions.door = """
+
+      fastcgi_param HTTP_BENCH_DELAY      $http_bench_delay      if_not_empty;
+      fastcgi_param HTTP_BENCH_STATEMENTS $http_bench_statements if_not_empty;
+      fastcgi_param HTTP_BENCH_SPIN       $http_bench_spin       if_not_empty;
+
+      """
+    additions.server = """
+          \(buffering ? "" : "fastcgi_buffering off;")
+          location /cgi/ {
+              rewrite ^/cgi(/.*)$ /sync$1 break;
+              include "\(folders.nginx)/forkloop-door.conf";
+              fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
+              fastcgi_param GATEWAY_INTERFACE CGI/1.1;
+              fastcgi_param DB_HOST           "\(folders.run)";
+              fastcgi_param DB_NAME           bench;
+              fastcgi_param DB_USER           forkloop;
+              fastcgi_param FORKLOOP_NO_ENV_FILE  1;
+              fastcgi_param FORKLOOP_BENCH_HOOKS  1;
+              fastcgi_pass "unix:\(folders.run)/cgi.sock";
+          }
+
+      """
+    let arguments = try site.write(folders: folders, port: port, accounts: accounts, additions: additions)
+    nginx = try start(arguments, PrivateCluster.environment, nil, log: "nginx", readiness: .tcp(port))
+    nginxIsBuffering = buffering
+  }
+
+  /// Whether nginx takes answers off a responder's hands, however slowly their client reads.
+  package func setBuffering(_ on: Bool) throws(HouseError) {
+    guard on != nginxIsBuffering else { return }
+    stop(&nginx, SIGTERM)
+    try startNginx(buffering: on)
+  }
+
+  // MARK: The responder
+
+  /// Starts a model; how long it took until it answered, in seconds.
+  package func start(_ setup: Setup) throws(HouseError) -> Double {
+    stopResponder()
+    let began = MonotonicClock.now
+    let environment = [
+      "PATH": "/usr/local/bin:/usr/bin:/bin", "DB_HOST": folders.run, "DB_PORT": "5432", "DB_NAME": "bench",
+      "DB_USER": "forkloop", Settings.noFile: "1",
+    ]
+    let socket = "\(folders.run)/\(setup.model.socket)"
+    unlink(socket)
+    responder = try start(
+      setup.arguments(tools, run: folders.run), environment, accounts.web, log: setup.model.rawValue,
+      readiness: .unix(socket))
+    return Double(MonotonicClock.now - began) / 1e9
+  }
+
+  package func stopResponder() { stop(&responder, SIGTERM) }
+
+  /// Does it now.
+  package func disturb(_ disturbance: Disturbance.Kind) throws(HouseError) {
+    switch disturbance {
+    case .killWorker:
+      // Of a pool one of many; of the loops one, which may be the only one.
+      if let worker = ProcessTable().children(of: responder).last { kill(worker, SIGKILL) }
+    case .reload: kill(responder, SIGHUP)
+    case .restartPostgres:
+      stop(&postgres, SIGINT)
+      try startPostgres()
+    }
+  }
+
+  // MARK: Measuring
+
+  package struct Snapshot {
+    let nginx: Usage, responder: Usage, postgres: Usage
+  }
+
+  package func snapshot() -> Snapshot {
+    let table = ProcessTable()
+    return Snapshot(
+      nginx: table.usage(of: nginx), responder: table.usage(of: responder), postgres: table.usage(of: postgres))
+  }
+
+  /// Proportional set sizes in bytes: of the responder, and of PostgreSQL's servers.
+  package func memory() -> (responder: Int, postgres: Int) {
+    let table = ProcessTable()
+    return (table.memory(of: responder), table.memory(of: postgres))
+  }
+
+  // MARK: Processes
+
+  private func start(
+    _ arguments: [String], _ environment: [String: String], _ account: Account?, log: String,
+    readiness: Service.Readiness
+  ) throws(HouseError) -> pid_t {
+    let path = "\(folders.log)/\(log).log"
+    let process: pid_t
+    do throws(SystemError) {
+      process = try ChildProcess.start(
+        arguments, environment: environment, as: account, log: path, parentDeathSignal: SIGKILL)
+    } catch {
+      throw HouseError("can't start \(arguments[0]): \(error)")
+    }
+    let deadline = MonotonicClock.now + 30_000_000_000
+    while !Supervisor.answers(readiness) {
+      var status: Int32 = 0
+      if waitpid(process, &status, WNOHANG) == process {
+        let lastLine = readText(path)?.split(separator: "\n").last.map { ": \($0)" } ?? ""
+        throw HouseError("\(log) did not start\(lastLine) (\(path))")
+      }
+      if MonotonicClock.now > deadline { throw HouseError("\(log) does not answer; see \(path)") }
+      usleep(1000)
+    }
+    return process
+  }
+
+  /// Tells a process to stop, waits, and sees to it that nothing of it is left.
+  private func stop(_ process: inout pid_t, _ signal: Int32) {
+    guard process > 0 else { return }
+    let family = ProcessTable().family(of: process)
+    kill(process, signal)
+    let deadline = MonotonicClock.now + 5_000_000_000
+    var status: Int32 = 0
+    while waitpid(process, &status, WNOHANG) == 0 {
+      if MonotonicClock.now > deadline { kill(process, SIGKILL) }
+      usleep(1000)
+    }
+    for member in family where member != process { kill(member, SIGKILL) }
+    process = 0
+  }
+
+  /// Stops everything and deletes the folder.
+  package func tearDown() {
+    stopResponder()
+    stop(&nginx, SIGTERM)
+    stop(&postgres, SIGINT)
+    try? FileManager.default.removeItem(atPath: folders.state)
+  }
+}

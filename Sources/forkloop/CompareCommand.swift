@@ -1,0 +1,105 @@
+import ArgumentParser
+import CLinux
+import Comparison
+import Glibc
+import House
+import Platform
+
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
+struct CompareCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "compare", abstract: "Compare the process models on this machine, and write a page about it.",
+    discussion: """
+      Starts a PostgreSQL cluster, nginx and one responder at a time on a free port, in a scratch folder that is deleted in the \
+      end; nothing else is touched. Writes index.html, which needs no network, and data.json with everything that was \
+      measured. Ctrl-C ends it with a report of what has been done. Scenarios: \(Scenarios.names.joined(separator: ", ")).
+      """)
+
+  @Flag(help: "Minutes in place of hours, with wider intervals.")
+  var quick = false
+
+  @Option(name: .customLong("scenario"), help: "Only this scenario; as often as you like.")
+  var scenarios: [String] = []
+
+  @Option(help: "The folder to write to.")
+  var out = "report"
+
+  @Option(help: "How often every cell is run there and back. (default: 10, with --quick 3)")
+  var repeats: Int?
+
+  @Option(help: "Only draw the page again, from a data.json.")
+  var openReport: String?
+
+  @Flag(help: .hidden)
+  var handicap = false
+
+  func validate() throws {
+    if let repeats, !(1...1000).contains(repeats) {
+      throw ValidationError("--repeats must be from 1 to 1000, not \(repeats)")
+    }
+    for name in scenarios where !Scenarios.names.contains(name) {
+      throw ValidationError("there is no scenario '\(name)': choose from \(Scenarios.names.joined(separator: ", "))")
+    }
+  }
+
+  func run() throws {
+    if let openReport {
+      let report: Report
+      do {
+        report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(filePath: openReport)))
+      } catch {
+        throw SettingsError("\(openReport) is no report that can be read: \(error)")
+      }
+      return try exitUnlessZero { try write(report) }
+    }
+    clinux_flag_on(SIGINT)
+    clinux_flag_on(SIGTERM)
+    try exitUnlessZero {
+      let tools = try Tools.find()
+      let folder = tools.program.split(separator: "/").dropLast().joined(separator: "/")
+      let machine = Machine.current(tools, sources: "/\(folder)")
+      var state = Array("/tmp/forkloop-compare.XXXXXX".utf8CString)
+      guard mkdtemp(&state) != nil else { throw HouseError("no scratch folder can be made in /tmp") }
+      chmod(state, 0o755)
+      let path = String(decoding: state.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      let testbed = try Testbed(state: path, tools: tools)
+      defer { testbed.tearDown() }
+      var options = ComparisonOptions(extent: Extent(isQuick: quick, repeats: repeats))
+      options.scenarios = scenarios
+      options.handicap = handicap
+      let comparison = Comparison(options, testbed, machine: machine, progress: Progress()) { clinux_flagged() != 0 }
+      let report = try comparison.run()
+      try makeFolder()
+      try writeText(String(decoding: try JSONEncoder().encode(report), as: UTF8.self), to: "\(out)/data.json")
+      return try write(report)
+    }
+  }
+
+  private func makeFolder() throws(HouseError) {
+    if mkdir(out, 0o755) != 0, errno != EEXIST {
+      throw HouseError("can't make the folder \(out): \(String(cString: strerror(errno)))")
+    }
+  }
+
+  /// Where Debian has Chart.js.
+  private static let library = "/usr/share/javascript/chart.js/chart.min.js"
+
+  /// The page, and what it comes to at the terminal.
+  private func write(_ report: Report) throws -> Int32 {
+    try makeFolder()
+    let story = Story(report)
+    let library = readText(Self.library)
+    try writeText(Page.html(story, library: library), to: "\(out)/index.html")
+    print(story.summary.map { "- \($0)" }.joined(separator: "\n"))
+    if library == nil {
+      print("without charts: for these, apt-get install libjs-chart.js and --open-report \(out)/data.json")
+    }
+    print("\(out)/index.html")
+    return 0
+  }
+}
