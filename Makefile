@@ -1,20 +1,25 @@
-# The two commands: `make up` runs everything on this machine, `make test` tests everything.
-# Both install what Debian packages are missing (asking for root only then) and build what has changed.
+# The two commands: `make up` runs everything on this machine, `make test` tests everything; and `make compare`.
+# They install what Debian packages are missing (asking for root only then) and build what has changed.
 
 PROGRAM := .build/release/forkloop
 # The static standard library makes one binary that needs no Swift where it runs.
 BUILD := swift build -c release --static-swift-stdlib --product forkloop
 PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev libxxhash-dev pkg-config make python3-venv
-TEST_PACKAGES := python3 python3-pytest fcgiwrap apache2-bin chromium chromium-driver python3-selenium curl
+# What 'forkloop compare' has beyond that: charts, plain CGI, processors to pin to.
+COMPARE_PACKAGES := libjs-chart.js fcgiwrap util-linux
+TEST_PACKAGES := python3 python3-pytest apache2-bin chromium chromium-driver python3-selenium curl wrk nghttp2-client
 # Python tools that Debian does not have: see the two lists of requirements.
 PYTHON := .build/python
-# Arguments for `forkloop up`, as in: make up ARGS="--port 9000 --demo-data"
+# Arguments, as in: make up ARGS="--port 9000 --demo-data", make compare ARGS=--quick
 ARGS ?=
 
-.PHONY: up test unit-test system-test build assets packages test-packages format lint clean
+.PHONY: up compare test unit-test system-test build assets packages compare-packages test-packages format lint clean
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
+
+compare: build compare-packages
+	@exec $(PROGRAM) compare $(ARGS)
 
 test: unit-test system-test
 
@@ -22,7 +27,7 @@ unit-test: packages
 	Tests/with-postgres swift test --quiet
 	Tests/Fuzz/run
 
-system-test: build assets test-packages $(PYTHON)/tests
+system-test: build assets compare-packages test-packages $(PYTHON)/tests
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider Tests/SystemTests
 
 build: packages
@@ -58,6 +63,9 @@ endef
 packages:
 	@command -v swift >/dev/null || { echo "forkloop is built by a Swift 6.3 toolchain: https://swift.org/install" >&2; exit 1; }
 	$(call install,$(PACKAGES))
+
+compare-packages:
+	$(call install,$(COMPARE_PACKAGES))
 
 test-packages:
 	$(call install,$(TEST_PACKAGES))

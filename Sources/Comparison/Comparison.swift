@@ -74,8 +74,11 @@ package final class Comparison {
 
   // MARK: Before the scenarios
 
-  private var models: [Model] {
-    [.prefork, .preforkDynamic, .loop, .loopShared] + (testbed.tools.fcgiwrap == nil ? [] : [.cgi])
+  /// Beside prefork and loop.
+  private var others: [Model] {
+    let tools = testbed.tools
+    return [.preforkDynamic] + (tools.fcgiwrap == nil ? [] : [.cgi]) + (tools.php == nil ? [] : [.php])
+      + (tools.python == nil ? [] : [.fastapi])
   }
 
   /// Asks every model the same and compares what they say, ids of new things aside.
@@ -90,11 +93,13 @@ package final class Comparison {
       ("POST", "/order", order, 201), ("POST", "/order", "{}", 422),
     ]
     var expected: [Int: String] = [:]
-    for model in models {
+    for model in [.prefork, .loop, .loopShared] + others {
       testbed.stopResponder()
       try testbed.resetDatabase()
       _ = try testbed.start(Setup(model, connections: Scenarios.connections))
-      for (index, (method, path, body, status)) in requests.enumerated() {
+      // A baseline has no rules of its own.
+      for (index, (method, path, body, status)) in requests.enumerated()
+      where model.isOurs || path.hasPrefix("/contact/7") || path.contains("limit=20") || body == order {
         let answer = Fetch.answer(port: testbed.port, method, model.prefix + path, body: body)
         let text = answer.map { "\($0.status) \($0.body)" } ?? "no answer"
         let name = "\(method) \(path)"
@@ -138,13 +143,13 @@ package final class Comparison {
     func memory(_ sample: Sample) -> Double { Double(sample.responderMemory + sample.postgresMemory) }
     let perConnection = (memory(large) - memory(small)) / Double(many.connections - loop.connections)
     if perConnection > 0 {
-      let spare = max(0, memory(pool) - memory(small)) / perConnection
-      calibration.equalMemory = min(128, Scenarios.connections + Int(spare))
+      let spare = ((memory(pool) - memory(small)) / perConnection).rounded(.down)
+      calibration.equalMemory = min(128, max(1, Scenarios.connections + Int(spare)))
     }
 
     // Only for those who ask for it: it takes long.
     if wants("fairness") {
-      for work in [Cell.Work.read, .write] {
+      for work in options.extent.isQuick ? [Cell.Work.read] : [.read, .write] {
         var best: [Setup] = []
         for model in [Model.prefork, .loop] {
           var candidates = [2, 4, 8, 16, 32].map { Setup(model, connections: $0) }
@@ -173,10 +178,10 @@ package final class Comparison {
 
   private func runScenarios() throws {
     let scenarios = Scenarios.all(
-      options.extent, report.calibration, hasCGI: testbed.tools.fcgiwrap != nil, handicap: options.handicap
+      options.extent, report.calibration, others: others, handicap: options.handicap
     ).filter { wants($0.name) || (options.handicap && $0.name == "handicap") }
     progress.begin(
-      scenarios.flatMap(\.cells).map { ($0.seconds ?? options.extent.seconds) + options.extent.warmUp },
+      scenarios.flatMap(\.cells).map(seconds),
       passes: 2 * options.extent.repeats)
     for scenario in scenarios {
       report.scenarios.append(ScenarioResult(scenario))
@@ -188,11 +193,16 @@ package final class Comparison {
           let setup = scenario.cells[cell].setup
           progress.tell(scenario.title, setup.model.title, pass: pass + 1, of: 2 * options.extent.repeats)
           report.scenarios[index].cells[cell].samples.append(try measure(scenario.cells[cell]))
-          progress.did((scenario.cells[cell].seconds ?? options.extent.seconds) + options.extent.warmUp)
+          progress.did(seconds(scenario.cells[cell]))
         }
       }
       progress.finished(scenario.title)
     }
+  }
+
+  /// That a run of it takes at least.
+  private func seconds(_ cell: Cell) -> Double {
+    (cell.seconds ?? options.extent.seconds) + (cell.warmUp ?? options.extent.warmUp)
   }
 
   /// Runs a cell once.
@@ -203,12 +213,13 @@ package final class Comparison {
       try testbed.resetDatabase()
     }
     isClean = !cell.writes
-    try testbed.setBuffering(cell.isBuffered)
+    try testbed.setNginx(cell.nginx)
     if cell.connectionLimit != nil { try testbed.limitConnections(to: cell.connectionLimit) }
     let startSeconds = try testbed.start(cell.setup)
     seed += 1
     let plan = cell.plan(
-      port: testbed.port, run: testbed.folders.run, seconds: options.extent.seconds, warmUp: options.extent.warmUp,
+      port: testbed.port, run: testbed.folders.run, seconds: options.extent.seconds,
+      warmUp: cell.warmUp ?? options.extent.warmUp,
       seed: seed)
     var before: Testbed.Snapshot?
     var sample = Sample(LoadResult())

@@ -2,6 +2,7 @@
 
 import Glibc
 import House
+import Platform
 
 /// A process model. The raw value is its name in data and on the command line.
 package enum Model: String, Codable, Sendable, CaseIterable {
@@ -91,7 +92,10 @@ package struct Setup: Codable, Sendable, Hashable {
           + ["--db-connections", "\(max(1, connections / loops))"]
           + [model == .loop ? "--no-share-reads" : "--share-reads"] + hooks
       case .cgi: [tools.fcgiwrap ?? "fcgiwrap", "-c", "\(connections)", "-s", listen]
-      case .php, .fastapi: []
+      case .php: [tools.php ?? "php-fpm", "--nodaemonize", "--fpm-config", "\(run)/php-fpm.conf"]
+      case .fastapi:
+        [tools.python ?? "python3", "-m", "uvicorn", "--app-dir", tools.baselines, "--uds", "\(run)/\(model.socket)"]
+          + ["--log-level", "warning", "app:app"]
       }
     // taskset(1) becomes the program, so the process is its.
     guard isPinned, let taskset = tools.taskset else { return arguments }
@@ -105,11 +109,47 @@ package struct Tools: Sendable {
   package var fcgiwrap: String?
   package var taskset: String?
   package var processors: Int
+  /// What the baselines run on, where they are asked for and there: PHP-FPM, a Python with FastAPI, and the folder of their
+  /// sources.
+  package var php: String?
+  package var python: String?
+  var baselines = ""
 
   /// This program, and what else there is on this machine.
   package static func find() throws(HouseError) -> Tools {
     Tools(
       program: try House.ownPath(), fcgiwrap: findProgram("fcgiwrap"), taskset: findProgram("taskset"),
       processors: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  }
+
+  /// Looks for what the baselines need; what is missing, in a line each.
+  package mutating func findBaselines(python name: String?) throws(HouseError) -> [String] {
+    baselines = "\(try NginxSite.find(program: program).source)/../benchmarks/baselines"
+    var missing: [String] = []
+    php =
+      (7...9).reversed().flatMap { major in (0...9).reversed().map { "php-fpm\(major).\($0)" } }.lazy
+      .compactMap { findProgram($0) }.first ?? findProgram("php-fpm")
+    if php == nil { missing.append("PHP-FPM is not installed: apt-get install php-fpm php-pgsql") }
+    if let path = name.map({ $0.contains("/") ? $0 : findProgram($0) ?? $0 }) ?? findProgram("python3"),
+      try Self.succeeds([path, "-c", "import asyncpg, fastapi, greenlet, sqlmodel, uvicorn"])
+    {
+      python = path
+    } else {
+      missing.append(
+        "\(name ?? "python3") has no FastAPI, or can't be run by everybody: pip install -r benchmarks/baselines/requirements.txt, and name it in FASTAPI_PYTHON"
+      )
+    }
+    return missing
+  }
+
+  /// As whom it will be run.
+  private static func succeeds(_ arguments: [String]) throws(HouseError) -> Bool {
+    var status: Int32 = 1
+    guard
+      let child = try? ChildProcess.start(
+        arguments, environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"], as: try Accounts().web, log: "/dev/null")
+    else { return false }
+    waitpid(child, &status, 0)
+    return status == 0
   }
 }

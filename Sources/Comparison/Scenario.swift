@@ -41,6 +41,8 @@ package struct Cell: Codable, Sendable, Hashable {
   package var disturbance: Disturbance?
   /// A longer measurement, in seconds; nil: the usual.
   package var seconds: Double?
+  /// A longer load before it, in seconds.
+  package var warmUp: Double?
   /// Set apart from an otherwise equal cell: the second half of an A/A pair.
   package var twin = 0
 
@@ -54,6 +56,12 @@ package struct Cell: Codable, Sendable, Hashable {
   package init(_ setup: Setup, _ work: Work) {
     self.setup = setup
     self.work = work
+  }
+
+  var nginx: Testbed.NginxSetup {
+    var hasSlowReaders = false
+    if case .slowReaders = crowd { hasSlowReaders = true }
+    return Testbed.NginxSetup(isBuffering: isBuffered, hasSlowNetwork: hasSlowReaders)
   }
 
   /// Whether it leaves the database as it found it.
@@ -105,7 +113,10 @@ package struct Cell: Codable, Sendable, Hashable {
     switch crowd {
     case .none: break
     case .slowReaders(let count):
-      plan.slowReaders = .init(large(prefix, [:]), count: count, bytesPerSecond: 20_000)
+      // More than sockets hold by themselves.
+      let all = RequestKind(
+        "all large", "\(prefix)/order?limit=\(Testbed.bigOrders)&after=\(Testbed.smallOrders)")
+      plan.slowReaders = .init(all, count: count, bytesPerSecond: 100_000)
     case .idleClients(let count): plan.idleClients = count
     case .idlePeers(let count): plan.idlePeers = .init(path: "\(run)/\(setup.model.socket)", count: count)
     }

@@ -6,10 +6,10 @@ package struct Extent: Sendable {
   /// Each runs every cell twice: there and back (ABBA).
   package var repeats: Int
   /// A measurement and the load before it, in seconds.
-  package var seconds: Double { isQuick ? 0.4 : 2 }
+  package var seconds: Double { isQuick ? 0.3 : 2 }
   package var warmUp: Double { isQuick ? 0.1 : 0.5 }
   /// A run in which something happens.
-  var faultSeconds: Double { isQuick ? 2.5 : 8 }
+  var faultSeconds: Double { isQuick ? 1.6 : 8 }
 
   package init(isQuick: Bool, repeats: Int? = nil) {
     self.isQuick = isQuick
@@ -35,18 +35,19 @@ package enum Scenarios {
   /// Workers of a pool and database connections of a loop, where nothing else is said.
   package static let connections = 8
 
-  package static let names = all(Extent(isQuick: false), Calibration(), hasCGI: true).map(\.name)
+  package static let names = all(Extent(isQuick: false), Calibration(), others: []).map(\.name)
 
   /// What is run, in this order.
-  package static func all(_ extent: Extent, _ calibration: Calibration, hasCGI: Bool, handicap: Bool = false)
-    -> [Scenario]
-  {
+  /// `others` are models beside prefork and loop, which take part in what they can.
+  package static func all(
+    _ extent: Extent, _ calibration: Calibration, others: [Model], handicap: Bool = false
+  ) -> [Scenario] {
     let quick = extent.isQuick
     let prefork = Setup(.prefork, connections: connections)
     let loop = Setup(.loop, connections: connections)
     let shared = Setup(.loopShared, connections: connections)
-    let others =
-      [Setup(.preforkDynamic, connections: connections)] + (hasCGI ? [Setup(.cgi, connections: connections)] : [])
+    let others = others.map { Setup($0, connections: connections) }
+    let baselines = others.filter { !$0.model.isOurs }
     let both = [prefork, loop]
     let three = [prefork, loop, shared]
 
@@ -86,7 +87,7 @@ package enum Scenarios {
       Scenario(
         name: "rate", title: "Latency against offered rate",
         text: "Reads by key at a rate that does not wait for answers, up to more than can be answered.",
-        cells: (quick ? [0.2, 0.5, 0.8, 1.1] : [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]).flatMap {
+        cells: (quick ? [0.2, 0.5, 1.0] : [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]).flatMap {
           share in
           cells(both, .read) {
             $0.concurrency = 64
@@ -96,11 +97,11 @@ package enum Scenarios {
       Scenario(
         name: "nested", title: "A list with nested lines and tags",
         text: "Twenty orders with their lines and tags, from 16 clients.",
-        cells: cells(three + (quick ? [] : others), .nested)),
+        cells: cells(three + (quick ? baselines : others), .nested)),
       Scenario(
         name: "write", title: "An order is written",
         text: "Orders of three lines and two tags, each in a transaction of its own, from 16 clients.",
-        cells: cells(both + (quick ? [] : others), .write)),
+        cells: cells(both + (quick ? baselines : others), .write)),
       Scenario(
         name: "mix", title: "Nine reads and a write",
         text: "Nine in ten read a contact, one writes an order, from 16 clients.",
@@ -114,7 +115,7 @@ package enum Scenarios {
             cells(both, .slow) {
               $0.amount = delay
               $0.concurrency = concurrency
-              if delay >= 100 { $0.seconds = max(extent.seconds, Double(delay) / 1000 * (quick ? 6 : 4)) }
+              if delay >= 100 { $0.seconds = max(extent.seconds, Double(delay) / 1000 * (quick ? 5 : 4)) }
             }
           }
         }),
@@ -123,13 +124,13 @@ package enum Scenarios {
         text: "One read in twenty takes the database 100 ms: what the other nineteen have to wait, from 16 clients.",
         cells: cells(three, .headOfLine) {
           $0.amount = 100
-          $0.seconds = quick ? 0.8 : nil
+          $0.seconds = quick ? 0.6 : nil
         }),
       Scenario(
         name: "fan-out", title: "Many statements for one answer",
         text:
           "Requests that need several statements: a worker asks one after another, the loop all at once; from 4 clients.",
-        cells: (quick ? [4, 32] : [1, 2, 4, 8, 16, 32, 64]).flatMap { count in
+        cells: (quick ? [2, 16] : [1, 2, 4, 8, 16, 32, 64]).flatMap { count in
           cells(both, .fanOut) {
             $0.amount = count
             $0.concurrency = 4
@@ -146,10 +147,12 @@ package enum Scenarios {
       Scenario(
         name: "slow-clients", title: "Clients that read slowly",
         text:
-          "Fast reads from 16 clients while 32 others take 50 KB at 20 KB a second, with nginx's buffers and without.",
+          "Fast reads from 16 clients while 32 others take 1 MB at 100 KB a second, with nginx's buffers and without.",
         cells: [true, false].flatMap { buffered in
           cells(both, .read) {
             $0.crowd = .slowReaders(32)
+            // Until all of them have something to read.
+            $0.warmUp = 2
             $0.isBuffered = buffered
           }
         }),
@@ -163,7 +166,7 @@ package enum Scenarios {
           "Reads from 16 clients while \(connections) connections to the responder itself are open and idle, as a web server's kept ones are.",
         cells: cells(both, .read) {
           $0.crowd = .idlePeers(connections)
-          $0.seconds = quick ? 0.8 : nil
+          $0.seconds = quick ? 0.6 : nil
         }),
       Scenario(
         name: "few-connections", title: "Fewer database connections than the pool wants",
@@ -180,8 +183,9 @@ package enum Scenarios {
         cells: faults(both) { $0.disturbance = Disturbance(.reload, after: extent.faultSeconds * 0.3) }),
       Scenario(
         name: "fairness", title: "Four kinds of fairness",
-        text: "Reads and writes from 64 clients, with what each may have made equal in four ways.",
-        cells: [Cell.Work.read, .write].flatMap { work in
+        text:
+          "\(quick ? "Reads" : "Reads and writes") from 64 clients, with what each may have made equal in four ways.",
+        cells: (quick ? [Cell.Work.read] : [.read, .write]).flatMap { work in
           Fairness.allCases.flatMap { fairness in
             fair(both, fairness, work, calibration).map { setup in
               var cell = Cell(setup, work)

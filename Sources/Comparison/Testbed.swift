@@ -25,12 +25,12 @@ package final class Testbed {
   private var postgres: pid_t = 0
   private var nginx: pid_t = 0
   private var responder: pid_t = 0
-  private var nginxIsBuffering = true
+  private var nginxSetup = NginxSetup()
 
   /// Contacts, small orders, and orders of 1,000 lines behind them, in the database that every run begins with.
   package static let contacts = 1000
   package static let smallOrders = 10_000
-  package static let bigOrders = 10
+  package static let bigOrders = 25
   /// Connections that PostgreSQL takes.
   static let maxConnections = 400
 
@@ -67,7 +67,7 @@ package final class Testbed {
       throw HouseError("\(error)")
     }
     try resetDatabase()
-    try startNginx(buffering: true)
+    try startNginx(NginxSetup())
   }
 
   private func startPostgres() throws(HouseError) {
@@ -134,7 +134,7 @@ package final class Testbed {
   // MARK: nginx
 
   /// The site as people install it, and what a comparison adds: plain CGI, and the fields that its requests have.
-  private func startNginx(buffering: Bool) throws(HouseError) {
+  private func startNginx(_ setup: NginxSetup) throws(HouseError) {
     var additions = NginxSite.Additions()
     additions.connections = 16_384
     additions.door = """
@@ -145,7 +145,7 @@ package final class Testbed {
 
       """
     additions.server = """
-          \(buffering ? "" : "fastcgi_buffering off;")
+          \(setup.isBuffering ? "" : "fastcgi_buffering off;")
           location /cgi/ {
               rewrite ^/cgi(/.*)$ /sync$1 break;
               include "\(folders.nginx)/forkloop-door.conf";
@@ -158,18 +158,48 @@ package final class Testbed {
               fastcgi_param FORKLOOP_BENCH_HOOKS  1;
               fastcgi_pass "unix:\(folders.run)/cgi.sock";
           }
+          location /php/ {
+              rewrite ^/php(/.*)$ /sync$1 break;
+              include "\(folders.nginx)/forkloop-door.conf";
+              fastcgi_param SCRIPT_FILENAME "\(tools.baselines)/index.php";
+              fastcgi_param REQUEST_URI     $uri;
+              fastcgi_pass "unix:\(folders.run)/php.sock";
+          }
+          location /fastapi/ {
+              rewrite ^/fastapi(/.*)$ $1 break;
+              proxy_http_version 1.1;
+              proxy_set_header Connection "";
+              proxy_pass http://forkloop_fastapi;
+          }
+
+      """
+    if setup.hasSlowNetwork { additions.listen = " sndbuf=64k" }
+    additions.http = """
+      upstream forkloop_fastapi {
+          server "unix:\(folders.run)/fastapi.sock";
+          keepalive 64;
+      }
 
       """
     let arguments = try site.write(folders: folders, port: port, accounts: accounts, additions: additions)
     nginx = try start(arguments, PrivateCluster.environment, nil, log: "nginx", readiness: .tcp(port))
-    nginxIsBuffering = buffering
+    nginxSetup = setup
   }
 
-  /// Whether nginx takes answers off a responder's hands, however slowly their client reads.
-  package func setBuffering(_ on: Bool) throws(HouseError) {
-    guard on != nginxIsBuffering else { return }
+  /// What may differ between runs.
+  package struct NginxSetup: Equatable {
+    /// Whether nginx takes answers off a responder's hands, however slowly their client reads.
+    var isBuffering = true
+    /// Whether the kernel keeps as little of an answer for a slow client as it does on a slow network; on loopback it
+    /// takes megabytes.
+    var hasSlowNetwork = false
+  }
+
+  /// Starts nginx anew where it is to be another.
+  package func setNginx(_ setup: NginxSetup) throws(HouseError) {
+    guard setup != nginxSetup else { return }
     stop(&nginx, SIGTERM)
-    try startNginx(buffering: on)
+    try startNginx(setup)
   }
 
   // MARK: The responder
@@ -180,8 +210,9 @@ package final class Testbed {
     let began = MonotonicClock.now
     let environment = [
       "PATH": "/usr/local/bin:/usr/bin:/bin", "DB_HOST": folders.run, "DB_PORT": "5432", "DB_NAME": "bench",
-      "DB_USER": "forkloop", Settings.noFile: "1",
+      "DB_USER": "forkloop", Settings.noFile: "1", "BASELINE_CONNECTIONS": "\(setup.connections)",
     ]
+    if setup.model == .php { try writeText(Self.php(setup, run: folders.run), to: "\(folders.run)/php-fpm.conf") }
     let socket = "\(folders.run)/\(setup.model.socket)"
     unlink(socket)
     responder = try start(
@@ -190,7 +221,23 @@ package final class Testbed {
     return Double(MonotonicClock.now - began) / 1e9
   }
 
-  package func stopResponder() { stop(&responder, SIGTERM) }
+  /// PHP-FPM's configuration: as many children as there are connections, each with one that it keeps.
+  private static func php(_ setup: Setup, run: String) -> String {
+    """
+    [global]
+    error_log = \(run)/php-fpm.log
+    [www]
+    listen = \(run)/\(setup.model.socket)
+    pm = static
+    pm.max_children = \(setup.connections)
+    clear_env = no
+    php_admin_value[opcache.enable] = 1
+
+    """
+  }
+
+  /// Without ceremony: nobody is left to be answered, and a drain would take longer than a short run.
+  package func stopResponder() { stop(&responder, SIGKILL) }
 
   /// Does it now.
   package func disturb(_ disturbance: Disturbance.Kind) throws(HouseError) {
@@ -254,7 +301,7 @@ package final class Testbed {
   private func stop(_ process: inout pid_t, _ signal: Int32) {
     guard process > 0 else { return }
     let family = ProcessTable().family(of: process)
-    kill(process, signal)
+    for member in signal == SIGKILL ? family : [process] { kill(member, signal) }
     let deadline = MonotonicClock.now + 5_000_000_000
     var status: Int32 = 0
     while waitpid(process, &status, WNOHANG) == 0 {

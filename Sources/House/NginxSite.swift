@@ -54,6 +54,8 @@ package struct NginxSite: Sendable {
     /// Lines for the server, and for the http context around it.
     package var server = ""
     package var http = ""
+    /// What the listening socket has.
+    package var listen = ""
     /// Of each of nginx's workers.
     package var connections = 4096
 
@@ -66,7 +68,7 @@ package struct NginxSite: Sendable {
   ) throws(HouseError) -> [String] {
     guard let nginx = findProgram("nginx") else { throw HouseError("nginx is not installed: apt-get install nginx") }
     let values = [
-      "FORKLOOP_LISTEN": "127.0.0.1:\(port)",
+      "FORKLOOP_LISTEN": "127.0.0.1:\(port)\(additions.listen)",
       "FORKLOOP_RUN": folders.run,
       "FORKLOOP_HTML": "\(source)/html",
       "FORKLOOP_ASSETS": "\(source)/assets",

@@ -32,6 +32,13 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "How often every cell is run there and back. (default: 10, with --quick 3)")
   var repeats: Int?
 
+  @Flag(
+    help: """
+      PHP-FPM and FastAPI too, where they are installed (FASTAPI_PYTHON names the Python that has FastAPI; default: \
+      python3).
+      """)
+  var baselines = false
+
   @Option(help: "Only draw the page again, from a data.json.")
   var openReport: String?
 
@@ -60,7 +67,13 @@ struct CompareCommand: ParsableCommand {
     clinux_flag_on(SIGINT)
     clinux_flag_on(SIGTERM)
     try exitUnlessZero {
-      let tools = try Tools.find()
+      var tools = try Tools.find()
+      let progress = Progress()
+      if baselines {
+        let python = getenv("FASTAPI_PYTHON").map { String(cString: $0) }
+        for line in try tools.findBaselines(python: python) { progress.say("left out: \(line)") }
+      }
+      if tools.fcgiwrap == nil { progress.say("left out: plain CGI needs fcgiwrap: apt-get install fcgiwrap") }
       let folder = tools.program.split(separator: "/").dropLast().joined(separator: "/")
       let machine = Machine.current(tools, sources: "/\(folder)")
       var state = Array("/tmp/forkloop-compare.XXXXXX".utf8CString)
@@ -72,7 +85,7 @@ struct CompareCommand: ParsableCommand {
       var options = ComparisonOptions(extent: Extent(isQuick: quick, repeats: repeats))
       options.scenarios = scenarios
       options.handicap = handicap
-      let comparison = Comparison(options, testbed, machine: machine, progress: Progress()) { clinux_flagged() != 0 }
+      let comparison = Comparison(options, testbed, machine: machine, progress: progress) { clinux_flagged() != 0 }
       let report = try comparison.run()
       try makeFolder()
       try writeText(String(decoding: try JSONEncoder().encode(report), as: UTF8.self), to: "\(out)/data.json")

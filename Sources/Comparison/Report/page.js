@@ -84,6 +84,7 @@
     const x = axis(spec.x, spec.kind === "stacked" ? { stacked: true } : {});
     const y = axis(spec.y, spec.kind === "stacked" ? { stacked: true } : {});
     if (!spec.y.isLogarithmic && !isRange) y.beginAtZero = true;
+    if (!isRange && spec.kind !== "stacked") y.suggestedMax = Math.max(...spec.series.flatMap((s) => s.points.map((p) => p.high ?? p.y)));
     if (!spec.x.labels) {
       const places = spec.series.flatMap((s) => s.points.map((p) => p.x));
       x.min = Math.min(...places);
@@ -119,7 +120,7 @@
     if (spec.kind === "line") {
       const crowded = series.points.length > 20;
       return {
-        ...base, data: series.points.map((p) => ({ x: p.x, y: p.y })), borderWidth: 2, tension: 0, pointStyle: (styles[series.style] ?? plain).mark,
+        ...base, data: series.points.map((p) => spec.x.labels ? p.y : ({ x: p.x, y: p.y })), borderWidth: 2, tension: 0, pointStyle: (styles[series.style] ?? plain).mark,
         pointRadius: series.isDashed || crowded ? 0 : 5, borderDash: series.isDashed ? [6, 4] : [],
       };
     }

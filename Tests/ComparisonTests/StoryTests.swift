@@ -1,0 +1,161 @@
+// What is said of data that are known.
+
+import Glibc
+import LoadGenerator
+import Testing
+
+@testable import Comparison
+
+@Suite struct StoryTests {
+  private func sample(_ throughput: Double, failed: Int = 0) -> Sample {
+    var load = LoadResult()
+    load.seconds = 1
+    load.completed = Int(throughput)
+    var kind = KindResult(name: "read")
+    kind.answered = Int(throughput)
+    if failed > 0 { kind.refused["503"] = failed }
+    load.kinds = [kind]
+    load.latencies.p99 = 5000
+    var sample = Sample(load)
+    sample.responder = Usage(cpu: 0.5, switches: 1000)
+    sample.responderMemory = 10 << 20
+    return sample
+  }
+
+  private func report(_ name: String, prefork: [Double], loop: [Double], change: (inout Cell) -> Void = { _ in })
+    -> Report
+  {
+    var report = Report()
+    report.repeats = 3
+    let cells = [(Model.prefork, prefork), (.loop, loop)].map { model, values in
+      var cell = Cell(Setup(model, connections: 8), .read)
+      change(&cell)
+      return CellResult(cell: cell, samples: values.map { sample($0) })
+    }
+    var result = ScenarioResult(Scenario(name: name, title: "Title", text: "Text.", cells: []))
+    result.cells = cells
+    report.scenarios = [result]
+    return report
+  }
+
+  @Test func aDifferenceIsToldWithItsInterval() {
+    let story = Story(
+      report("read", prefork: [100, 101, 99, 100, 102, 98], loop: [200, 203, 198, 201, 203, 196]))
+    #expect(
+      story.summary.first?.hasPrefix(
+        "The event loop answered 2 times as many reads a second as the prefork pool with 16 clients (95 % interval of the ratio: "
+      ) == true)
+  }
+
+  @Test func whereTheIntervalsOverlapNoDifferenceIsFound() {
+    let story = Story(
+      report("read", prefork: [100, 130, 90, 110, 80, 120], loop: [110, 100, 120, 90, 100, 115]))
+    #expect(
+      story.summary.first?.hasPrefix(
+        "No difference found between the event loop and the prefork pool with 16 clients in reads a second") == true)
+  }
+
+  @Test func tooFewRunsSayNothing() {
+    let story = Story(report("read", prefork: [100, 100], loop: [200, 200]))
+    #expect(
+      story.summary.first == "Too little was run to compare the event loop with the prefork pool with 16 clients.")
+  }
+
+  @Test func whoAnswersNothingIsSaidToAnswerNothing() {
+    let story = Story(report("idle-fastcgi", prefork: [0, 0, 0, 0, 0, 0], loop: [90, 100, 110, 100, 100, 100]))
+    let sentences = story.sections.flatMap(\.sentences)
+    #expect(
+      sentences.contains("The prefork pool answered nothing, while the event loop answered 100 requests a second."))
+  }
+
+  @Test func noiseThatWasFoundIsTheLeastThatIsBelieved() {
+    var same = report("same", prefork: [100, 101, 99, 100, 102, 98], loop: [1, 1, 1, 1, 1, 1])
+    var twin = same.scenarios[0].cells[0]
+    twin.cell.twin = 1
+    twin.samples = [115, 116, 114, 115, 117, 113].map { sample($0) }
+    same.scenarios[0].cells = [same.scenarios[0].cells[0], twin]
+    same.scenarios +=
+      report("read", prefork: [100, 101, 99, 100, 102, 98], loop: [110, 111, 109, 110, 112, 108]).scenarios
+    let story = Story(same)
+    #expect(abs(story.floor - 1.15) < 0.01)
+    #expect(story.summary.first?.hasPrefix("No difference found") == true)
+  }
+
+  @Test func recoveryIsTheTimeUntilItIsAsBeforeAndStaysSo() {
+    func timeline(_ answered: [Int], failing: Set<Int> = []) -> [Interval] {
+      answered.enumerated().map { Interval(answered: $1, failed: failing.contains($0) ? 1 : 0, longest: 0) }
+    }
+    let usual = [100, 100, 100, 100]
+    #expect(Story.recovery(timeline(usual + [100, 100, 100, 100]), after: 0.4) == 0)
+    #expect(
+      Story.recovery(timeline(usual + [0, 0, 300, 100, 100, 100]), after: 0.4).map { abs($0 - 0.3) < 1e-9 } == true)
+    #expect(
+      Story.recovery(timeline(usual + [100, 100, 100, 100, 100], failing: [5]), after: 0.4).map { abs($0 - 0.2) < 1e-9 }
+        == true)
+    #expect(Story.recovery(timeline(usual + [0, 0, 0, 0]), after: 0.4) == nil)
+  }
+
+  @Test func percentilesComeFromTheHistogram() {
+    var latencies = Latencies()
+    latencies.histogram = [[10, 50], [20, 40], [1000, 10]]
+    #expect(Story.percentile(latencies, 0) == 10)
+    #expect(Story.percentile(latencies, 0.5) == 10)
+    #expect(Story.percentile(latencies, 0.9) == 20)
+    #expect(Story.percentile(latencies, 0.99) == 1000)
+  }
+
+  @Test(arguments: [
+    (0, "0"), (1234.5, "1,230"), (25_425, "25,400"), (1_000_000, "1,000,000"), (99.96, "100"), (12.34, "12.3"),
+    (1.0, "1"), (0.05, "0.05"),
+    (0.12345, "0.123"), (-2.5, "−2.5"), (9.999, "10"), (999.6, "1,000"),
+  ])
+  func figuresHaveThreeDigits(_ value: Double, _ text: String) { #expect(Figure.text(value) == text) }
+
+  @Test func thePageHoldsItsTextEscapedAndAPlaceForEveryChart() {
+    var report = report("read", prefork: [100, 101, 99, 100, 102, 98], loop: [200, 203, 198, 201, 203, 196])
+    report.machine.processor = "<b>&\"x\""
+    let story = Story(report)
+    let page = Page.html(story, library: "// </script>")
+    #expect(page.contains("&lt;b&gt;&amp;&quot;x&quot;"))
+    #expect(!page.contains("<b>"))
+    #expect(page.components(separatedBy: "</script>").count == 4)
+    for chart in story.sections.flatMap(\.charts) { #expect(page.contains("id=\"chart-\(chart.id)\"")) }
+    #expect(!page.contains("http://") && !page.contains("https://"))
+    #expect(Page.html(story, library: nil).contains("<details open>"))
+  }
+
+  @Test func everyScenarioIsToldSomethingAbout() {
+    for isQuick in [true, false] {
+      var report = Report()
+      var calibration = Calibration()
+      calibration.best = ["read": [Setup(.prefork, connections: 8), Setup(.loop, connections: 8)]]
+      report.scenarios = Scenarios.all(
+        Extent(isQuick: isQuick), calibration, others: [.preforkDynamic, .cgi, .php, .fastapi], handicap: true
+      ).map {
+        scenario in
+        var result = ScenarioResult(scenario)
+        for index in result.cells.indices { result.cells[index].samples = (0..<6).map { sample(Double(100 + $0)) } }
+        return result
+      }
+      let story = Story(report)
+      for section in story.sections {
+        #expect(!section.sentences.isEmpty, "\(section.name)")
+        #expect(
+          !section.charts.isEmpty || section.map != nil || ["same", "handicap"].contains(section.name),
+          "\(section.name)")
+      }
+      #expect(story.summary.count == 5)
+      #expect(Set(story.sections.flatMap(\.charts).map(\.id)).count == story.sections.flatMap(\.charts).count)
+    }
+  }
+}
+
+@Suite struct ProcessTableTests {
+  @Test func aProcessKnowsItsTimeAndMemory() {
+    let table = ProcessTable()
+    #expect(table.family(of: getpid()).contains(getpid()))
+    #expect(table.memory(of: getpid()) > 1 << 20)
+    #expect(table.usage(of: getpid()).switches > 0)
+    #expect(table.family(of: -1).isEmpty)
+  }
+}

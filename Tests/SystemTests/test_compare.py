@@ -1,0 +1,176 @@
+"""The comparison: a quick one in whole, its page in a real browser, and ways to end it."""
+
+import glob
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from house import PROGRAM, ROOT, clean_environment, eventually, temporary_folder
+from test_browser import browser, find, keep_picture
+
+SCENARIOS = ["same", "read", "rate", "nested", "write", "mix", "slow-database", "head-of-line", "fan-out", "large", "burst", "slow-clients",
+             "idle-clients", "idle-fastcgi", "few-connections", "kill", "restart", "reload", "fairness"]
+
+
+def scratch():
+    return set(glob.glob("/tmp/forkloop-compare.*"))
+
+
+def compare(out, *flags, code=0, timeout=1800):
+    before = scratch()
+    done = subprocess.run([PROGRAM, "compare", "--out", str(out), *flags], capture_output=True, text=True, cwd=ROOT, env=clean_environment(), timeout=timeout)
+    assert done.returncode == code, done.stderr
+    assert scratch() <= before, "it left its scratch folder behind"
+    return done
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A quick run of everything: minutes."""
+    out = tmp_path_factory.mktemp("report")
+    done = compare(out, "--quick")
+    return out, done, json.loads((out / "data.json").read_text())
+
+
+def test_a_quick_run_runs_everything(quick):
+    out, done, data = quick
+    assert data["isComplete"] and [s["name"] for s in data["scenarios"]] == SCENARIOS
+    assert data["answersThatDiffer"] == [] and len(data["answersCompared"]) == 7
+    for scenario in data["scenarios"]:
+        for cell in scenario["cells"]:
+            assert len(cell["samples"]) == 6, f"{scenario['name']}: there and back, three times"
+    assert done.stdout.splitlines()[-1] == f"{out}/index.html"
+    assert len([line for line in done.stdout.splitlines() if line.startswith("- ")]) == 5
+
+
+def test_every_sample_keeps_its_histogram_and_what_it_cost(quick):
+    _, _, data = quick
+    for scenario in data["scenarios"]:
+        for cell in scenario["cells"]:
+            for sample in cell["samples"]:
+                load = sample["load"]
+                answered = sum(kind["answered"] for kind in load["kinds"])
+                assert sum(count for _, count in load["latencies"]["histogram"]) == answered
+                if answered > 1000:
+                    assert min(sample[group]["cpu"] for group in ("nginx", "responder", "postgres")) > 0, scenario["name"]
+                    assert sample["responderMemory"] > 1 << 20 and sample["postgresMemory"] > 1 << 20
+    assert data["ceiling"] > 0 and data["machine"]["versions"].keys() >= {"forkloop", "nginx", "PostgreSQL"}
+
+
+def test_the_data_show_what_each_scenario_is_about(quick):
+    _, _, data = quick
+    cells = {s["name"]: s["cells"] for s in data["scenarios"]}
+
+    def of(name, model, **more):
+        return [c for c in cells[name] if c["cell"]["setup"]["model"] == model and all(c["cell"][k] == v for k, v in more.items())][0]["samples"]
+
+    # Eight workers, eight idle connections: nobody is left to answer. The loop does not notice.
+    assert all(s["load"]["completed"] == 0 for s in of("idle-fastcgi", "prefork"))
+    assert all(s["load"]["completed"] > 0 for s in of("idle-fastcgi", "loop"))
+    # A connection to the database works on one statement at a time.
+    for model in ("prefork", "loop"):
+        for sample in of("slow-database", model, amount=100, concurrency=64):
+            assert sample["load"]["completed"] <= 8 * (sample["load"]["seconds"] / 0.1 + 1)
+    # A reload loses nothing; the burst is ten times as many.
+    for model in ("prefork", "loop"):
+        assert [s["load"]["kinds"][0]["broken"] for s in of("reload", model)] == [0] * 6
+    # A restart is seen in the time-line of everybody.
+    for model in ("prefork", "loop"):
+        assert all(any(step["failed"] for step in s["load"]["timeline"]) for s in of("restart", model)), model
+    fairness = {c["cell"]["fairness"] for c in cells["fairness"]}
+    assert fairness == {"connections", "memory", "cpu", "best"}
+    pinned = [c for c in cells["fairness"] if c["cell"]["fairness"] == "cpu"]
+    assert all(c["cell"]["setup"]["isPinned"] for c in pinned)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+def open_page(page, out, width, theme):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]})
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False})
+    page.get(f"file://{out}/index.html")
+    find(page, "#summary")
+
+
+@pytest.mark.parametrize("width, theme", [(1200, "light"), (1200, "dark"), (390, "light"), (390, "dark")])
+def test_the_page_opens_from_disk_and_draws_everything(quick, page, width, theme):
+    out, _, _ = quick
+    open_page(page, out, width, theme)
+    charts = find(page, "canvas")
+    assert len(charts) == 19
+    assert [c.get_attribute("id") for c in charts if c.get_attribute("data-drawn") != "yes"] == []
+    for chart in charts:
+        drawn = page.execute_script("""
+            const c = arguments[0], d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            const colours = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 200) colours.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);
+            return colours.size""", chart)
+        assert drawn > 3, f"{chart.get_attribute('id')} is blank"
+        assert chart.get_attribute("role") == "img" and len(chart.get_attribute("aria-label")) > 40
+    assert page.get_log("browser") == []
+    # Nothing has to be scrolled sideways but what says so itself.
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    height = page.execute_script("return document.documentElement.scrollHeight")
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+    keep_picture(page, f"compare-{width}-{theme}")
+
+
+def test_the_page_can_be_read_without_seeing_it(quick, page):
+    out, _, data = quick
+    open_page(page, out, 1200, "light")
+    assert len(page.find_elements(By.CSS_SELECTOR, "#summary li")) == 5
+    headings = [h.text for h in page.find_elements(By.CSS_SELECTOR, "h2")]
+    assert headings[:2] == ["Summary", "At a glance"] and headings[-1] == "How it was measured" and len(headings) == len(SCENARIOS) + 3
+    # Each chart has its figures in a table with headings, each section a sentence, each link a place.
+    for figure in page.find_elements(By.CSS_SELECTOR, "figure"):
+        assert figure.find_elements(By.CSS_SELECTOR, "details table th[scope=col]") and figure.find_elements(By.CSS_SELECTOR, "figcaption")
+    for section in page.find_elements(By.CSS_SELECTOR, "main section:not(#controls):not(#summary)"):
+        assert section.find_elements(By.CSS_SELECTOR, ".findings li"), section.get_attribute("id")
+    for link in page.find_elements(By.CSS_SELECTOR, "nav a"):
+        assert page.find_elements(By.ID, link.get_attribute("href").split("#")[1])
+    text = (out / "index.html").read_text()
+    assert not re.search(r'(?:src|href)="(?!#|data:,)', text), "it fetches something"
+    assert not re.search(r"\b(?:NaN|inf|undefined)\b", page.find_element(By.TAG_NAME, "main").text)
+
+
+def test_the_page_can_be_drawn_again(quick, tmp_path):
+    out, _, _ = quick
+    done = compare(tmp_path, "--open-report", f"{out}/data.json")
+    assert (tmp_path / "index.html").read_text() == (out / "index.html").read_text()
+    assert "- " in done.stdout
+
+
+def test_a_model_that_is_made_a_fifth_slower_is_found(tmp_path):
+    compare(tmp_path, "--quick", "--handicap", "--scenario", "same", "--repeats", "8")
+    assert "The slowed pool was found" in (tmp_path / "index.html").read_text()
+
+
+def test_ctrl_c_leaves_a_report_of_what_was_done(tmp_path):
+    before = scratch()
+    with open(tmp_path / "log", "w+") as log:
+        process = subprocess.Popen(
+            [PROGRAM, "compare", "--quick", "--repeats", "1", "--scenario", "same", "--scenario", "read", "--scenario", "burst", "--out", str(tmp_path / "out")],
+            stdout=log, stderr=log, cwd=ROOT, env=clean_environment())
+        eventually(lambda: "The same against itself" in pathlib.Path(log.name).read_text(), 120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    data = json.loads((tmp_path / "out/data.json").read_text())
+    assert not data["isComplete"] and "same" in [s["name"] for s in data["scenarios"]]
+    assert "stopped before its end" in (tmp_path / "out/index.html").read_text()
+    assert scratch() <= before
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--scenario", "nothing"], "there is no scenario 'nothing': choose from same, read"), (["--repeats", "0"], "--repeats must be from 1 to 1000"),
+    (["--open-report", "/nowhere"], "no report that can be read")])
+def test_a_wrong_flag_is_told_in_a_line(tmp_path, flags, words):
+    assert words in compare(tmp_path, *flags, code=2).stderr
