@@ -7,7 +7,22 @@ import LoadGenerator
   import Glibc
 #endif
 
-/// An estimate and its 95 % interval.
+/// How sure an interval is.
+package enum Level: Sendable {
+  case percent95, percent99
+
+  /// The normal distribution's percentile that cuts off half of the rest.
+  fileprivate var normal: Double { self == .percent95 ? 1.959964 : 2.575829 }
+  /// Student's, with 1 to 9 degrees of freedom.
+  fileprivate var student: [Double] {
+    switch self {
+    case .percent95: [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+    case .percent99: [63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250]
+    }
+  }
+}
+
+/// An estimate and its interval.
 package struct Estimate: Codable, Sendable, Equatable {
   package var value: Double
   package var low: Double
@@ -41,9 +56,10 @@ package enum Statistics {
   }
 
   /// The mean and its bootstrap interval: percentiles of the means of samples drawn from the sample, widened for small samples
-  /// as Hesterberg has it (What Teachers Should Know about the Bootstrap, 2015, §5.3), without which an interval of "95 %" from
-  /// six values holds the truth 88 times in a hundred.
-  package static func bootstrapMean(_ values: [Double], resamples: Int = 4000) -> Estimate {
+  /// as Hesterberg has it (What Teachers Should Know about the Bootstrap, 2015, §5.3), and never narrower than Student's, since a
+  /// few values with a long tail among them promise more than they can keep.
+  package static func bootstrapMean(_ values: [Double], at level: Level = .percent95, resamples: Int = 4000) -> Estimate
+  {
     let mean = mean(values)
     guard values.count > 1 else { return Estimate(mean, values.isEmpty ? 0 : -.infinity, .infinity) }
     // Equal values give equal intervals: a report that is drawn again says the same.
@@ -54,34 +70,53 @@ package enum Statistics {
       return sum / Double(values.count)
     }
     means.sort()
-    let tail = tail(of: values.count)
-    return Estimate(mean, quantile(means, tail), quantile(means, 1 - tail))
+    let tail = tail(of: values.count, level)
+    let count = Double(values.count)
+    let variance = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (count - 1)
+    let width = student(values.count - 1, level) * (variance / count).squareRoot()
+    return Estimate(mean, min(quantile(means, tail), mean - width), max(quantile(means, 1 - tail), mean + width))
   }
 
-  /// What to cut off at each end: Φ(−√(n/(n−1)) · t), t the 97.5th percentile of Student's distribution with n − 1 degrees.
-  package static func tail(of count: Int) -> Double {
+  /// What to cut off at each end: Φ(−√(n/(n−1)) · t), t Student's percentile with n − 1 degrees.
+  package static func tail(of count: Int, _ level: Level = .percent95) -> Double {
     let scale = (Double(count) / Double(count - 1)).squareRoot()
-    return 0.5 * erfc(scale * student975(count - 1) / 2.0.squareRoot())
+    return 0.5 * erfc(scale * student(count - 1, level) / 2.0.squareRoot())
   }
 
-  /// The 97.5th percentile of Student's t distribution: a table, and where it ends an expansion (Abramowitz and Stegun,
-  /// 26.7.5).
-  static func student975(_ degrees: Int) -> Double {
-    let table = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
-    if degrees <= table.count { return table[max(degrees, 1) - 1] }
-    let z = 1.959964
+  /// The percentile of Student's t distribution that cuts off half of the rest: a table, and where it ends an expansion
+  /// (Abramowitz and Stegun, 26.7.5).
+  static func student(_ degrees: Int, _ level: Level = .percent95) -> Double {
+    if degrees <= level.student.count { return level.student[max(degrees, 1) - 1] }
+    let z = level.normal
     let n = Double(degrees)
     return z + (pow(z, 3) + z) / (4 * n) + (5 * pow(z, 5) + 16 * pow(z, 3) + 3 * z) / (96 * n * n)
+      + (3 * pow(z, 7) + 19 * pow(z, 5) + 17 * pow(z, 3) - 15 * z) / (384 * n * n * n)
   }
 
   /// How many times `first` the `second` is. Both were taken in turn, so that what came together is compared: the mean of the
   /// logarithms of their ratios. Nil if that has no meaning: fewer than six (of five that are the same in truth, one is the
   /// larger in all of them once in sixteen times, and no interval can be surer than that), or one that is zero.
-  package static func ratio(_ second: [Double], to first: [Double]) -> Estimate? {
+  package static func ratio(_ second: [Double], to first: [Double]) -> Ratio? {
     let logarithms = zip(first, second).filter { $0 > 0 && $1 > 0 }.map { log($1 / $0) }
     guard logarithms.count >= fewest, logarithms.count == min(first.count, second.count) else { return nil }
-    let estimate = bootstrapMean(logarithms)
-    return Estimate(exp(estimate.value), exp(estimate.low), exp(estimate.high))
+    func estimate(_ level: Level) -> Estimate {
+      let estimate = bootstrapMean(logarithms, at: level)
+      return Estimate(exp(estimate.value), exp(estimate.low), exp(estimate.high))
+    }
+    return Ratio(estimate: estimate(.percent95), sure: estimate(.percent99))
+  }
+}
+
+/// How many times one series is another: as it is told, and as it is decided by.
+package struct Ratio: Equatable, Sendable {
+  /// With a 95 % interval.
+  package let estimate: Estimate
+  /// With a 99 % interval: of dozens of comparisons on a page, one in twenty would be too many to be wrong.
+  package let sure: Estimate
+
+  package init(estimate: Estimate, sure: Estimate) {
+    self.estimate = estimate
+    self.sure = sure
   }
 }
 
@@ -93,17 +128,17 @@ package enum Verdict: Equatable, Sendable {
   case unknown
 
   /// `floor` is the ratio that equal things were found apart by, where they were (1: they were not): less is not believed.
-  package init(_ ratio: Estimate?, floor: Double = 1) {
-    guard let ratio, ratio.low.isFinite, ratio.high.isFinite else {
+  package init(_ ratio: Ratio?, floor: Double = 1) {
+    guard let ratio else {
       self = .unknown
       return
     }
-    if ratio.low > floor {
-      self = .larger(ratio)
-    } else if ratio.high < 1 / floor {
-      self = .smaller(ratio)
+    if ratio.sure.low > floor {
+      self = .larger(ratio.estimate)
+    } else if ratio.sure.high < 1 / floor {
+      self = .smaller(ratio.estimate)
     } else {
-      self = .noDifference(ratio)
+      self = .noDifference(ratio.estimate)
     }
   }
 

@@ -21,7 +21,12 @@ import Testing
 
   @Test(arguments: [(1, 12.706), (5, 2.571), (9, 2.262), (10, 2.228), (19, 2.093), (30, 2.042), (1000, 1.962)])
   func studentsPercentilesAreThoseOfTheTables(_ degrees: Int, _ expected: Double) {
-    #expect(abs(Statistics.student975(degrees) - expected) < 0.002)
+    #expect(abs(Statistics.student(degrees) - expected) < 0.002)
+  }
+
+  @Test(arguments: [(5, 4.032), (10, 3.169), (19, 2.861), (1000, 2.581)])
+  func soAreThoseOfTheSurerInterval(_ degrees: Int, _ expected: Double) {
+    #expect(abs(Statistics.student(degrees, .percent99) - expected) < 0.01)
   }
 
   @Test func theWidenedTailIsHesterbergs() {
@@ -44,16 +49,25 @@ import Testing
     #expect(Statistics.ratio([2, 2, 2], to: [1, 1, 1]) == nil)
     #expect(Statistics.ratio([2, 2, 2, 2, 2, 0], to: [1, 1, 1, 1, 1, 1]) == nil)
     let ratio = Statistics.ratio([2, 4, 6, 8, 10, 12], to: [1, 2, 3, 4, 5, 6])
-    #expect(ratio.map { abs($0.value - 2) < 1e-9 && abs($0.low - 2) < 1e-9 && abs($0.high - 2) < 1e-9 } == true)
+    #expect(
+      ratio.map {
+        [$0.estimate, $0.sure].allSatisfy {
+          abs($0.value - 2) < 1e-9 && abs($0.low - 2) < 1e-9 && abs($0.high - 2) < 1e-9
+        }
+      }
+        == true)
   }
 
-  @Test func aVerdictBelievesNothingBelowTheNoiseFloor() {
-    let ratio = Estimate(1.1, 1.05, 1.15)
-    #expect(Verdict(ratio) == .larger(ratio))
-    #expect(Verdict(ratio, floor: 1.08) == .noDifference(ratio))
-    #expect(Verdict(Estimate(0.8, 0.7, 0.9), floor: 1.08).isDifference)
+  @Test func aVerdictBelievesNothingBelowTheNoiseFloorOrOutsideTheSureInterval() {
+    func ratio(_ value: Double, _ low: Double, _ high: Double) -> Ratio {
+      Ratio(estimate: Estimate(value, (low + value) / 2, (high + value) / 2), sure: Estimate(value, low, high))
+    }
+    let larger = ratio(1.1, 1.05, 1.15)
+    #expect(Verdict(larger) == .larger(larger.estimate))
+    #expect(Verdict(larger, floor: 1.08) == .noDifference(larger.estimate))
+    #expect(Verdict(ratio(0.8, 0.7, 0.9), floor: 1.08).isDifference)
+    #expect(!Verdict(ratio(1.1, 0.99, 1.2)).isDifference)
     #expect(Verdict(nil) == .unknown)
-    #expect(Verdict(Estimate(1, -.infinity, .infinity)) == .unknown)
   }
 
   /// Throughputs of a run on a noisy machine: they drift together, each is off by 8 %, and one in ten by much more.
@@ -82,14 +96,14 @@ import Testing
   }
 
   @Test(arguments: [6, 20]) func theSameAgainstItselfIsFoundApartNoMoreOftenThanStated(_ passes: Int) {
-    #expect(found(of: 100, passes: passes, seed: 42) <= 5)
+    #expect(found(of: 100, passes: passes, seed: 2026) <= 5)
     // The rate itself, with less chance in it.
-    let rate = Double(found(of: 2000, passes: passes, seed: 7)) / 2000
-    #expect(rate <= 0.055, "\(rate)")
+    let rate = Double(found(of: 800, passes: passes, seed: 7)) / 800
+    #expect(rate <= 0.025, "\(rate)")
   }
 
   @Test func aModelThatIsAFifthSlowerIsFound() {
     #expect(found(of: 100, passes: 20, slower: 0.8, seed: 1) >= 99)
-    #expect(found(of: 100, passes: 6, slower: 0.8, seed: 1) >= 60)
+    #expect(found(of: 100, passes: 6, slower: 0.8, seed: 1) >= 30)
   }
 }

@@ -1,10 +1,10 @@
 // What is said of data that are known.
 
 import Glibc
-import LoadGenerator
 import Testing
 
 @testable import Comparison
+@testable import LoadGenerator
 
 @Suite struct StoryTests {
   private func sample(_ throughput: Double, failed: Int = 0) -> Sample {

@@ -32,6 +32,7 @@ private func response(_ shop: Shop, _ request: Request) throws -> Response {
 private func operation(_ shop: Shop, _ request: Request) throws -> Operation {
   switch shop.begin(request) {
   case .query(let operation): return operation
+  case .queries: throw Unexpected.query
   case .respond(let response): throw Unexpected.response(text(response))
   }
 }
@@ -296,7 +297,7 @@ struct MergePatchTests {
     ])
   func types(_ type: String, _ isTaken: Bool) throws {
     switch shop.begin(request("PATCH", "/sync/tag/4", type: type, body: "{}")) {
-    case .query: #expect(isTaken)
+    case .query, .queries: #expect(isTaken)
     case .respond(let response): #expect(!isTaken && response.status == .unsupportedMediaType)
     }
   }
@@ -377,7 +378,7 @@ struct IdempotencyTests {
     ])
   func form(_ key: String, _ isTaken: Bool) throws {
     switch shop.begin(post(key)) {
-    case .query: #expect(isTaken)
+    case .query, .queries: #expect(isTaken)
     case .respond(let response): #expect(!isTaken && response.status == .badRequest)
     }
   }
@@ -582,5 +583,63 @@ struct FinishTests {
     for error in [PostgresError.unavailable("x"), .queueFull] { #expect(invites(read, error) && invites(write, error)) }
     #expect(invites(read, .connectionLost("x")))
     #expect(!invites(write, .connectionLost("x")))
+  }
+}
+
+@Suite("Hooks for benches")
+struct BenchHookTests {
+  private func request(_ path: String, _ fields: [(String, String)]) -> Request {
+    var request = Request()
+    for (name, value) in [("REQUEST_METHOD", "GET"), ("PATH_INFO", path)] + fields {
+      let bytes = (Array(name.utf8), Array(value.utf8))
+      request.append(bytes.0.span, bytes.1.span)
+    }
+    request.finish()
+    return request
+  }
+
+  @Test("mean nothing where they were not asked for")
+  func off() throws {
+    let shop = Shop(mode: .sync)
+    for field in [("HTTP_BENCH_DELAY", "100"), ("HTTP_BENCH_STATEMENTS", "4"), ("HTTP_BENCH_SPIN", "5")] {
+      guard case .query(let operation) = shop.begin(request("/sync/contact/7", [field])) else { throw Unexpected.query }
+      #expect(operation.statement.name == "contact_item")
+    }
+  }
+
+  @Test("make the database slow, for one contact only")
+  func delay() throws {
+    let shop = Shop(mode: .async, benchHooks: true)
+    guard case .query(let slow) = shop.begin(request("/async/contact/7", [("HTTP_BENCH_DELAY", "100")])) else {
+      throw Unexpected.query
+    }
+    #expect(slow.statement.name == "bench_contact_item")
+    #expect(slow.parameters.bytes == Array("7\0100\0".utf8))
+    for path in ["/async/contact", "/async/order/7"] {
+      guard case .query(let usual) = shop.begin(request(path, [("HTTP_BENCH_DELAY", "100")])) else {
+        throw Unexpected.query
+      }
+      #expect(usual.statement.name != "bench_contact_item")
+    }
+  }
+
+  @Test("make one request many statements", arguments: [("1", 1), ("256", 256)])
+  func statements(_ text: String, _ count: Int) throws {
+    let shop = Shop(mode: .sync, benchHooks: true)
+    guard case .queries(let operations) = shop.begin(request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)]))
+    else {
+      throw Unexpected.query
+    }
+    #expect(operations.count == count)
+    #expect(operations.last?.parameters.bytes == Array("\(6 + count)\0".utf8))
+  }
+
+  @Test("take nothing that makes no sense", arguments: ["0", "-1", "x", "257", "99999999999999999999"])
+  func nonsense(_ text: String) throws {
+    let shop = Shop(mode: .sync, benchHooks: true)
+    guard case .query(let operation) = shop.begin(request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)])) else {
+      throw Unexpected.query
+    }
+    #expect(operation.statement.name == "contact_item")
   }
 }

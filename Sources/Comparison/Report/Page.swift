@@ -133,7 +133,7 @@ package enum Page {
     let lateness = report.scenarios.flatMap(\.cells).flatMap(\.samples).map(\.load.lateness).filter { $0 > 0 }
     var how = [
       "Every cell was run \(2 * report.repeats) times, in turn: through the list of models and back (ABBA), each run with a responder newly started, \(Figure.text(extent.warmUp)) s of load before and \(Figure.text(extent.seconds)) s measured, longer where something happens. \(runs) runs in all, \(Progress.duration(report.seconds)).",
-      "Intervals are bootstrap 95 % intervals of the mean, widened for small samples; ratios are of runs that stood next to each other. One comparison in twenty would find a difference where there is none.",
+      "Intervals are bootstrap 95 % intervals of the mean, widened for small samples; ratios are of runs that stood next to each other. A difference is called one only where even the 99 % interval excludes that there is none: of dozens of comparisons some would be chance otherwise.",
       "PostgreSQL's data were the same for each run: after every run that wrote they were made anew from a copy, statistics included. autovacuum was off.",
       "nginx's configuration was the same for all, but for the door.",
       "The load generator alone, against a file that nginx has in memory, came to \(Figure.text(report.ceiling)) answers a second: no model can be seen to be faster than that.",
