@@ -152,7 +152,7 @@ package enum Scenarios {
           cells(both, .read) {
             $0.crowd = .slowReaders(32)
             // Until all of them have something to read.
-            $0.warmUp = 2
+            $0.warmUp = quick ? 1 : 2
             $0.isBuffered = buffered
           }
         }),

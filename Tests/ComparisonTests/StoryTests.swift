@@ -78,7 +78,10 @@ import Testing
       report("read", prefork: [100, 101, 99, 100, 102, 98], loop: [110, 111, 109, 110, 112, 108]).scenarios
     let story = Story(same)
     #expect(abs(story.floor - 1.15) < 0.01)
-    #expect(story.summary.first?.hasPrefix("No difference found") == true)
+    #expect(
+      story.summary.first?.hasPrefix(
+        "A difference between the event loop and the prefork pool with 16 clients in reads a second is likely, but not sure"
+      ) == true)
   }
 
   @Test func recoveryIsTheTimeUntilItIsAsBeforeAndStaysSo() {

@@ -57,7 +57,8 @@ def test_every_sample_keeps_its_histogram_and_what_it_cost(quick):
                 load = sample["load"]
                 answered = sum(kind["answered"] for kind in load["kinds"])
                 assert sum(count for _, count in load["latencies"]["histogram"]) == answered
-                if answered > 1000:
+                # A PostgreSQL that was started anew meanwhile has used nothing before.
+                if answered > 1000 and scenario["name"] != "restart":
                     assert min(sample[group]["cpu"] for group in ("nginx", "responder", "postgres")) > 0, scenario["name"]
                     assert sample["responderMemory"] > 1 << 20 and sample["postgresMemory"] > 1 << 20
     assert data["ceiling"] > 0 and data["machine"]["versions"].keys() >= {"forkloop", "nginx", "PostgreSQL"}

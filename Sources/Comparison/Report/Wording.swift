@@ -101,6 +101,10 @@ enum Wording {
     case .larger(let ratio), .smaller(let ratio):
       return
         "\(subject(them)) \(metric.verb) \(Figure.times(ratio.value)) \(metric.many) \(object(others))\(place) \(interval(ratio))."
+    case .noDifference(let ratio) where ratio.low > 1 || ratio.high < 1:
+      // The surer interval, by which it is decided, holds 1, or noise as large as this has been seen.
+      return
+        "A difference between \(object(them)) and \(object(others))\(place) in \(name(metric)) is likely, but not sure \(interval(ratio))."
     case .noDifference(let ratio):
       return
         "No difference found between \(object(them)) and \(object(others))\(place) in \(name(metric)) \(interval(ratio))."
