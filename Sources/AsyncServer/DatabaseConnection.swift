@@ -160,11 +160,12 @@ final class DatabaseConnection: @unchecked Sendable {
     } catch {
       throw .unavailable("\(error)")
     }
-    for statement in Shop.statements {
+    let statements = Shop.prepared(benchHooks: configuration.hasBenchHooks)
+    for statement in statements {
       guard connection.sendPrepare(statement) else { throw .connectionLost(connection.failure) }
     }
     guard connection.sendSync() else { throw .connectionLost(connection.failure) }
-    var expected = Shop.statements.count + 1
+    var expected = statements.count + 1
     var failure: PostgresError?
     while expected > 0 {
       try await transfer(connection)

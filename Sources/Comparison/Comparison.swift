@@ -48,26 +48,33 @@ package final class Comparison {
     report.repeats = options.extent.repeats
   }
 
-  /// Runs everything; where it is interrupted, what had been done by then.
-  package func run() throws(HouseError) -> Report {
+  /// Runs everything; where it is interrupted, or fails, what had been done by then. `keep` is given the report after each
+  /// scenario.
+  package func run(keeping keep: (Report) throws -> Void) throws(HouseError) -> Report {
     let began = MonotonicClock.now
     report.started = Date().formatted(.iso8601)
-    progress.say("making a scratch database in \(testbed.folders.state)")
-    try testbed.setUp()
     do {
+      progress.say("making a scratch database in \(testbed.folders.state)")
+      try testbed.setUp()
       try compareAnswers()
       try calibrate()
-      try runScenarios()
+      try runScenarios {
+        report.seconds = Double(MonotonicClock.now - began) / 1e9
+        try keep(report)
+      }
       report.isComplete = true
     } catch is Interrupted {
       progress.say("stopped: what had been done by then is in the report")
-      // Of the last scenario every cell should have been run.
-      report.scenarios.removeAll { $0.cells.contains { $0.samples.isEmpty } }
-    } catch let error as HouseError {
-      throw error
     } catch {
-      throw HouseError("\(error)")
+      if shouldStop() {
+        progress.say("stopped")
+      } else {
+        report.failure = "\(error)"
+      }
     }
+    // Of the last scenario every cell should have been run.
+    report.scenarios.removeAll { $0.cells.contains { $0.samples.isEmpty } }
+    if let failure = report.failure, report.scenarios.isEmpty { throw HouseError(failure) }
     report.seconds = Double(MonotonicClock.now - began) / 1e9
     return report
   }
@@ -81,7 +88,7 @@ package final class Comparison {
       + (tools.python == nil ? [] : [.fastapi])
   }
 
-  /// Asks every model the same and compares what they say, ids of new things aside.
+  /// Asks every model the same of the same data, and compares what they say.
   private func compareAnswers() throws {
     progress.say("seeing that all models answer the same")
     let order =
@@ -92,8 +99,11 @@ package final class Comparison {
       ("GET", "/order/\(Testbed.smallOrders + 1)", nil, 200), ("GET", "/contact/999999", nil, 404),
       ("POST", "/order", order, 201), ("POST", "/order", "{}", 422),
     ]
+    // What benches ask for besides, and the contact that they are answered with.
+    let hooks = [(["Bench-Delay": "1"], 7), (["Bench-Statements": "3"], 9), (["Bench-Spin": "1"], 7)]
     var expected: [Int: String] = [:]
     for model in [.prefork, .loop, .loopShared] + others {
+      if shouldStop() { throw Interrupted() }
       testbed.stopResponder()
       try testbed.resetDatabase()
       _ = try testbed.start(Setup(model, connections: Scenarios.connections))
@@ -113,9 +123,20 @@ package final class Comparison {
           report.answersCompared.append(name)
         }
       }
+      if model.isOurs { compareHooks(hooks, model) }
     }
     testbed.stopResponder()
     try testbed.resetDatabase()
+  }
+
+  private func compareHooks(_ hooks: [(fields: [String: String], contact: Int)], _ model: Model) {
+    for (fields, contact) in hooks {
+      let plain = Fetch.answer(port: testbed.port, "GET", "\(model.prefix)/contact/\(contact)")
+      let hooked = Fetch.answer(port: testbed.port, "GET", "\(model.prefix)/contact/7", fields: fields)
+      if hooked?.status != 200 || hooked?.body != plain?.body {
+        report.answersThatDiffer.append("GET /contact/7 with \(fields.keys.joined()): \(model.title)")
+      }
+    }
   }
 
   private func calibrate() throws {
@@ -176,9 +197,10 @@ package final class Comparison {
 
   // MARK: The scenarios
 
-  private func runScenarios() throws {
+  private func runScenarios(_ keep: () throws -> Void) throws {
     let scenarios = Scenarios.all(
-      options.extent, report.calibration, others: others, handicap: options.handicap
+      options.extent, report.calibration, others: others,
+      canPin: testbed.tools.taskset != nil, handicap: options.handicap
     ).filter { wants($0.name) || (options.handicap && $0.name == "handicap") }
     progress.begin(
       scenarios.flatMap(\.cells).map(seconds),
@@ -197,6 +219,7 @@ package final class Comparison {
         }
       }
       progress.finished(scenario.title)
+      try keep()
     }
   }
 
@@ -269,10 +292,10 @@ package final class Comparison {
       switch try generator.next(within: wait) {
       case .nothing: continue
       case .moment(let moment):
-        note(moment)
         if moment == .measuring, let disturbance {
           due = (disturbance, MonotonicClock.now + UInt64(disturbance.after * 1e9))
         }
+        note(moment)
       case .result(let result): return result
       }
     }

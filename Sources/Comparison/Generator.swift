@@ -85,6 +85,6 @@ struct Generator: ~Copyable {
 
   private func wait() {
     var status: Int32 = 0
-    waitpid(process, &status, 0)
+    while waitpid(process, &status, 0) < 0, errno == EINTR {}
   }
 }

@@ -37,6 +37,7 @@ extension Machine {
     let own = tools.processors
     machine.uncontrolled = [
       "The generator, nginx, the responder and PostgreSQL share \(own) processor\(own == 1 ? "" : "s"): what one saves, another gets.",
+      "Memory is the responder's PSS and what its PostgreSQL servers have of their own. This program's other processes share its code with the responder's, which makes that a little less.",
       "Nothing is pinned to a processor, but where it says so.",
       "Other programs on this machine, and other machines on its host, were not stopped; clock frequencies were left to themselves.",
       "Everything talks over loopback and Unix sockets: a network's delay and losses are not in these figures.",

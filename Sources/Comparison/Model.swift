@@ -149,7 +149,7 @@ package struct Tools: Sendable {
       let child = try? ChildProcess.start(
         arguments, environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"], as: try Accounts().web, log: "/dev/null")
     else { return false }
-    waitpid(child, &status, 0)
+    while waitpid(child, &status, 0) < 0, errno == EINTR {}
     return status == 0
   }
 }

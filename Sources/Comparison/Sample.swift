@@ -7,10 +7,11 @@ package struct Sample: Codable, Sendable, Equatable {
   package var nginx = Usage()
   package var responder = Usage()
   package var postgres = Usage()
-  /// Proportional set sizes in bytes, at the end of the measurement: of the responder, and of PostgreSQL's servers.
+  /// In bytes, at the end of the measurement: the responder's proportional set sizes, and what its PostgreSQL servers have of
+  /// their own.
   package var responderMemory = 0
   package var postgresMemory = 0
-  /// From its start to its first answer, in seconds.
+  /// From its start until it let clients in, in seconds.
   package var startSeconds = 0.0
 
   package init(_ load: LoadResult) { self.load = load }

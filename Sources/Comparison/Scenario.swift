@@ -64,7 +64,13 @@ package struct Cell: Codable, Sendable, Hashable {
     return Testbed.NginxSetup(isBuffering: isBuffered, hasSlowNetwork: hasSlowReaders)
   }
 
-  /// Whether it leaves the database as it found it.
+  /// When its burst begins, and how long it is, in seconds.
+  var burstTimes: (after: Double, seconds: Double)? {
+    guard burst, let seconds else { return nil }
+    return (seconds * 0.25, seconds * 0.15)
+  }
+
+  /// Whether it leaves the database as it did not find it.
   var writes: Bool { work == .write || work == .mix }
 
   /// What the generator is told.
@@ -109,7 +115,7 @@ package struct Cell: Codable, Sendable, Hashable {
     var plan = LoadPlan(port: port, kinds, connections: concurrency, rate: rate, seconds: seconds ?? usual)
     plan.warmUp = warmUp
     plan.seed = seed
-    if burst, let length = seconds { plan.burst = .init(after: length * 0.25, seconds: length * 0.15, factor: 10) }
+    if let burstTimes { plan.burst = .init(after: burstTimes.after, seconds: burstTimes.seconds, factor: 10) }
     switch crowd {
     case .none: break
     case .slowReaders(let count):

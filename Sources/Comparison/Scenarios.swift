@@ -40,7 +40,7 @@ package enum Scenarios {
   /// What is run, in this order.
   /// `others` are models beside prefork and loop, which take part in what they can.
   package static func all(
-    _ extent: Extent, _ calibration: Calibration, others: [Model], handicap: Bool = false
+    _ extent: Extent, _ calibration: Calibration, others: [Model], canPin: Bool = true, handicap: Bool = false
   ) -> [Scenario] {
     let quick = extent.isQuick
     let prefork = Setup(.prefork, connections: connections)
@@ -121,9 +121,14 @@ package enum Scenarios {
         }),
       Scenario(
         name: "head-of-line", title: "A few slow ones among fast ones",
-        text: "One read in twenty takes the database 100 ms: what the other nineteen have to wait, from 16 clients.",
+        text:
+          "One read in twenty takes the database 100 ms: what the other nineteen have to wait, at half the rate that the connections allow.",
         cells: cells(three, .headOfLine) {
           $0.amount = 100
+          $0.concurrency = 64
+          // Half of what the connections can do, at a rate that does not wait: what a slow one holds up is seen, and not that a
+          // few clients all wait for slow ones.
+          $0.rate = (Double(connections) / (0.05 * 0.1) / 2).rounded()
           $0.seconds = quick ? 0.6 : nil
         }),
       Scenario(
@@ -186,7 +191,7 @@ package enum Scenarios {
         text:
           "\(quick ? "Reads" : "Reads and writes") from 64 clients, with what each may have made equal in four ways.",
         cells: (quick ? [Cell.Work.read] : [.read, .write]).flatMap { work in
-          Fairness.allCases.flatMap { fairness in
+          Fairness.allCases.filter { $0 != .cpu || canPin }.flatMap { fairness in
             fair(both, fairness, work, calibration).map { setup in
               var cell = Cell(setup, work)
               cell.fairness = fairness

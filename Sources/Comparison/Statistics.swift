@@ -125,6 +125,10 @@ package enum Verdict: Equatable, Sendable {
   case larger(Estimate)
   case smaller(Estimate)
   case noDifference(Estimate)
+  /// One of the two never had anything, the other always.
+  case onlySecond
+  case onlyFirst
+  /// Too few runs, or some that had nothing.
   case unknown
 
   /// `floor` is the ratio that equal things were found apart by, where they were (1: they were not): less is not believed.
@@ -142,9 +146,26 @@ package enum Verdict: Equatable, Sendable {
     }
   }
 
+  /// Of two series that were taken in turn.
+  package static func of(_ second: [Double], against first: [Double], floor: Double = 1) -> Verdict {
+    let count = min(first.count, second.count)
+    let zeros = (first.count { $0 == 0 }, second.count { $0 == 0 })
+    if count >= Statistics.fewest, zeros == (first.count, 0) { return .onlySecond }
+    if count >= Statistics.fewest, zeros == (0, second.count) { return .onlyFirst }
+    return Verdict(Statistics.ratio(second, to: first), floor: floor)
+  }
+
+  /// The ratio, where there is one.
+  package var ratio: Estimate? {
+    switch self {
+    case .larger(let ratio), .smaller(let ratio), .noDifference(let ratio): ratio
+    case .onlySecond, .onlyFirst, .unknown: nil
+    }
+  }
+
   package var isDifference: Bool {
     switch self {
-    case .larger, .smaller: true
+    case .larger, .smaller, .onlySecond, .onlyFirst: true
     case .noDifference, .unknown: false
     }
   }

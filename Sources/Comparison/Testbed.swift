@@ -8,21 +8,17 @@ import Platform
 import Postgres
 import Shop
 
-#if canImport(FoundationEssentials)
-  import FoundationEssentials
-#else
-  import Foundation
-#endif
-
 /// Starts and stops what a run needs. One thread.
 package final class Testbed {
   package let folders: Folders
-  package let port: UInt16
+  package private(set) var port: UInt16 = 0
   package let tools: Tools
   private let accounts: Accounts
   private let site: NginxSite
   private let cluster: PrivateCluster
   private var postgres: pid_t = 0
+  /// What a PostgreSQL that was stopped had used.
+  private var retired = Usage()
   private var nginx: pid_t = 0
   private var responder: pid_t = 0
   private var nginxSetup = NginxSetup()
@@ -34,7 +30,7 @@ package final class Testbed {
   /// Connections that PostgreSQL takes.
   static let maxConnections = 400
 
-  /// `state` is a folder that is made, used and deleted.
+  /// `state` is a folder to be used.
   package init(state: String, tools: Tools) throws(HouseError) {
     folders = try Folders(state: state)
     self.tools = tools
@@ -42,11 +38,16 @@ package final class Testbed {
     site = try NginxSite.find(program: tools.program)
     try folders.make(for: accounts)
     cluster = PrivateCluster(folders, account: accounts.postgres, database: "bench", user: "forkloop")
-    port = try Self.freePort()
   }
 
-  private static func freePort() throws(HouseError) -> UInt16 {
-    for port in UInt16(18_080)...19_080 where Supervisor.isFree(port: port) { return port }
+  /// Starts nginx on a free port. Another testbed may have taken it in between: then it is that one's nginx that answers.
+  private func choosePort() throws(HouseError) {
+    for candidate in UInt16(18_080)...19_080 where Supervisor.isFree(port: candidate) {
+      port = candidate
+      try startNginx(NginxSetup())
+      if Fetch.answer(port: port, "GET", "/testbed")?.body == folders.state { return }
+      stop(&nginx, SIGTERM)
+    }
     throw HouseError("no port between 18080 and 19080 is free")
   }
 
@@ -67,7 +68,7 @@ package final class Testbed {
       throw HouseError("\(error)")
     }
     try resetDatabase()
-    try startNginx(NginxSetup())
+    try choosePort()
   }
 
   private func startPostgres() throws(HouseError) {
@@ -146,6 +147,7 @@ package final class Testbed {
       """
     additions.server = """
           \(setup.isBuffering ? "" : "fastcgi_buffering off;")
+          location = /testbed { return 200 "\(folders.state)"; }
           location /cgi/ {
               rewrite ^/cgi(/.*)$ /sync$1 break;
               include "\(folders.nginx)/forkloop-door.conf";
@@ -247,6 +249,7 @@ package final class Testbed {
       if let worker = ProcessTable().children(of: responder).last { kill(worker, SIGKILL) }
     case .reload: kill(responder, SIGHUP)
     case .restartPostgres:
+      retired = retired + ProcessTable().usage(of: postgres)
       stop(&postgres, SIGINT)
       try startPostgres()
     }
@@ -261,13 +264,14 @@ package final class Testbed {
   package func snapshot() -> Snapshot {
     let table = ProcessTable()
     return Snapshot(
-      nginx: table.usage(of: nginx), responder: table.usage(of: responder), postgres: table.usage(of: postgres))
+      nginx: table.usage(of: nginx), responder: table.usage(of: responder),
+      postgres: table.usage(of: postgres) + retired)
   }
 
-  /// Proportional set sizes in bytes: of the responder, and of PostgreSQL's servers.
+  /// In bytes: the responder's proportional set sizes, and what its PostgreSQL servers have of their own.
   package func memory() -> (responder: Int, postgres: Int) {
     let table = ProcessTable()
-    return (table.memory(of: responder), table.memory(of: postgres))
+    return (table.memory(of: responder), table.serverMemory(of: postgres, role: "forkloop"))
   }
 
   // MARK: Processes
@@ -284,14 +288,18 @@ package final class Testbed {
     } catch {
       throw HouseError("can't start \(arguments[0]): \(error)")
     }
-    let deadline = MonotonicClock.now + 30_000_000_000
+    let deadline = MonotonicClock.now + 60_000_000_000
     while !Supervisor.answers(readiness) {
       var status: Int32 = 0
       if waitpid(process, &status, WNOHANG) == process {
         let lastLine = readText(path)?.split(separator: "\n").last.map { ": \($0)" } ?? ""
         throw HouseError("\(log) did not start\(lastLine) (\(path))")
       }
-      if MonotonicClock.now > deadline { throw HouseError("\(log) does not answer; see \(path)") }
+      if MonotonicClock.now > deadline {
+        var started = process
+        stop(&started, SIGKILL)
+        throw HouseError("\(log) does not answer; see \(path)")
+      }
       usleep(1000)
     }
     return process
@@ -302,7 +310,8 @@ package final class Testbed {
     guard process > 0 else { return }
     let family = ProcessTable().family(of: process)
     for member in signal == SIGKILL ? family : [process] { kill(member, signal) }
-    let deadline = MonotonicClock.now + 5_000_000_000
+    // PostgreSQL may have a checkpoint to write.
+    let deadline = MonotonicClock.now + 60_000_000_000
     var status: Int32 = 0
     while waitpid(process, &status, WNOHANG) == 0 {
       if MonotonicClock.now > deadline { kill(process, SIGKILL) }
@@ -312,11 +321,10 @@ package final class Testbed {
     process = 0
   }
 
-  /// Stops everything and deletes the folder.
+  /// Stops everything. The folder is its maker's to delete.
   package func tearDown() {
     stopResponder()
     stop(&nginx, SIGTERM)
     stop(&postgres, SIGINT)
-    try? FileManager.default.removeItem(atPath: folders.state)
   }
 }

@@ -11,6 +11,10 @@ package struct Usage: Codable, Sendable, Equatable {
   /// Context switches, asked for or not.
   package var switches = 0
 
+  static func + (_ one: Usage, _ other: Usage) -> Usage {
+    Usage(cpu: one.cpu + other.cpu, switches: one.switches + other.switches)
+  }
+
   static func - (_ later: Usage, _ earlier: Usage) -> Usage {
     Usage(cpu: max(0, later.cpu - earlier.cpu), switches: max(0, later.switches - earlier.switches))
   }
@@ -25,8 +29,8 @@ package struct Usage: Codable, Sendable, Equatable {
 package struct ProcessTable {
   private struct Entry {
     var parent: pid_t
-    /// Its own and its waited-for children's, in clock ticks.
-    var ticks: Int
+    /// Of its children that have ended and were waited for, in clock ticks.
+    var childTicks: Int
   }
 
   private var entries: [pid_t: Entry] = [:]
@@ -40,10 +44,10 @@ package struct ProcessTable {
       guard let process = pid_t(name), let stat = readText("/proc/\(name)/stat"),
         let end = stat.lastIndex(of: ")")
       else { continue }
-      // Behind the name (proc(5)): state, parent …, utime 12th, stime, cutime, cstime.
+      // Behind the name (proc(5)): state, parent …, utime 12th, stime, cutime 14th, cstime.
       let fields = stat[stat.index(after: end)...].split(separator: " ")
       guard fields.count > 15, let parent = pid_t(fields[1]) else { continue }
-      entries[process] = Entry(parent: parent, ticks: (11...14).reduce(0) { $0 + (Int(fields[$1]) ?? 0) })
+      entries[process] = Entry(parent: parent, childTicks: (13...14).reduce(0) { $0 + (Int(fields[$1]) ?? 0) })
     }
   }
 
@@ -69,10 +73,23 @@ package struct ProcessTable {
   package func usage(of root: pid_t) -> Usage {
     var usage = Usage()
     for process in family(of: root) {
-      usage.cpu += Double(entries[process]?.ticks ?? 0) / Self.ticksPerSecond
+      usage.cpu += Self.ownSeconds(of: process) + Double(entries[process]?.childTicks ?? 0) / Self.ticksPerSecond
       usage.switches += Self.switches(of: process)
     }
     return usage
+  }
+
+  /// Of all its threads, to the nanosecond: ticks would lose most of a short run.
+  private static func ownSeconds(of process: pid_t) -> Double {
+    guard let folder = opendir("/proc/\(process)/task") else { return 0 }
+    defer { closedir(folder) }
+    var nanoseconds = 0
+    while let entry = readdir(folder) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      guard name.first != ".", let text = readText("/proc/\(process)/task/\(name)/schedstat") else { continue }
+      nanoseconds += text.split(separator: " ").first.flatMap { Int($0) } ?? 0
+    }
+    return Double(nanoseconds) / 1e9
   }
 
   private static func switches(of process: pid_t) -> Int {
@@ -84,10 +101,20 @@ package struct ProcessTable {
 
   /// Proportional set sizes of a family together, in bytes: shared pages are divided among those who share them.
   package func memory(of root: pid_t) -> Int {
-    family(of: root).reduce(0) { sum, process in
-      let lines = (readText("/proc/\(process)/smaps_rollup") ?? "").split(separator: "\n")
-      guard let line = lines.first(where: { $0.hasPrefix("Pss:") }) else { return sum }
-      return sum + (line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Int($0) } ?? 0) * 1024
+    family(of: root).reduce(0) { $0 + Self.rollup($1, ["Pss:"]) }
+  }
+
+  /// What PostgreSQL's servers for a role have of their own, in bytes: what they share belongs to all that has ever been read.
+  package func serverMemory(of root: pid_t, role: String) -> Int {
+    children(of: root).filter { (readText("/proc/\($0)/cmdline") ?? "").hasPrefix("postgres: \(role) ") }
+      .reduce(0) { $0 + Self.rollup($1, ["Private_Clean:", "Private_Dirty:"]) }
+  }
+
+  private static func rollup(_ process: pid_t, _ names: [String]) -> Int {
+    (readText("/proc/\(process)/smaps_rollup") ?? "").split(separator: "\n").reduce(0) { sum, line in
+      let fields = line.split(whereSeparator: \.isWhitespace)
+      guard fields.count > 1, names.contains(String(fields[0])) else { return sum }
+      return sum + (Int(fields[1]) ?? 0) * 1024
     }
   }
 }

@@ -41,7 +41,7 @@ package struct PrivateCluster: Sendable {
     var status: Int32 = 0
     do throws(SystemError) {
       let process = try ChildProcess.start(arguments, environment: Self.environment, as: account, log: log)
-      waitpid(process, &status, 0)
+      try syscall("waitpid") { waitpid(process, &status, 0) }
     } catch {
       throw HouseError("can't run initdb: \(error)")
     }

@@ -20,16 +20,16 @@ package struct Arrivals: Sendable {
 
   /// Takes the next moment; nil when it would be the end or later.
   package mutating func take() -> UInt64? {
+    guard next < Double(end) else { return nil }
     let moment = UInt64(next)
-    guard moment < end else { return nil }
     if let burst, next >= burst.from, next < burst.to { next += burst.interval } else { next += interval }
     return moment
   }
 
-  /// How many more there will be: those that nobody has taken.
-  package consuming func remaining() -> Int {
+  /// How many more there will be from `start` on: those that nobody has taken.
+  package consuming func remaining(from start: UInt64) -> Int {
     var count = 0
-    while take() != nil { count += 1 }
+    while let moment = take() { if moment >= start { count += 1 } }
     return count
   }
 }

@@ -29,7 +29,7 @@ final class HTTPConnection: @unchecked Sendable {
     self.loop = loop
     self.address = address
     self.buffer = buffer
-    sip = bytesPerSecond / 10
+    sip = bytesPerSecond > 0 ? min(max(bytesPerSecond / 10, 1), buffer.count) : 0
   }
 
   deinit { close() }
@@ -59,6 +59,8 @@ final class HTTPConnection: @unchecked Sendable {
   func giveUp() { if isBusy { enforce(0, now: .max) } }
 
   var isBusy: Bool { busySince > 0 }
+  /// Whether it is open and nothing is under way.
+  var isIdle: Bool { descriptor >= 0 && !isBusy && watch?.isHungUp == false }
 
   /// Opens the connection and leaves it at that; false if it can't be had.
   func connect() async -> Bool {
@@ -106,6 +108,8 @@ final class HTTPConnection: @unchecked Sendable {
 
   /// Nil if it was broken off.
   private func attempt(_ request: [UInt8], isHead: Bool) async -> (status: Int, isLast: Bool)? {
+    // A server may close a connection that nobody uses.
+    if watch?.isHungUp == true { close() }
     if descriptor < 0 { guard await connect() else { return nil } }
     guard await send(request) else { return nil }
     var answer = HTTPAnswer(toHead: isHead)

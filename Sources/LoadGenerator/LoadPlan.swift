@@ -112,9 +112,22 @@ package struct LoadPlan: Codable, Sendable, Equatable {
     if !(timeout > 0 && timeout <= 3600) {
       return "the timeout must be above 0 and at most 3600 seconds, not \(timeout)"
     }
-    if kinds.contains(where: { $0.weight < 1 || $0.ids.count != 2 || $0.ids[0] > $0.ids[1] }) {
-      return "each request needs a weight of at least 1, and its ids a lowest and a highest"
+    func isSound(_ kind: RequestKind) -> Bool {
+      (1...1_000_000).contains(kind.weight) && kind.ids.count == 2 && kind.ids[0] >= 0 && kind.ids[0] <= kind.ids[1]
+        && kind.ids[1] < .max
     }
+    if kinds.count > 1000 || !(kinds + (slowReaders.map { [$0.kind] } ?? [])).allSatisfy(isSound) {
+      return "each request needs a weight from 1 to 1000000, and as ids a lowest and a highest number, not negative"
+    }
+    if let burst, !((0.001...1000).contains(burst.factor) && burst.after >= 0 && burst.seconds >= 0) {
+      return "a burst needs a factor from 0.001 to 1000, and times that are not negative"
+    }
+    if let rate, rate * (seconds + warmUp) * max(1, burst?.factor ?? 1) > 1e9 {
+      return "that would be over 1000000000 requests"
+    }
+    let crowd = [idleClients, slowReaders?.count ?? 0, idlePeers?.count ?? 0]
+    if !crowd.allSatisfy((0...1_000_000).contains) { return "connections beside must be from 0 to 1000000" }
+    if let slowReaders, slowReaders.bytesPerSecond < 1 { return "slow readers must read at least a byte a second" }
     return nil
   }
 }

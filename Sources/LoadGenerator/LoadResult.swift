@@ -74,6 +74,8 @@ package struct LoadResult: Codable, Sendable, Equatable {
   package var latencies = Latencies()
   /// Requests that should have been sent during the measurement and never were, as no connection was free.
   package var unsent = 0
+  /// Connections beside that were open and unused to the end.
+  package var idle = 0
   /// By how much the generator itself was late to send where a connection was free: the 99th percentile, in microseconds.
   package var lateness = 0.0
   /// The generator's own, while it measured.

@@ -79,7 +79,7 @@ package final class LoadRun: @unchecked Sendable {
   }
 
   private func load(unless shouldStop: @escaping @Sendable () -> Bool) async {
-    await gatherCrowd()
+    await gatherCrowd(unless: shouldStop)
     connections = (0..<plan.connections).map { _ in HTTPConnection(loop, address, buffer: buffer) }
     let start = MonotonicClock.now
     measured = start + UInt64(plan.warmUp * 1e9)
@@ -93,6 +93,7 @@ package final class LoadRun: @unchecked Sendable {
       for _ in 0...connections.count { await group.next() }
       group.cancelAll()
     }
+    result.idle = crowd.count(where: \.isIdle) + idlePeers.count
     for number in idlePeers { close(number) }
     summarise()
   }
@@ -109,7 +110,7 @@ package final class LoadRun: @unchecked Sendable {
         guard now < end, let moment = arrivals?.take() else { return }
         intended = moment
         if moment > now {
-          await loop.sleep(.nanoseconds(Int64(moment - now)))
+          await sleep(until: moment)
           if isStopped { return }
           let late = MonotonicClock.now - moment
           if moment >= measured { lateness.record(min(late / 1000, Latencies.longest)) }
@@ -120,9 +121,20 @@ package final class LoadRun: @unchecked Sendable {
       }
       let kind = mix.next(into: &request)
       let outcome = await connection.exchange(request, isHead: mix.isHead(kind))
+      // What was given up for the end's sake is nobody's failure.
+      if isStopped { return }
       note(outcome, of: kind, intended: intended)
       // Where nobody answers, asking again at once would be a busy wait.
       if outcome == .broken { await loop.sleep(.milliseconds(10)) }
+    }
+  }
+
+  /// In slices, so that somebody who wants no more of it need not wait for the slowest.
+  private func sleep(until moment: UInt64) async {
+    while !isStopped {
+      let now = MonotonicClock.now
+      guard moment > now else { return }
+      await loop.sleep(.nanoseconds(Int64(min(moment - now, 100_000_000))))
     }
   }
 
@@ -193,7 +205,7 @@ package final class LoadRun: @unchecked Sendable {
   }
 
   private func summarise() {
-    result.unsent = isStopped ? 0 : arrivals?.remaining() ?? 0
+    result.unsent = isStopped ? 0 : arrivals?.remaining(from: measured) ?? 0
     var all = Self.recorder()
     for index in latencies.indices {
       result.kinds[index].latencies = Latencies(latencies[index])
@@ -205,26 +217,27 @@ package final class LoadRun: @unchecked Sendable {
 
   // MARK: Those who are only there
 
-  private func gatherCrowd() async {
-    for _ in 0..<plan.idleClients {
+  private func gatherCrowd(unless shouldStop: @escaping @Sendable () -> Bool) async {
+    for _ in 0..<plan.idleClients where !shouldStop() {
       let connection = HTTPConnection(loop, address, buffer: buffer)
       if await connection.connect() { crowd.append(connection) }
     }
     if let peers = plan.idlePeers {
-      for _ in 0..<peers.count {
-        let number = clinux_stream_socket(AF_UNIX, 0)
+      for _ in 0..<peers.count where !shouldStop() {
+        // Where the queue is full it is refused at once.
+        let number = clinux_stream_socket(AF_UNIX, 1)
         guard number >= 0 else { continue }
         var name = sockaddr_un()
         name.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &name.sun_path) {
           $0.copyBytes(from: peers.path.utf8.prefix(ListenAddress.longestPath))
         }
-        _ = withUnsafePointer(to: &name) {
+        let isConnected = withUnsafePointer(to: &name) {
           $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-            connect(number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            connect(number, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
           }
         }
-        idlePeers.append(number)
+        if isConnected { idlePeers.append(number) } else { close(number) }
       }
     }
     if let slow = plan.slowReaders {

@@ -65,7 +65,8 @@ struct RequestMix {
 
   private static func bytes(_ kind: RequestKind, host: String, id: String) -> [UInt8] {
     func filled(_ text: String) -> String { text.replacing("{id}", with: id) }
-    var head = "\(kind.method) \(filled(kind.path)) HTTP/1.1\r\nHost: \(host)\r\n"
+    var head = "\(kind.method) \(filled(kind.path)) HTTP/1.1\r\n"
+    if !kind.fields.keys.contains(where: { $0.lowercased() == "host" }) { head += "Host: \(host)\r\n" }
     for (name, value) in kind.fields.sorted(by: { $0.key < $1.key }) { head += "\(name): \(filled(value))\r\n" }
     guard let body = kind.body.map(filled) else { return Array("\(head)\r\n".utf8) }
     if !kind.fields.keys.contains(where: { $0.lowercased() == "content-type" }) {

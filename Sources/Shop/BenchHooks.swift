@@ -13,7 +13,7 @@ enum BenchHooks {
   static let mostStatements: Int64 = 256
 
   /// $1 id, $2 milliseconds.
-  private static let delayedContact = Statement(
+  static let delayedContact = Statement(
     "bench_contact_item", readOnly: true,
     "select id, name, email, xmin from contact, pg_sleep($2::bigint / 1000.0) where id = $1")
 

@@ -66,6 +66,10 @@ extension Shop {
   static let health = Statement("health", readOnly: true, "select")
 
   /// Every statement that `begin` can ask for, to be prepared on each connection.
+  package static func prepared(benchHooks: Bool) -> [Statement] {
+    statements + (benchHooks ? [BenchHooks.delayedContact] : [])
+  }
+
   package static let statements: [Statement] =
     Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
     + [Order.item, Order.insert, Order.insertOnce, Order.update, Order.delete, health]

@@ -62,11 +62,16 @@ struct CompareCommand: ParsableCommand {
       } catch {
         throw SettingsError("\(openReport) is no report that can be read: \(error)")
       }
+      if let fault = report.fault { throw SettingsError("\(openReport) is no report that can be read: \(fault)") }
       return try exitUnlessZero { try write(report) }
     }
     clinux_flag_on(SIGINT)
     clinux_flag_on(SIGTERM)
+    // A terminal that has gone, or a pipe, is no reason to leave things behind.
+    clinux_flag_on(SIGHUP)
+    signal(SIGPIPE, SIG_IGN)
     try exitUnlessZero {
+      try makeFolder()
       var tools = try Tools.find()
       let progress = Progress()
       if baselines {
@@ -80,23 +85,33 @@ struct CompareCommand: ParsableCommand {
       guard mkdtemp(&state) != nil else { throw HouseError("no scratch folder can be made in /tmp") }
       chmod(state, 0o755)
       let path = String(decoding: state.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      defer { try? FileManager.default.removeItem(atPath: path) }
       let testbed = try Testbed(state: path, tools: tools)
       defer { testbed.tearDown() }
       var options = ComparisonOptions(extent: Extent(isQuick: quick, repeats: repeats))
       options.scenarios = scenarios
       options.handicap = handicap
       let comparison = Comparison(options, testbed, machine: machine, progress: progress) { clinux_flagged() != 0 }
-      let report = try comparison.run()
-      try makeFolder()
-      try writeText(String(decoding: try JSONEncoder().encode(report), as: UTF8.self), to: "\(out)/data.json")
-      return try write(report)
+      let report = try comparison.run(keeping: keep)
+      try keep(report)
+      _ = try write(report)
+      if let failure = report.failure { throw HouseError("it went no further: \(failure)") }
+      return 0
     }
   }
 
+  /// Makes the folder, and sees that it can be written to: not only when there is something to lose.
   private func makeFolder() throws(HouseError) {
-    if mkdir(out, 0o755) != 0, errno != EEXIST {
+    do {
+      try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+    } catch {
       throw HouseError("can't make the folder \(out): \(String(cString: strerror(errno)))")
     }
+    guard access(out, W_OK) == 0 else { throw HouseError("can't write to \(out): \(String(cString: strerror(errno)))") }
+  }
+
+  private func keep(_ report: Report) throws {
+    try writeText(String(decoding: try JSONEncoder().encode(report), as: UTF8.self), to: "\(out)/data.json")
   }
 
   /// Where Debian has Chart.js.

@@ -68,6 +68,34 @@ import Testing
       sentences.contains("The prefork pool answered nothing, while the event loop answered 100 requests a second."))
   }
 
+  @Test func runsWithoutAnAnswerAreCountedAndNotAveragedAway() {
+    let story = Story(report("idle-clients", prefork: [0, 0, 50, 50, 50, 50], loop: [100, 100, 100, 100, 100, 100]))
+    #expect(
+      story.sections.flatMap(\.sentences).contains(
+        "The prefork pool answered 33.3 requests a second, nothing in 2 of 6 runs, while the event loop answered 100 requests a second."
+      ))
+  }
+
+  @Test func aBurstIsRecoveredFromAfterItIsOver() {
+    let timeline = [100, 100, 400, 400, 400, 100, 100, 100, 100].map { count in
+      var interval = Interval()
+      interval.answered = count
+      return interval
+    }
+    #expect(Story.recovery(timeline, before: 0.21, after: 0.41).map { abs($0 - 0.1) < 1e-9 } == true)
+  }
+
+  @Test func aReportThatCantBeIsRefused() throws {
+    var report = report("read", prefork: [1], loop: [1])
+    #expect(report.fault == nil)
+    report.scenarios[0].cells[0].samples[0].load.latencies.histogram = [[1]]
+    #expect(report.fault == "it has figures that can't be")
+    report.scenarios[0].name = "x\" onload="
+    #expect(report.fault == "it has a scenario 'x\" onload='")
+    report.version = 2
+    #expect(report.fault == "it is of version 2, and this program reads version 1")
+  }
+
   @Test func noiseThatWasFoundIsTheLeastThatIsBelieved() {
     var same = report("same", prefork: [100, 101, 99, 100, 102, 98], loop: [1, 1, 1, 1, 1, 1])
     var twin = same.scenarios[0].cells[0]
@@ -89,13 +117,16 @@ import Testing
       answered.enumerated().map { Interval(answered: $1, failed: failing.contains($0) ? 1 : 0, longest: 0) }
     }
     let usual = [100, 100, 100, 100]
-    #expect(Story.recovery(timeline(usual + [100, 100, 100, 100]), after: 0.4) == 0)
+    #expect(Story.recovery(timeline(usual + [100, 100, 100, 100]), before: 0.4, after: 0.4) == 0)
     #expect(
-      Story.recovery(timeline(usual + [0, 0, 300, 100, 100, 100]), after: 0.4).map { abs($0 - 0.3) < 1e-9 } == true)
-    #expect(
-      Story.recovery(timeline(usual + [100, 100, 100, 100, 100], failing: [5]), after: 0.4).map { abs($0 - 0.2) < 1e-9 }
+      Story.recovery(timeline(usual + [0, 0, 300, 100, 100, 100]), before: 0.4, after: 0.4).map { abs($0 - 0.3) < 1e-9 }
         == true)
-    #expect(Story.recovery(timeline(usual + [0, 0, 0, 0]), after: 0.4) == nil)
+    #expect(
+      Story.recovery(timeline(usual + [100, 100, 100, 100, 100], failing: [5]), before: 0.4, after: 0.4).map {
+        abs($0 - 0.2) < 1e-9
+      }
+        == true)
+    #expect(Story.recovery(timeline(usual + [0, 0, 0, 0]), before: 0.4, after: 0.4) == nil)
   }
 
   @Test func percentilesComeFromTheHistogram() {

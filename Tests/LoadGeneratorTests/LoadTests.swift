@@ -27,7 +27,9 @@ import Testing
     let plan = LoadPlan(port: 1, [RequestKind("a", "/")], connections: 1, rate: 10, seconds: 1)
     var arrivals = Arrivals(plan, rate: 10, from: 0, measured: 0, to: 1_000_000_000)
     _ = arrivals.take()
-    #expect(arrivals.remaining() == 9)
+    #expect(arrivals.remaining(from: 0) == 9)
+    // Those of the warm-up are not counted.
+    #expect(arrivals.remaining(from: 500_000_000) == 5)
   }
 
   @Test func equalSeedsDrawEqualRequestsByTheirWeights() {
@@ -76,6 +78,14 @@ import Testing
     #expect(plan.fault == "connections must be from 1 to 100000, not 0")
     plan.connections = 1
     #expect(plan.fault == nil)
+    plan.burst = .init(after: 0, seconds: 1, factor: 0)
+    #expect(plan.fault == "a burst needs a factor from 0.001 to 1000, and times that are not negative")
+    plan.burst = nil
+    plan.idleClients = -1
+    #expect(plan.fault == "connections beside must be from 0 to 1000000")
+    plan.idleClients = 0
+    plan.kinds[0].ids = [3]
+    #expect(plan.fault?.hasPrefix("each request needs a weight") == true)
     plan.kinds = []
     #expect(plan.fault == "there is no request to make")
   }

@@ -11,7 +11,7 @@ package enum Page {
   package static func html(_ story: Story, library: String?) -> String {
     let report = story.report
     let summary = story.summary.map { "<li>\(escaped($0))</li>" }.joined(separator: "\n")
-    let contents = story.sections.map { "<li><a href=\"#\($0.name)\">\(escaped($0.title))</a></li>" }.joined(
+    let contents = story.sections.map { "<li><a href=\"#\(escaped($0.name))\">\(escaped($0.title))</a></li>" }.joined(
       separator: "\n")
     var page = """
       <!doctype html>
@@ -29,7 +29,7 @@ package enum Page {
       <header>
       <h1>Prefork or event loop?</h1>
       <p>One API, one SQL, one nginx, two process models, measured on this machine: \(escaped(report.machine.processor)), \
-      \(report.machine.processors) processors, \(report.started.prefix(10))\(report.isQuick ? ", a quick run" : "")\
+      \(report.machine.processors) processors, \(escaped(report.started.prefix(10)))\(report.isQuick ? ", a quick run" : "")\
       \(report.isComplete ? "" : ", <strong>stopped before its end</strong>").</p>
       </header>
       <main>
@@ -67,7 +67,7 @@ package enum Page {
 
   private static func section(_ section: Section, hasLibrary: Bool) -> String {
     var html = """
-      <section id="\(section.name)">
+      <section id="\(escaped(section.name))">
       <h2>\(escaped(section.title))</h2>
       <p>\(escaped(section.text))</p>
 
@@ -82,7 +82,7 @@ package enum Page {
       html += "<figure>\n<figcaption>\(escaped(chart.title))</figcaption>\n"
       if hasLibrary {
         html += """
-          <div class="chart \(chart.kind.rawValue)"><canvas id="chart-\(chart.id)" role="img" \
+          <div class="chart \(chart.kind.rawValue)"><canvas id="chart-\(escaped(chart.id))" role="img" \
           aria-label="\(escaped(chart.title)). \(escaped(first)) The figures are in the table below."></canvas></div>
 
           """
@@ -125,6 +125,13 @@ package enum Page {
       """
   }
 
+  /// The pair of cells of that fairness, for reads.
+  private static func equalMemory(_ report: Report) -> [[CellResult]] {
+    let cells = report.scenarios.filter { $0.name == "fairness" }.flatMap(\.cells)
+      .filter { $0.cell.fairness == .memory && $0.cell.work == .read && !$0.samples.isEmpty }
+    return cells.isEmpty ? [] : [cells]
+  }
+
   /// How it was measured, what could not be held still, and on what.
   private static func controls(_ story: Story) -> String {
     let report = story.report
@@ -132,12 +139,16 @@ package enum Page {
     let runs = report.scenarios.reduce(0) { $0 + $1.cells.reduce(0) { $0 + $1.samples.count } }
     let lateness = report.scenarios.flatMap(\.cells).flatMap(\.samples).map(\.load.lateness).filter { $0 > 0 }
     var how = [
-      "Every cell was run \(2 * report.repeats) times, in turn: through the list of models and back (ABBA), each run with a responder newly started, \(Figure.text(extent.warmUp)) s of load before and \(Figure.text(extent.seconds)) s measured, longer where something happens. \(runs) runs in all, \(Progress.duration(report.seconds)).",
+      "Every cell was to be run \(2 * report.repeats) times, in turn: through the list of models and back (ABBA), each run with a responder newly started, \(Figure.text(extent.warmUp)) s of load before and \(Figure.text(extent.seconds)) s measured, longer where something happens. \(runs) runs in all, \(Progress.duration(report.seconds)).",
       "Intervals are bootstrap 95 % intervals of the mean, widened for small samples; ratios are of runs that stood next to each other. A difference is called one only where even the 99 % interval excludes that there is none: of dozens of comparisons some would be chance otherwise.",
       "PostgreSQL's data were the same for each run: after every run that wrote they were made anew from a copy, statistics included. autovacuum was off.",
       "nginx's configuration was the same for all, but for the door.",
-      "The load generator alone, against a file that nginx has in memory, came to \(Figure.text(report.ceiling)) answers a second: no model can be seen to be faster than that.",
     ]
+    if report.ceiling > 0 {
+      how.append(
+        "The load generator alone, against a file that nginx has in memory, came to \(Figure.text(report.ceiling)) answers a second: no model can be seen to be faster than that."
+      )
+    }
     if !lateness.isEmpty {
       how.append(
         "At offered rates latency counts from the moment at which a request was meant to be sent. The generator itself was late by \(Figure.milliseconds(Statistics.median(lateness))) at the 99th percentile (median of the runs)."
@@ -145,12 +156,21 @@ package enum Page {
     }
     how.append(
       report.answersThatDiffer.isEmpty
-        ? "All models gave equal answers to \(report.answersCompared.count) kinds of requests before it began."
+        ? "All models gave equal answers to \(report.answersCompared.count) kinds of requests before it began (baselines to three of them)."
         : "Some models answered differently: \(report.answersThatDiffer.joined(separator: "; ")). What follows compares unequal things."
     )
-    if let best = report.calibration.best.isEmpty ? nil : report.calibration.best {
+    let best = report.calibration.best
+    if !best.isEmpty {
+      let setups = best.keys.sorted().map { work in
+        "for \(work)s " + (best[work] ?? []).map { "\($0.model.title) with \($0.summary)" }.joined(separator: " and ")
+      }
       how.append(
-        "Each at its best: \(best.keys.sorted().map { work in "for \(work)s " + (best[work] ?? []).map { "\($0.model.title) with \($0.summary)" }.joined(separator: " and ") }.joined(separator: "; ")), the fastest of a dozen tried once. Equal memory: the loop with \(report.calibration.equalMemory) connections needs what the pool of \(Scenarios.connections) does."
+        "Each at its best: \(setups.joined(separator: "; ")), the fastest of those that were tried once each, 2 to 32 connections, of the event loop also as two loops."
+      )
+    }
+    for cells in equalMemory(report) {
+      how.append(
+        "Equal memory: the loop has as many connections as fit into what the pool needs, reckoned beforehand. Measured: \(cells.map { "\($0.cell.setup.model.title) \(Figure.megabytes($0.estimate(Metric.memory.value).value))" }.joined(separator: ", "))."
       )
     }
     let machine = report.machine

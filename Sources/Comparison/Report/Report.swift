@@ -12,6 +12,8 @@ package struct Report: Codable, Sendable {
   package var repeats = 0
   /// Whether everything was run that was to be.
   package var isComplete = false
+  /// What kept it from going on, if anything did.
+  package var failure: String?
   package var machine = Machine()
   package var calibration = Calibration()
   /// What the generator comes to where nginx alone answers, a file from memory: answers a second.
@@ -22,6 +24,53 @@ package struct Report: Codable, Sendable {
   package var scenarios: [ScenarioResult] = []
 
   package init() {}
+
+  /// What is wrong with one that was read, in a line; nil if nothing is.
+  package var fault: String? {
+    if version != 1 { return "it is of version \(version), and this program reads version 1" }
+    if !(1...1000).contains(repeats) { return "its repeats are \(repeats)" }
+    let known = Scenarios.names + ["handicap"]
+    if let stranger = scenarios.first(where: { !known.contains($0.name) }) {
+      return "it has a scenario '\(stranger.name)'"
+    }
+    func isSound(_ value: Double) -> Bool { value.isFinite && abs(value) < 1e15 }
+    let figures = [seconds, ceiling, calibration.capacity]
+    let samples = scenarios.flatMap(\.cells).flatMap(\.samples)
+    let cells = scenarios.flatMap(\.cells).map(\.cell)
+    guard figures.allSatisfy(isSound), cells.allSatisfy(\.isSound), samples.allSatisfy(\.isSound) else {
+      return "it has figures that can't be"
+    }
+    return nil
+  }
+}
+
+extension Cell {
+  fileprivate var isSound: Bool {
+    [rate ?? 0, seconds ?? 0, warmUp ?? 0, disturbance?.after ?? 0].allSatisfy { (0...1e12).contains($0) }
+      && [concurrency, amount, setup.connections, setup.loops, setup.handicap].allSatisfy {
+        (0...1_000_000).contains($0)
+      }
+  }
+}
+
+extension Sample {
+  fileprivate var isSound: Bool {
+    let figures =
+      [load.seconds, load.lateness, load.cpuSeconds, startSeconds, nginx.cpu, responder.cpu, postgres.cpu]
+      + load.timeline.map(\.longest)
+      + ([load.latencies] + load.kinds.map(\.latencies)).flatMap { [$0.mean, $0.p50, $0.p90, $0.p99, $0.p999, $0.max] }
+    let most = 1_000_000_000_000
+    let counts =
+      [load.completed, load.unsent, load.idle, responderMemory / 1024, postgresMemory / 1024]
+      + [nginx, responder, postgres].map(\.switches) + load.timeline.flatMap { [$0.answered, $0.failed] }
+      + load.kinds.flatMap { [$0.answered, $0.broken, $0.timedOut] + Array($0.refused.values) }
+    let histograms = [load.latencies] + load.kinds.map(\.latencies)
+    return figures.allSatisfy { (0...1e15).contains($0) } && counts.allSatisfy { (0...most).contains($0) }
+      && load.kinds.count <= 1000
+      && histograms.allSatisfy {
+        $0.histogram.allSatisfy { $0.count == 2 && $0.allSatisfy { (0...most).contains($0) } }
+      }
+  }
 }
 
 package struct ScenarioResult: Codable, Sendable {

@@ -6,13 +6,15 @@ extension Story {
   func fault(_ scenario: ScenarioResult, _ section: inout Section) {
     var happened: Double?
     for cell in scenario.cells {
-      let moment = cell.cell.disturbance?.after ?? (cell.cell.seconds ?? 0) * 0.25
+      let moment = cell.cell.disturbance?.after ?? cell.cell.burstTimes?.after ?? 0
       happened = moment
-      let recoveries = cell.samples.map { Self.recovery($0.load.timeline, after: moment) }
+      // A burst is over before anybody can recover from it.
+      let end = moment + (cell.cell.burstTimes?.seconds ?? 0)
+      let recoveries = cell.samples.map { Self.recovery($0.load.timeline, before: moment, after: end) }
       let known = recoveries.compactMap { $0 }
       let recovered =
         known.count == recoveries.count
-        ? "and was back at its rate \(Figure.text(Statistics.mean(known))) s later on average (at most \(Figure.text(known.max() ?? 0)) s)"
+        ? "and was back at its rate \(cell.cell.burst ? "after the burst " : "")\(Figure.text(Statistics.mean(known))) s later on average (at most \(Figure.text(known.max() ?? 0)) s)"
         : "and was not back at its rate at the end in \(recoveries.count - known.count) of \(recoveries.count) runs"
       section.sentences.append("\(Wording.subject(cell.cell.setup.model)) failed \(Self.failures(cell)) \(recovered).")
     }
@@ -39,18 +41,19 @@ extension Story {
         }, mark: happened))
   }
 
-  /// Seconds from `moment` until three steps in a row come to four fifths of what was before, without a failure; nil if that never
-  /// was. A burst's own surplus is over when the answers are as few as before.
-  static func recovery(_ timeline: [Interval], after moment: Double) -> Double? {
-    let first = Int((moment / LoadRun.interval).rounded())
-    guard first > 0, first < timeline.count else { return nil }
+  /// Seconds from `end` until it comes to four fifths of what was before `moment`, without a failure, and does so to the end, for at
+  /// least three steps; nil if that never was. A burst's own surplus is over when the answers are as few as before.
+  static func recovery(_ timeline: [Interval], before moment: Double, after end: Double) -> Double? {
+    let first = Int(moment / LoadRun.interval)
+    let start = Int(end / LoadRun.interval)
+    guard first > 0, start >= first, start < timeline.count else { return nil }
     let usual = Statistics.mean(timeline[..<first].map { Double($0.answered) })
     func isUsual(_ step: Interval) -> Bool {
       step.failed == 0 && Double(step.answered) >= 0.8 * usual && Double(step.answered) <= 1.5 * usual
     }
-    var last = first
-    for index in first..<timeline.count where !isUsual(timeline[index]) { last = index + 1 }
-    return last + 3 <= timeline.count ? Double(last - first) * LoadRun.interval : nil
+    var last = start
+    for index in start..<timeline.count where !isUsual(timeline[index]) { last = index + 1 }
+    return last + 3 <= timeline.count ? Double(last - start) * LoadRun.interval : nil
   }
 
   func fairness(_ scenario: ScenarioResult, _ section: inout Section) {
@@ -71,6 +74,7 @@ extension Story {
         points[.loop, default: []].append(Chart.Point(pair.loop.estimate(Metric.throughput.value)))
       }
     }
+    section.sentences += failureSentences(scenario)
     section.charts.append(
       Chart(
         "fairness", .bar, "Answers a second by what was made equal",
@@ -92,7 +96,7 @@ extension Story {
         "The slowed pool was found: \(Figure.times(ratio.value)) as many reads a second \(Wording.interval(ratio)).")
     case .larger(let ratio), .noDifference(let ratio):
       section.sentences.append("The slowed pool was not found \(Wording.interval(ratio)).")
-    case .unknown: section.sentences.append("Too little was run to find the slowed pool.")
+    case .unknown, .onlyFirst, .onlySecond: section.sentences.append("Too little was run to find the slowed pool.")
     }
   }
 }

@@ -12,22 +12,22 @@ extension Story {
     ]
     var labels: [String] = []
     var points: [Chart.Point] = []
-    var (wins, losses) = (0, 0)
+    var (wins, losses, unseen) = (0, 0, 0)
     for (name, matches) in places {
-      guard let scenario = scenario(name), let pair = pair(scenario, matches),
-        let ratio = Statistics.ratio(
-          pair.loop.values(Metric.throughput.value), to: pair.prefork.values(Metric.throughput.value))
-      else { continue }
+      guard let scenario = scenario(name), let pair = pair(scenario, matches) else { continue }
+      let verdict = verdict(pair)
+      guard let estimate = verdict.ratio else {
+        if verdict == .onlySecond { wins += 1 }
+        if verdict == .onlyFirst { losses += 1 }
+        unseen += verdict == .unknown ? 0 : 1
+        continue
+      }
       var label = scenario.title
       if name == "slow-clients" { label += pair.loop.cell.isBuffered ? ", buffered" : ", unbuffered" }
       labels.append(label)
-      let estimate = ratio.estimate
       points.append(Chart.Point(y: estimate.value, low: estimate.low, high: estimate.high))
-      switch Verdict(ratio, floor: floor) {
-      case .larger: wins += 1
-      case .smaller: losses += 1
-      case .noDifference, .unknown: break
-      }
+      if case .larger = verdict { wins += 1 }
+      if case .smaller = verdict { losses += 1 }
     }
     guard points.count > 1 else { return nil }
     return Section(
@@ -35,8 +35,8 @@ extension Story {
       text:
         "Answers a second of the event loop for one of the prefork pool, with 95 % intervals: right of 1 the loop has more.",
       sentences: [
-        "Of \(points.count) comparisons the event loop answered more in \(wins), the prefork pool in \(losses), and in \(points.count - wins - losses) no difference was found."
-      ],
+        "Of \(points.count + unseen) comparisons the event loop answered more in \(wins), the prefork pool in \(losses), and in \(points.count + unseen - wins - losses) no difference was found."
+      ] + (unseen > 0 ? ["In \(unseen) one of the two answered nothing at all, which has no place in the chart."] : []),
       charts: [
         Chart(
           "glance", .range, "Event loop against prefork, by scenario", x: .init(title: "scenario", labels: labels),
@@ -87,11 +87,14 @@ extension Story {
   }
 
   /// Where not everything was answered.
-  private func failureSentences(_ scenario: ScenarioResult) -> [String] {
-    scenario.cells.compactMap { cell in
-      let failed = cell.samples.reduce(0) { $0 + $1.load.failed }
+  func failureSentences(_ scenario: ScenarioResult) -> [String] {
+    models(scenario).compactMap { model in
+      let samples = scenario.cells.filter { $0.cell.setup.model == model }.flatMap(\.samples)
+      let failed = samples.reduce(0) { $0 + $1.load.failed }
       guard failed > 0 else { return nil }
-      return "\(Wording.subject(cell.cell.setup.model)) failed \(Self.failures(cell))."
+      let asked = samples.reduce(failed) { $0 + $1.load.answered }
+      return
+        "\(Wording.subject(model)) failed \(Figure.text(Double(failed))) of \(Figure.text(Double(asked))) requests in all runs of this."
     }
   }
 
@@ -108,7 +111,8 @@ extension Story {
       case .noDifference(let ratio):
         section.sentences.append(
           "No difference found between \(object) and itself, as it should be \(Wording.interval(ratio)).")
-      case .unknown: section.sentences.append("Too little was run to compare \(object) with itself.")
+      case .unknown, .onlyFirst, .onlySecond:
+        section.sentences.append("Too little was run to compare \(object) with itself.")
       }
     }
   }
@@ -122,7 +126,8 @@ extension Story {
     }
     let swept = models(scenario).filter { model in scenario.cells.filter { $0.cell.setup.model == model }.count > 1 }
     let lines = swept.map { Chart.Series($0, scenario.cells, x: { Double($0.concurrency) }, Metric.throughput.value) }
-    // Little's law: so many clients, each waiting as long as one alone does, can't be answered more often.
+    // Little's law: so many clients, each waiting as long as one alone does. Only if waiting became shorter in company could there
+    // be more.
     let ceilings = swept.compactMap { model -> Chart.Series? in
       guard let alone = pick(scenario, model, { $0.concurrency == 1 }) else { return nil }
       let latency = alone.estimate { $0.load.latencies.mean }.value / 1e6
@@ -134,9 +139,11 @@ extension Story {
         name: "\(model.title): clients ÷ latency of one", style: model.rawValue, isDashed: true,
         points: [.init(x: 1, y: 1 / latency), .init(x: end, y: end / latency)])
     }
+    section.sentences += failureSentences(scenario)
     section.charts.append(
       Chart(
-        "throughput", .line, "Throughput against concurrency, and the ceiling that Little's law sets",
+        "throughput", .line,
+        "Throughput against concurrency, and what Little's law allows at the latency of one client",
         x: .init(title: "clients", isLogarithmic: true), y: .init(title: "reads a second"), lines + ceilings))
     let most = scenario.cells.map(\.cell.concurrency).max() ?? 16
     section.sentences += sentence(
@@ -150,14 +157,10 @@ extension Story {
         }))
     section.sentences += sentence(pair(scenario) { $0.concurrency == 16 }, .cpu, at: "with 16 clients")
     var at16 = scenario.cells.filter { $0.cell.concurrency == 16 }
-    // One that costs many times what the others do would leave nothing of them to be seen.
-    let usual = Statistics.median(at16.map { $0.estimate(Metric.cpu.value).value })
-    for cell in at16 where cell.estimate(Metric.cpu.value).value > 5 * usual {
-      section.sentences.append(
-        "\(Wording.subject(cell.cell.setup.model)) cost \(Figure.text(cell.estimate(Metric.cpu.value).value)) µs of processor time a request, too much for the chart below."
-      )
+    if at16.contains(where: { $0.cell.setup.model == .cgi }) {
+      section.sentences.append("What plain CGI used can't be told: its processes end before it could be read.")
     }
-    at16.removeAll { $0.estimate(Metric.cpu.value).value > 5 * usual }
+    at16.removeAll { $0.cell.setup.model == .cgi }
     let names = at16.map(\.cell.setup.model.title)
     func parts(_ value: @escaping (Usage) -> Double) -> [Chart.Series] {
       let groups: [(String, String, (Sample) -> Usage)] = [
@@ -186,33 +189,40 @@ extension Story {
 
   private func rate(_ scenario: ScenarioResult, _ section: inout Section) {
     let rates = Set(scenario.cells.compactMap(\.cell.rate)).sorted()
-    for rate in rates {
-      section.sentences += sentence(
-        pair(scenario) { $0.rate == rate }, .p99, at: "at \(Figure.text(rate)) reads a second")
+    // Latencies are those of who was answered: where many were not, they say nothing.
+    func lost(_ cell: CellResult) -> Double {
+      Statistics.median(
+        cell.values { Double($0.load.unsent + $0.load.failed) / max(1, $0.load.seconds * (cell.cell.rate ?? 1)) })
     }
-    for cell in scenario.cells {
-      // The middle run: a moment's hiccup at the end of one is no limit.
-      let unsent = Statistics.median(
-        cell.values { Double($0.load.unsent) / max(1, $0.load.seconds * (cell.cell.rate ?? 1)) })
-      if unsent > 0.01 {
+    func keptUp(_ cell: CellResult) -> Bool { lost(cell) <= 0.005 }
+    for rate in rates {
+      let place = "at \(Figure.text(rate)) reads a second"
+      guard let pair = pair(scenario, { $0.rate == rate }) else { continue }
+      for cell in [pair.prefork, pair.loop] where !keptUp(cell) {
         section.sentences.append(
-          "At \(Figure.text(cell.cell.rate ?? 0)) reads a second \(Wording.object(cell.cell.setup.model)) did not keep up: \(Figure.text(unsent * 100)) % had not even been sent at the end."
+          "\(Wording.subject(cell.cell.setup.model)) did not keep up \(place): \(Figure.text(lost(cell) * 100)) % were not answered in time, so its latency there is not told."
+        )
+      }
+      guard keptUp(pair.prefork), keptUp(pair.loop) else { continue }
+      section.sentences.append(Wording.sentence(pair.loop, pair.prefork, .p99, floor: floor, at: place))
+      let lateness = Statistics.median((pair.prefork.samples + pair.loop.samples).map(\.load.lateness))
+      if lateness > 0.2 * Statistics.median((pair.prefork.samples + pair.loop.samples).map(\.load.latencies.p99)) {
+        section.sentences.append(
+          "The generator itself was late by \(Figure.milliseconds(lateness)) at the 99th percentile \(place), which is a part of these latencies."
         )
       }
     }
+    let good = scenario.cells.filter(keptUp)
     section.charts.append(
       Chart(
         "rate", .line,
-        "99th percentile of latency against offered rate, from the moment at which a request was meant to be sent",
+        "99th percentile of latency against offered rate, from the moment at which a request was meant to be sent, as far as each keeps up",
         x: .init(title: "reads a second, offered"), y: .init(title: "ms", isLogarithmic: true),
-        models(scenario).map { Chart.Series($0, scenario.cells, x: { $0.rate ?? 0 }) { $0.load.latencies.p99 / 1000 } })
+        models(scenario).map { Chart.Series($0, good, x: { $0.rate ?? 0 }) { $0.load.latencies.p99 / 1000 } })
     )
-    // In the middle: where both still keep up, if anywhere.
-    guard
-      let middle = rates.min(by: {
-        abs($0 - report.calibration.capacity / 2) < abs($1 - report.calibration.capacity / 2)
-      })
-    else { return }
+    // The highest rate that all keep up with.
+    let middle =
+      rates.last { rate in scenario.cells.allSatisfy { $0.cell.rate != rate || keptUp($0) } } ?? rates.first ?? 0
     let shares = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999]
     section.charts.append(
       Chart(
@@ -249,22 +259,28 @@ extension Story {
         guard let pair = pair(scenario, { $0.amount == delay && $0.concurrency == crowd }) else {
           return Map.Place(text: "–")
         }
-        let ratio = Statistics.ratio(
-          pair.loop.values(Metric.throughput.value), to: pair.prefork.values(Metric.throughput.value))
-        switch Verdict(ratio, floor: floor) {
+        switch verdict(pair) {
         case .larger(let ratio):
           loop += 1
-          return Map.Place(winner: .loop, text: "event loop, \(Figure.text((ratio.value * 100).rounded() / 100)) ×")
+          return Map.Place(winner: .loop, text: "event loop, \(Figure.ratio(ratio.value)) ×")
+        case .onlySecond:
+          loop += 1
+          return Map.Place(winner: .loop, text: "event loop alone")
         case .smaller(let ratio):
           prefork += 1
-          return Map.Place(winner: .prefork, text: "prefork, \(Figure.text((100 / ratio.value).rounded() / 100)) ×")
-        case .noDifference, .unknown:
+          return Map.Place(winner: .prefork, text: "prefork, \(Figure.ratio(1 / ratio.value)) ×")
+        case .onlyFirst:
+          prefork += 1
+          return Map.Place(winner: .prefork, text: "prefork alone")
+        case .noDifference:
           neither += 1
           return Map.Place(text: "no difference found")
+        case .unknown: return Map.Place(text: "can't be compared")
         }
       }
       return (title: delay == 0 ? "not at all" : "\(delay) ms", places: places)
     }
+    section.sentences += failureSentences(scenario)
     section.map = Map(columns: crowds.map { "\($0) clients" }, rows: rows)
     section.sentences.append(
       "Of \(loop + prefork + neither) combinations the event loop answered more in \(loop), the prefork pool in \(prefork), and in \(neither) no difference was found."
@@ -284,8 +300,8 @@ extension Story {
     if let pair = pair(scenario) {
       section.sentences.append(
         Wording.sentence(pair.loop, pair.prefork, Self.fastP99, floor: floor, at: "on the fast reads"))
-      section.sentences.append(Wording.sentence(pair.loop, pair.prefork, .throughput, floor: floor))
     }
+    section.sentences += failureSentences(scenario)
     section.charts.append(
       Chart(
         "head-of-line", .bar, "Latency of the fast reads",
@@ -306,6 +322,7 @@ extension Story {
       section.sentences += sentence(
         pair(scenario) { $0.amount == count }, .p50, at: "with \(count) statement\(count == 1 ? "" : "s") a request")
     }
+    section.sentences += failureSentences(scenario)
     section.charts.append(
       Chart(
         "fan-out", .line, "Median latency against statements a request",

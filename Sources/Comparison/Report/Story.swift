@@ -55,6 +55,12 @@ package struct Story: Sendable {
     return (prefork, loop)
   }
 
+  /// Of answers a second, loop against prefork.
+  func verdict(_ pair: (prefork: CellResult, loop: CellResult)) -> Verdict {
+    Verdict.of(
+      pair.loop.values(Metric.throughput.value), against: pair.prefork.values(Metric.throughput.value), floor: floor)
+  }
+
   func models(_ scenario: ScenarioResult) -> [Model] {
     var found: [Model] = []
     for cell in scenario.cells where !found.contains(cell.cell.setup.model) { found.append(cell.cell.setup.model) }

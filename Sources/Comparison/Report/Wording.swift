@@ -6,7 +6,7 @@ import Glibc
 enum Figure {
   /// Three significant digits, with commas for thousands.
   static func text(_ value: Double) -> String {
-    guard value.isFinite else { return "?" }
+    guard value.isFinite, abs(value) < 1e15 else { return "?" }
     if value == 0 { return "0" }
     let magnitude = Int(floor(log10(abs(value))))
     if magnitude >= 2 {
@@ -36,7 +36,9 @@ enum Figure {
   /// Of microseconds.
   static func milliseconds(_ microseconds: Double) -> String { "\(text(microseconds / 1000)) ms" }
   static func megabytes(_ bytes: Double) -> String { "\(text(bytes / 1_048_576)) MB" }
-  static func times(_ ratio: Double) -> String { "\(text((ratio * 100).rounded() / 100)) times" }
+  static func times(_ ratio: Double) -> String { "\(Self.ratio(ratio)) times" }
+  /// Two decimals where that is not nothing.
+  static func ratio(_ value: Double) -> String { text(value < 0.1 ? value : (value * 100).rounded() / 100) }
 }
 
 /// What is compared, with the words for it.
@@ -86,16 +88,21 @@ enum Wording {
     let (a, b) = (first.values(metric.value), second.values(metric.value))
     let place = at.isEmpty ? "" : " \(at)"
     let (them, others) = (second.cell.setup.model, first.cell.setup.model)
-    if !a.isEmpty, !b.isEmpty {
-      // A ratio to nothing says nothing; that there is nothing says it all.
-      if Statistics.median(a) == 0, Statistics.median(b) > 0, metric.verb == "answered" {
+    // A ratio to nothing says nothing; that there is nothing says it all.
+    let zeros = (a.count { $0 == 0 }, b.count { $0 == 0 })
+    if zeros != (0, 0) {
+      guard metric.verb == "answered" else {
         return
-          "\(subject(others)) answered nothing\(place), while \(object(them)) answered \(Figure.text(Statistics.mean(b))) \(metric.unit)."
+          "\(subject(them)) and \(object(others)) can't be compared\(place) in \(name(metric)): some runs have no answers to tell it from."
       }
-      if Statistics.median(b) == 0, Statistics.median(a) > 0, metric.verb == "answered" {
-        return
-          "\(subject(them)) answered nothing\(place), while \(object(others)) answered \(Figure.text(Statistics.mean(a))) \(metric.unit)."
+      func told(_ model: Model, _ values: [Double], _ zeros: Int) -> String {
+        let name = object(model)
+        if zeros == values.count { return "\(name) answered nothing" }
+        let mean = "\(name) answered \(Figure.text(Statistics.mean(values))) \(metric.unit)"
+        return zeros == 0 ? mean : "\(mean), nothing in \(zeros) of \(values.count) runs"
       }
+      let text = "\(told(others, a, zeros.0)), while \(told(them, b, zeros.1))\(place)."
+      return text.prefix(1).uppercased() + text.dropFirst()
     }
     switch Verdict(Statistics.ratio(b, to: a), floor: floor) {
     case .larger(let ratio), .smaller(let ratio):
@@ -108,7 +115,7 @@ enum Wording {
     case .noDifference(let ratio):
       return
         "No difference found between \(object(them)) and \(object(others))\(place) in \(name(metric)) \(interval(ratio))."
-    case .unknown:
+    case .unknown, .onlyFirst, .onlySecond:
       return "Too little was run to compare \(object(them)) with \(object(others))\(place)."
     }
   }
@@ -123,7 +130,6 @@ enum Wording {
   }
 
   static func interval(_ ratio: Estimate) -> String {
-    func text(_ value: Double) -> String { Figure.text((value * 100).rounded() / 100) }
-    return "(95 % interval of the ratio: \(text(ratio.low)) to \(text(ratio.high)))"
+    "(95 % interval of the ratio: \(Figure.ratio(ratio.low)) to \(Figure.ratio(ratio.high)))"
   }
 }
