@@ -156,7 +156,8 @@ package final class Comparison {
     }
     let (pool, small) = (try sample(prefork), try sample(loop))
     calibration.capacity = max(pool.load.throughput, small.load.throughput, 100)
-    calibration.handicap = Int((try sample(prefork, concurrency: 1).load.latencies.p50 / 4).rounded())
+    let alone = try (0..<3).map { _ in try sample(prefork, concurrency: 1).load.latencies.p50 }
+    calibration.handicap = max(1, Int((Statistics.median(alone) / 4).rounded()))
 
     var many = loop
     many.connections = 4 * Scenarios.connections

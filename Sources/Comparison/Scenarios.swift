@@ -209,7 +209,10 @@ package enum Scenarios {
           name: "handicap", title: "A model that is made slower on purpose",
           text:
             "The pool against itself computing for \(calibration.handicap) µs more, which makes a read a fifth slower; one client.",
-          cells: cells([prefork, slower], .read) { $0.concurrency = 1 }))
+          cells: cells([prefork, slower], .read) {
+            $0.concurrency = 1
+            $0.seconds = max(1, extent.seconds)
+          }))
     }
     return scenarios
   }

@@ -82,18 +82,22 @@ package enum PlainCGI {
       connection = .failure(error.beforeSending)
     }
     var response = Response(.noContent)
+    var prepared: Statement?
     for operation in operations {
-      let result = connection.flatMap { rows(of: operation, on: $0) }
+      let result = connection.flatMap { rows(of: operation, on: $0, isPrepared: prepared === operation.statement) }
+      prepared = operation.statement
       waited = MonotonicClock.now - asked
       response = shop.finish(operation, result)
     }
     return response
   }
 
-  private static func rows(of operation: Operation, on connection: Connection) -> Result<ResultSet, PostgresError> {
+  private static func rows(
+    of operation: Operation, on connection: Connection, isPrepared: Bool
+  ) -> Result<ResultSet, PostgresError> {
     do throws(PostgresError) {
       // Only this one: nobody comes after us.
-      try connection.prepare(operation.statement)
+      if !isPrepared { try connection.prepare(operation.statement) }
     } catch {
       return .failure(error.beforeSending)
     }

@@ -117,7 +117,7 @@ def test_the_page_opens_from_disk_and_draws_everything(quick, page, width, theme
     out, _, _ = quick
     open_page(page, out, width, theme)
     charts = find(page, "canvas")
-    assert len(charts) == 19
+    assert len(charts) == 22
     assert [c.get_attribute("id") for c in charts if c.get_attribute("data-drawn") != "yes"] == []
     for chart in charts:
         drawn = page.execute_script("""
@@ -160,7 +160,7 @@ def test_the_page_can_be_drawn_again(quick, tmp_path):
 
 
 def test_a_model_that_is_made_a_fifth_slower_is_found(tmp_path):
-    compare(tmp_path, "--quick", "--handicap", "--scenario", "same", "--repeats", "8")
+    compare(tmp_path, "--quick", "--handicap", "--scenario", "same", "--repeats", "6")
     assert "The slowed pool was found" in (tmp_path / "index.html").read_text()
 
 

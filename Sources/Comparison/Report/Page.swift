@@ -46,7 +46,10 @@ package enum Page {
     page += "</main>\n"
     if let library {
       let charts = story.sections.flatMap(\.charts)
-      let data = (try? JSONEncoder().encode(charts)).map { String(decoding: $0, as: UTF8.self) } ?? "[]"
+      let encoder = JSONEncoder()
+      // Equal data give an equal page.
+      encoder.outputFormatting = .sortedKeys
+      let data = (try? encoder.encode(charts)).map { String(decoding: $0, as: UTF8.self) } ?? "[]"
       // Nothing in it may end the element that it stands in.
       page += """
         <script>\(library.replacing("</script", with: "<\\/script"))</script>

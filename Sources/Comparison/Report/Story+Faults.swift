@@ -88,13 +88,11 @@ extension Story {
     guard let first = scenario.cells.first(where: { $0.cell.setup.handicap == 0 }),
       let second = scenario.cells.first(where: { $0.cell.setup.handicap > 0 })
     else { return }
-    switch Verdict(
-      Statistics.ratio(second.values(Metric.throughput.value), to: first.values(Metric.throughput.value)))
-    {
-    case .smaller(let ratio):
+    switch Verdict(Statistics.ratio(second.values(Metric.p50.value), to: first.values(Metric.p50.value))) {
+    case .larger(let ratio):
       section.sentences.append(
-        "The slowed pool was found: \(Figure.times(ratio.value)) as many reads a second \(Wording.interval(ratio)).")
-    case .larger(let ratio), .noDifference(let ratio):
+        "The slowed pool was found: \(Figure.times(ratio.value)) the median latency \(Wording.interval(ratio)).")
+    case .smaller(let ratio), .noDifference(let ratio):
       section.sentences.append("The slowed pool was not found \(Wording.interval(ratio)).")
     case .unknown, .onlyFirst, .onlySecond: section.sentences.append("Too little was run to find the slowed pool.")
     }
