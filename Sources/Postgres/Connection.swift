@@ -41,9 +41,12 @@ package final class Connection {
         if name == "connect_timeout", getenv("PGCONNECT_TIMEOUT") != nil { continue }
         info.keywords[name] = value
       }
+      // Plans are made once, perhaps while the tables are empty, and kept while they grow: a scan of the whole table is never to
+      // be among them, not for a foreign key's check either.
       let theirs = info.keywords["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) } ?? ""
       info.keywords["options"] =
-        "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan -c jit=off \(theirs)"
+        "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan "
+        + "-c enable_seqscan=off -c jit=off \(theirs)"
       return info
     }
   }
