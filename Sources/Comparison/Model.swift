@@ -92,7 +92,8 @@ package struct Setup: Codable, Sendable, Hashable {
           + ["--db-connections", "\(max(1, connections / loops))"]
           + [model == .loop ? "--no-share-reads" : "--share-reads"] + hooks
       case .cgi: [tools.fcgiwrap ?? "fcgiwrap", "-c", "\(connections)", "-s", listen]
-      case .php: [tools.php ?? "php-fpm", "--nodaemonize", "--fpm-config", "\(run)/php-fpm.conf"]
+      case .php:
+        [tools.php ?? "php-fpm", "--nodaemonize", "--fpm-config", "\(run)/php-fpm.conf", "-d", "cgi.fix_pathinfo=0"]
       case .fastapi:
         [tools.python ?? "python3", "-m", "uvicorn", "--app-dir", tools.baselines, "--uds", "\(run)/\(model.socket)"]
           + ["--log-level", "warning", "app:app"]
@@ -124,7 +125,10 @@ package struct Tools: Sendable {
 
   /// Looks for what the baselines need; what is missing, in a line each.
   package mutating func findBaselines(python name: String?) throws(HouseError) -> [String] {
-    baselines = "\(try NginxSite.find(program: program).source)/../benchmarks/baselines"
+    // Without "..": PHP-FPM takes no such path.
+    baselines =
+      try NginxSite.find(program: program).source.split(separator: "/").dropLast().map { "/\($0)" }.joined()
+      + "/benchmarks/baselines"
     var missing: [String] = []
     php =
       (7...9).reversed().flatMap { major in (0...9).reversed().map { "php-fpm\(major).\($0)" } }.lazy
