@@ -72,7 +72,7 @@ let package = Package(
     // The process models side by side: a testbed, scenarios, statistics, a report.
     .target(
       name: "Comparison",
-      dependencies: ["House", "LoadGenerator", "Shop", "Postgres", "Platform", "CLinux"],
+      dependencies: ["House", "JSON", "LoadGenerator", "Shop", "Postgres", "Platform", "CLinux"],
       resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: house),
 
     .executableTarget(
