@@ -45,8 +45,9 @@ package struct Chart: Codable, Sendable {
     self.mark = mark
   }
 
-  /// The same as a table: the places, and a column a series.
+  /// The same as a table: the places, and a column a series that was measured.
   var table: (head: [String], rows: [[String]]) {
+    let series = kind == .line && x.isLogarithmic ? series.filter { !$0.isDashed } : series
     let head = [x.title] + series.map(\.name)
     func text(_ point: Point?) -> String {
       guard let point else { return "–" }

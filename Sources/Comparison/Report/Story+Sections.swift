@@ -1,5 +1,6 @@
 // What each scenario's section says and draws.
 
+import Glibc
 import LoadGenerator
 
 extension Story {
@@ -137,7 +138,8 @@ extension Story {
       let end = min(most, max(1, 1.3 * highest * latency))
       return Chart.Series(
         name: "\(model.title): clients ÷ latency of one", style: model.rawValue, isDashed: true,
-        points: [.init(x: 1, y: 1 / latency), .init(x: end, y: end / latency)])
+        // Straight, and so bent where the axis is logarithmic.
+        points: (0...16).map { pow(end, Double($0) / 16) }.map { .init(x: $0, y: $0 / latency) })
     }
     section.sentences += failureSentences(scenario)
     section.charts.append(

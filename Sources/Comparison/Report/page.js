@@ -120,7 +120,8 @@
     if (spec.kind === "line") {
       const crowded = series.points.length > 20;
       return {
-        ...base, data: series.points.map((p) => spec.x.labels ? p.y : ({ x: p.x, y: p.y })), borderWidth: 2, tension: 0, pointStyle: (styles[series.style] ?? plain).mark,
+        // A mark on the edge is a whole mark.
+        ...base, clip: false, data: series.points.map((p) => spec.x.labels ? p.y : ({ x: p.x, y: p.y })), borderWidth: 2, tension: 0, pointStyle: (styles[series.style] ?? plain).mark,
         pointRadius: series.isDashed || crowded ? 0 : 5, borderDash: series.isDashed ? [6, 4] : [],
       };
     }
