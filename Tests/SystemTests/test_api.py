@@ -215,6 +215,14 @@ def test_a_header_that_is_too_long_is_a_problem_too(house):
     assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (431, "application/problem+json", 431), answer
 
 
+@pytest.mark.parametrize("length", [8_000, 9_000, 40_000, 200_000])
+def test_a_uri_that_is_too_long_is_a_problem_too(house, length):
+    answer = house.request("GET", "/sync/product?limit=1&x=" + "x" * length)
+    expected = 422 if length < 8_192 else 414
+    assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (expected, "application/problem+json", expected), answer
+    assert answer.header("X-Request-Id") and answer.header("Server-Timing") and answer.header("X-Content-Type-Options") == "nosniff"
+
+
 def test_nginx_s_own_404_is_a_problem_too(house):
     answer = house.request("GET", "/nowhere")
     assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (404, "application/problem+json", 404)
