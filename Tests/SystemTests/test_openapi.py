@@ -182,6 +182,8 @@ def provoke(house, path, method, status):
         return ask(If_Match='"1"')
     if status == 413:
         return ask(content=b" " * (2 << 20))
+    if status == 414:
+        return ask(f"{path}?x=" + "x" * 9000)
     if status == 415:
         return ask(Content_Type="text/plain")
     if status == 422:
@@ -251,7 +253,8 @@ def test_every_described_status_can_be_had(impatient, path, method):
 
 @pytest.mark.parametrize("status, request_", [
     (400, ("GET", "/sync/order?%zz", None, {})), (404, ("GET", "/sync/order/9", None, {})), (409, ("POST", "/sync/tag", {"name": "IT"}, {})),
-    (412, ("DELETE", "/sync/tag/1", None, {"If-Match": '"1"'})), (413, ("POST", "/sync/tag", b" " * (1 << 21), {})), (415, ("POST", "/sync/tag", "{}", {"Content-Type": "text/plain"})),
+    (412, ("DELETE", "/sync/tag/1", None, {"If-Match": '"1"'})), (413, ("POST", "/sync/tag", b" " * (1 << 21), {})),
+    (414, ("GET", "/sync/tag?x=" + "x" * 9000, None, {})), (415, ("POST", "/sync/tag", "{}", {"Content-Type": "text/plain"})),
     (422, ("POST", "/sync/order", '{"name":"a","contact_id":1,"order_lines":[{"product_id":1,"quantity":1,"price":0.12345}]}', {})),
 ])
 def test_the_examples_of_errors_are_the_program_s_answers(stocked, status, request_):

@@ -61,6 +61,8 @@ extension OpenAPI {
       .conflict(detail: "The name is taken.")),
     "412": problem("It is no longer what If-Match says.", .preconditionFailed),
     "413": problem("The body is too long.", .bodyTooLarge),
+    "414": problem(
+      "Path and query are too long.", Problem(status: .uriTooLong, detail: "The URI is too long.")),
     "415": problem("The body is not sent as JSON.", .notJSON),
     "422": problem(
       "It is JSON, but not what the route takes; or it refers to something that is not there. All faults are told.",

@@ -99,7 +99,7 @@ package enum OpenAPI {
           "content": json(
             ["type": "array", "items": schema(resource.schema)], example: .array([example(resource)])),
         ]
-      ] + answers("304", "400", "422", "500", "503", "504"),
+      ] + answers("304", "400", "414", "422", "500", "503", "504"),
     ]
   }
 
@@ -123,7 +123,7 @@ package enum OpenAPI {
           "content": json(schema(resource.schema), example: example(resource)),
           "links": ["read": link("Read"), "change": link("Change"), "delete": link("Delete")],
         ]
-      ] + answers("400", "409", "413", "415", "422", "500", "503", "504"),
+      ] + answers("400", "409", "413", "414", "415", "422", "500", "503", "504"),
     ]
   }
 
@@ -138,7 +138,7 @@ package enum OpenAPI {
           "headers": refs("ETag"),
           "content": json(schema(resource.schema), example: example(resource)),
         ]
-      ] + answers("304", "400", "404", "422", "500", "503", "504"),
+      ] + answers("304", "400", "404", "414", "422", "500", "503", "504"),
     ]
   }
 
@@ -162,8 +162,8 @@ package enum OpenAPI {
       ]
         + answers(
           resource == .tag
-            ? ["400", "404", "409", "412", "413", "415", "422", "500", "503", "504"]
-            : ["400", "404", "412", "413", "415", "422", "500", "503", "504"]),
+            ? ["400", "404", "409", "412", "413", "414", "415", "422", "500", "503", "504"]
+            : ["400", "404", "412", "413", "414", "415", "422", "500", "503", "504"]),
     ]
   }
 
@@ -177,8 +177,8 @@ package enum OpenAPI {
       "responses": ["204": ["description": "It is gone."]]
         + answers(
           resource == .order
-            ? ["400", "404", "412", "422", "500", "503", "504"]
-            : ["400", "404", "409", "412", "422", "500", "503", "504"]),
+            ? ["400", "404", "412", "414", "422", "500", "503", "504"]
+            : ["400", "404", "409", "412", "414", "422", "500", "503", "504"]),
     ]
   }
 
