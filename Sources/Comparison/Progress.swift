@@ -22,7 +22,6 @@ package final class Progress {
   func begin(_ cells: [Double], passes: Int) {
     planned = cells.reduce(0, +) * Double(passes)
     began = MonotonicClock.now
-    // Starting and stopping is about as long as a short run.
     say("measuring: \(cells.count) cells, \(passes) times each, at least \(Self.duration(planned))")
   }
 

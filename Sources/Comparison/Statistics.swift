@@ -1,11 +1,8 @@
 // How sure a difference is. Few runs on a noisy machine: everything that is said has an interval, and the interval is honest
 // about how few they were.
 
+import Glibc
 import LoadGenerator
-
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 /// How sure an interval is.
 package enum Level: Sendable {

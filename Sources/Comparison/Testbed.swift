@@ -11,17 +11,17 @@ import Shop
 /// Starts and stops what a run needs. One thread.
 package final class Testbed {
   package let folders: Folders
-  package private(set) var port: UInt16 = 0
+  package internal(set) var port: UInt16 = 0
   package let tools: Tools
-  private let accounts: Accounts
-  private let site: NginxSite
+  let accounts: Accounts
+  let site: NginxSite
   private let cluster: PrivateCluster
   private var postgres: pid_t = 0
   /// What a PostgreSQL that was stopped had used.
   private var retired = Usage()
-  private var nginx: pid_t = 0
+  var nginx: pid_t = 0
   private var responder: pid_t = 0
-  private var nginxSetup = NginxSetup()
+  var nginxSetup = NginxSetup()
 
   /// Contacts, small orders, and orders of 1,000 lines behind them, in the database that every run begins with.
   package static let contacts = 1000
@@ -38,17 +38,6 @@ package final class Testbed {
     site = try NginxSite.find(program: tools.program)
     try folders.make(for: accounts)
     cluster = PrivateCluster(folders, account: accounts.postgres, database: "bench", user: "forkloop")
-  }
-
-  /// Starts nginx on a free port. Another testbed may have taken it in between: then it is that one's nginx that answers.
-  private func choosePort() throws(HouseError) {
-    for candidate in UInt16(18_080)...19_080 where Supervisor.isFree(port: candidate) {
-      port = candidate
-      try startNginx(NginxSetup())
-      if Fetch.answer(port: port, "GET", "/testbed")?.body == folders.state { return }
-      stop(&nginx, SIGTERM)
-    }
-    throw HouseError("no port between 18080 and 19080 is free")
   }
 
   // MARK: PostgreSQL
@@ -132,78 +121,6 @@ package final class Testbed {
     #"analyze contact, product, tag, "order", order_line, order_tag_rel"#,
   ]
 
-  // MARK: nginx
-
-  /// The site as people install it, and what a comparison adds: plain CGI, and the fields that its requests have.
-  private func startNginx(_ setup: NginxSetup) throws(HouseError) {
-    var additions = NginxSite.Additions()
-    additions.connections = 16_384
-    additions.door = """
-
-      fastcgi_param HTTP_BENCH_DELAY      $http_bench_delay      if_not_empty;
-      fastcgi_param HTTP_BENCH_STATEMENTS $http_bench_statements if_not_empty;
-      fastcgi_param HTTP_BENCH_SPIN       $http_bench_spin       if_not_empty;
-
-      """
-    additions.server = """
-          \(setup.isBuffering ? "" : "fastcgi_buffering off;")
-          location = /testbed { return 200 "\(folders.state)"; }
-          location /cgi/ {
-              rewrite ^/cgi(/.*)$ /sync$1 break;
-              include "\(folders.nginx)/forkloop-door.conf";
-              fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
-              fastcgi_param GATEWAY_INTERFACE CGI/1.1;
-              fastcgi_param DB_HOST           "\(folders.run)";
-              fastcgi_param DB_NAME           bench;
-              fastcgi_param DB_USER           forkloop;
-              fastcgi_param FORKLOOP_NO_ENV_FILE  1;
-              fastcgi_param FORKLOOP_BENCH_HOOKS  1;
-              fastcgi_pass "unix:\(folders.run)/cgi.sock";
-          }
-          location /php/ {
-              rewrite ^/php(/.*)$ /sync$1 break;
-              include "\(folders.nginx)/forkloop-door.conf";
-              fastcgi_param SCRIPT_FILENAME "\(tools.baselines)/index.php";
-              fastcgi_param REQUEST_URI     $uri;
-              fastcgi_pass "unix:\(folders.run)/php.sock";
-          }
-          location /fastapi/ {
-              rewrite ^/fastapi(/.*)$ $1 break;
-              proxy_http_version 1.1;
-              proxy_set_header Connection "";
-              proxy_pass http://forkloop_fastapi;
-          }
-
-      """
-    if setup.hasSlowNetwork { additions.listen = " sndbuf=64k" }
-    additions.http = """
-      upstream forkloop_fastapi {
-          server "unix:\(folders.run)/fastapi.sock";
-          keepalive 64;
-      }
-
-      """
-    let arguments = try site.write(folders: folders, port: port, accounts: accounts, additions: additions)
-    nginx = try start(arguments, PrivateCluster.environment, nil, log: "nginx", readiness: .tcp(port))
-    nginxSetup = setup
-  }
-
-  /// What may differ between runs.
-  package struct NginxSetup: Equatable {
-    /// Whether nginx takes answers off a responder's hands, however slowly their client reads.
-    var isBuffering = true
-    /// Whether the kernel keeps as little of an answer for a slow client as it does on a slow network; on loopback it
-    /// takes megabytes.
-    var hasSlowNetwork = false
-  }
-
-  /// Starts nginx anew where it is to be another.
-  package func setNginx(_ setup: NginxSetup) throws(HouseError) {
-    guard setup != nginxSetup else { return }
-    stop(&nginx, SIGTERM)
-    try startNginx(setup)
-  }
-
   // MARK: The responder
 
   /// Starts a model; how long it took until it answered, in seconds.
@@ -276,7 +193,7 @@ package final class Testbed {
 
   // MARK: Processes
 
-  private func start(
+  func start(
     _ arguments: [String], _ environment: [String: String], _ account: Account?, log: String,
     readiness: Service.Readiness
   ) throws(HouseError) -> pid_t {
@@ -306,7 +223,7 @@ package final class Testbed {
   }
 
   /// Tells a process to stop, waits, and sees to it that nothing of it is left.
-  private func stop(_ process: inout pid_t, _ signal: Int32) {
+  func stop(_ process: inout pid_t, _ signal: Int32) {
     guard process > 0 else { return }
     let family = ProcessTable().family(of: process)
     for member in signal == SIGKILL ? family : [process] { kill(member, signal) }

@@ -40,7 +40,7 @@ struct LoadCommand: ParsableCommand {
   @Option(help: "The method.")
   var method = "GET"
 
-  @Option(name: .customLong("header"), help: "'Name: value', as often as you like.")
+  @Option(name: .customLong("header"), help: "'Name: value', once for each field.")
   var headers: [String] = []
 
   @Option(help: "A body.")

@@ -4,49 +4,6 @@ import Glibc
 import LoadGenerator
 
 extension Story {
-  /// The ratio of loop to prefork in every scenario that has one pair of them.
-  var glance: Section? {
-    let places: [(String, (Cell) -> Bool)] = [
-      ("read", { $0.concurrency == 16 }), ("nested", { _ in true }), ("write", { _ in true }), ("mix", { _ in true }),
-      ("large", { _ in true }), ("slow-clients", { $0.isBuffered }), ("slow-clients", { !$0.isBuffered }),
-      ("idle-clients", { _ in true }), ("few-connections", { _ in true }),
-    ]
-    var labels: [String] = []
-    var points: [Chart.Point] = []
-    var (wins, losses, unseen) = (0, 0, 0)
-    for (name, matches) in places {
-      guard let scenario = scenario(name), let pair = pair(scenario, matches) else { continue }
-      let verdict = verdict(pair)
-      guard let estimate = verdict.ratio else {
-        if verdict == .onlySecond { wins += 1 }
-        if verdict == .onlyFirst { losses += 1 }
-        unseen += verdict == .unknown ? 0 : 1
-        continue
-      }
-      var label = scenario.title
-      if name == "slow-clients" { label += pair.loop.cell.isBuffered ? ", buffered" : ", unbuffered" }
-      labels.append(label)
-      points.append(Chart.Point(y: estimate.value, low: estimate.low, high: estimate.high))
-      if case .larger = verdict { wins += 1 }
-      if case .smaller = verdict { losses += 1 }
-    }
-    guard points.count > 1 else { return nil }
-    return Section(
-      name: "glance", title: "At a glance",
-      text:
-        "Answers a second of the event loop for one of the prefork pool, with 95 % intervals: right of 1 the loop has more.",
-      sentences: [
-        "Of \(points.count + unseen) comparisons the event loop answered more in \(wins), the prefork pool in \(losses), and in \(points.count + unseen - wins - losses) no difference was found."
-      ] + (unseen > 0 ? ["In \(unseen) one of the two answered nothing at all, which has no place in the chart."] : []),
-      charts: [
-        Chart(
-          "glance", .range, "Event loop against prefork, by scenario", x: .init(title: "scenario", labels: labels),
-          y: .init(title: "answers a second, loop : prefork"),
-          [.init(name: "loop : prefork", style: Model.loop.rawValue, points: points)],
-          mark: 1)
-      ])
-  }
-
   func section(_ scenario: ScenarioResult) -> Section {
     var section = Section(name: scenario.name, title: scenario.title, text: scenario.text)
     switch scenario.name {
@@ -152,7 +109,8 @@ extension Story {
       pair(scenario) { $0.concurrency == most }, .memory, at: "with its PostgreSQL servers and \(most) clients")
     section.charts.append(
       Chart(
-        "memory", .line, "Memory against concurrency: the responder and its PostgreSQL servers (PSS)",
+        "memory", .line,
+        "Memory against concurrency: the responder (PSS) and what its PostgreSQL servers have of their own",
         x: .init(title: "clients", isLogarithmic: true), y: .init(title: "MB"),
         swept.map {
           Chart.Series($0, scenario.cells, x: { Double($0.concurrency) }) { Metric.memory.value($0) / 1_048_576 }
@@ -187,69 +145,6 @@ extension Story {
       Chart(
         "switches", .stacked, "Context switches a request, with 16 clients", x: .init(title: "model", labels: names),
         y: .init(title: "switches"), parts { Double($0.switches) }))
-  }
-
-  private func rate(_ scenario: ScenarioResult, _ section: inout Section) {
-    let rates = Set(scenario.cells.compactMap(\.cell.rate)).sorted()
-    // Latencies are those of who was answered: where many were not, they say nothing.
-    func lost(_ cell: CellResult) -> Double {
-      Statistics.median(
-        cell.values { Double($0.load.unsent + $0.load.failed) / max(1, $0.load.seconds * (cell.cell.rate ?? 1)) })
-    }
-    func keptUp(_ cell: CellResult) -> Bool { lost(cell) <= 0.005 }
-    for rate in rates {
-      let place = "at \(Figure.text(rate)) reads a second"
-      guard let pair = pair(scenario, { $0.rate == rate }) else { continue }
-      for cell in [pair.prefork, pair.loop] where !keptUp(cell) {
-        section.sentences.append(
-          "\(Wording.subject(cell.cell.setup.model)) did not keep up \(place): \(Figure.text(lost(cell) * 100)) % were not answered in time, so its latency there is not told."
-        )
-      }
-      guard keptUp(pair.prefork), keptUp(pair.loop) else { continue }
-      section.sentences.append(Wording.sentence(pair.loop, pair.prefork, .p99, floor: floor, at: place))
-      let lateness = Statistics.median((pair.prefork.samples + pair.loop.samples).map(\.load.lateness))
-      if lateness > 0.2 * Statistics.median((pair.prefork.samples + pair.loop.samples).map(\.load.latencies.p99)) {
-        section.sentences.append(
-          "The generator itself was late by \(Figure.milliseconds(lateness)) at the 99th percentile \(place), which is a part of these latencies."
-        )
-      }
-    }
-    let good = scenario.cells.filter(keptUp)
-    section.charts.append(
-      Chart(
-        "rate", .line,
-        "99th percentile of latency against offered rate, from the moment at which a request was meant to be sent, as far as each keeps up",
-        x: .init(title: "reads a second, offered"), y: .init(title: "ms", isLogarithmic: true),
-        models(scenario).map { Chart.Series($0, good, x: { $0.rate ?? 0 }) { $0.load.latencies.p99 / 1000 } })
-    )
-    // The highest rate that all keep up with.
-    let middle =
-      rates.last { rate in scenario.cells.allSatisfy { $0.cell.rate != rate || keptUp($0) } } ?? rates.first ?? 0
-    let shares = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999]
-    section.charts.append(
-      Chart(
-        "percentiles", .line, "Percentiles of latency at \(Figure.text(middle)) reads a second",
-        x: .init(title: "percentile", labels: shares.map { Figure.text($0 * 100) }),
-        y: .init(title: "ms", isLogarithmic: true),
-        models(scenario).compactMap { model in
-          guard let cell = pick(scenario, model, { $0.rate == middle }) else { return nil }
-          return Chart.Series(
-            name: model.title, style: model.rawValue,
-            points: shares.map { share in
-              Chart.Point(cell.estimate { Self.percentile($0.load.latencies, share) / 1000 })
-            })
-        }))
-  }
-
-  /// Of a histogram.
-  static func percentile(_ latencies: Latencies, _ share: Double) -> Double {
-    let total = latencies.histogram.reduce(0) { $0 + $1[1] }
-    var seen = 0
-    for pair in latencies.histogram {
-      seen += pair[1]
-      if Double(seen) >= share * Double(total), seen > 0 { return Double(pair[0]) }
-    }
-    return latencies.max
   }
 
   private func slowDatabase(_ scenario: ScenarioResult, _ section: inout Section) {
@@ -301,7 +196,7 @@ extension Story {
   private func headOfLine(_ scenario: ScenarioResult, _ section: inout Section) {
     if let pair = pair(scenario) {
       section.sentences.append(
-        Wording.sentence(pair.loop, pair.prefork, Self.fastP99, floor: floor, at: "on the fast reads"))
+        Wording.sentence(pair.loop, pair.prefork, .fastP99, floor: floor, at: "on the fast reads"))
     }
     section.sentences += failureSentences(scenario)
     section.charts.append(

@@ -16,7 +16,7 @@ package struct Section: Sendable {
 /// Who wins where.
 package struct Map: Sendable {
   struct Place: Sendable {
-    /// Nil: no difference found.
+    /// Nil: no difference found, or nothing to compare.
     var winner: Model?
     var text: String
   }
@@ -101,7 +101,7 @@ package struct Story: Sendable {
     if let headOfLine = pair(scenario("head-of-line")) {
       sentences.append(
         Wording.sentence(
-          headOfLine.loop, headOfLine.prefork, Self.fastP99, floor: floor,
+          headOfLine.loop, headOfLine.prefork, .fastP99, floor: floor,
           at: "on fast reads where one in twenty is slow"))
     }
     if let kill = pair(scenario("kill")) {
@@ -112,13 +112,52 @@ package struct Story: Sendable {
     return sentences
   }
 
-  static let fastP99 = Metric(unit: "µs", verb: "had", many: "the 99th percentile of latency of") {
-    $0.load.kinds.first { $0.name == "fast" }?.latencies.p99 ?? 0
-  }
-
   static func failures(_ cell: CellResult) -> String {
     let failed = cell.samples.map { Double($0.load.failed) }
     let asked = cell.samples.map { Double($0.load.answered + $0.load.failed) }
     return "\(Figure.text(Statistics.mean(failed))) of \(Figure.text(Statistics.mean(asked))) requests on average"
+  }
+
+  /// The ratio of loop to prefork in every scenario that has one pair of them.
+  var glance: Section? {
+    let places: [(String, (Cell) -> Bool)] = [
+      ("read", { $0.concurrency == 16 }), ("nested", { _ in true }), ("write", { _ in true }), ("mix", { _ in true }),
+      ("large", { _ in true }), ("slow-clients", { $0.isBuffered }), ("slow-clients", { !$0.isBuffered }),
+      ("idle-clients", { _ in true }), ("few-connections", { _ in true }),
+    ]
+    var labels: [String] = []
+    var points: [Chart.Point] = []
+    var (wins, losses, unseen) = (0, 0, 0)
+    for (name, matches) in places {
+      guard let scenario = scenario(name), let pair = pair(scenario, matches) else { continue }
+      let verdict = verdict(pair)
+      guard let estimate = verdict.ratio else {
+        if verdict == .onlySecond { wins += 1 }
+        if verdict == .onlyFirst { losses += 1 }
+        unseen += verdict == .unknown ? 0 : 1
+        continue
+      }
+      var label = scenario.title
+      if name == "slow-clients" { label += pair.loop.cell.isBuffered ? ", buffered" : ", unbuffered" }
+      labels.append(label)
+      points.append(Chart.Point(y: estimate.value, low: estimate.low, high: estimate.high))
+      if case .larger = verdict { wins += 1 }
+      if case .smaller = verdict { losses += 1 }
+    }
+    guard points.count > 1 else { return nil }
+    return Section(
+      name: "glance", title: "At a glance",
+      text:
+        "Answers a second of the event loop for one of the prefork pool, with 95 % intervals: right of 1 the loop has more.",
+      sentences: [
+        "Of \(points.count + unseen) comparisons the event loop answered more in \(wins), the prefork pool in \(losses), and in \(points.count + unseen - wins - losses) no difference was found."
+      ] + (unseen > 0 ? ["In \(unseen) one of the two answered nothing at all, which has no place in the chart."] : []),
+      charts: [
+        Chart(
+          "glance", .range, "Event loop against prefork, by scenario", x: .init(title: "scenario", labels: labels),
+          y: .init(title: "answers a second, loop : prefork"),
+          [.init(name: "loop : prefork", style: Model.loop.rawValue, points: points)],
+          mark: 1)
+      ])
   }
 }

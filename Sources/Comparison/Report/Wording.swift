@@ -43,21 +43,32 @@ enum Figure {
 
 /// What is compared, with the words for it.
 struct Metric: Sendable {
-  /// As in "reads a second".
-  let unit: String
+  /// As in "no difference in the median latency".
+  let name: String
   /// "answered 1.5 times as many reads a second as", with the times left out.
   let verb: String
   let many: String
+  /// Whether a run in which it is zero is one in which nothing was answered.
+  var countsAnswers = false
   let value: @Sendable (Sample) -> Double
 
   static let throughput = throughput("requests a second")
   static func throughput(_ unit: String) -> Metric {
-    Metric(unit: unit, verb: "answered", many: "as many \(unit) as") { $0.load.throughput }
+    Metric(name: unit, verb: "answered", many: "as many \(unit) as", countsAnswers: true) { $0.load.throughput }
   }
-  static let p99 = Metric(unit: "µs", verb: "had", many: "the 99th percentile of latency of") { $0.load.latencies.p99 }
-  static let p50 = Metric(unit: "µs", verb: "had", many: "the median latency of") { $0.load.latencies.p50 }
-  static let cpu = Metric(unit: "µs", verb: "cost", many: "the processor time a request of") { $0.cpuPerRequest * 1e6 }
-  static let memory = Metric(unit: "bytes", verb: "needed", many: "the memory of") {
+  static let p99 = latency("the 99th percentile of latency") { $0.load.latencies.p99 }
+  static let p50 = latency("the median latency") { $0.load.latencies.p50 }
+  /// Of the reads that are not slow themselves.
+  static let fastP99 = latency("the 99th percentile of latency") {
+    $0.load.kinds.first { $0.name == "fast" }?.latencies.p99 ?? 0
+  }
+  private static func latency(_ name: String, _ value: @escaping @Sendable (Sample) -> Double) -> Metric {
+    Metric(name: name, verb: "had", many: "\(name) of", value: value)
+  }
+  static let cpu = Metric(name: "processor time a request", verb: "cost", many: "the processor time a request of") {
+    $0.cpuPerRequest * 1e6
+  }
+  static let memory = Metric(name: "memory", verb: "needed", many: "the memory of") {
     Double($0.responderMemory + $0.postgresMemory)
   }
 }
@@ -91,14 +102,14 @@ enum Wording {
     // A ratio to nothing says nothing; that there is nothing says it all.
     let zeros = (a.count { $0 == 0 }, b.count { $0 == 0 })
     if zeros != (0, 0) {
-      guard metric.verb == "answered" else {
+      guard metric.countsAnswers else {
         return
-          "\(subject(them)) and \(object(others)) can't be compared\(place) in \(name(metric)): some runs have no answers to tell it from."
+          "\(subject(them)) and \(object(others)) can't be compared\(place) in \(metric.name): some runs have no answers to tell it from."
       }
       func told(_ model: Model, _ values: [Double], _ zeros: Int) -> String {
         let name = object(model)
         if zeros == values.count { return "\(name) answered nothing" }
-        let mean = "\(name) answered \(Figure.text(Statistics.mean(values))) \(metric.unit)"
+        let mean = "\(name) answered \(Figure.text(Statistics.mean(values))) \(metric.name)"
         return zeros == 0 ? mean : "\(mean), nothing in \(zeros) of \(values.count) runs"
       }
       let text = "\(told(others, a, zeros.0)), while \(told(them, b, zeros.1))\(place)."
@@ -111,21 +122,12 @@ enum Wording {
     case .noDifference(let ratio) where ratio.low > 1 || ratio.high < 1:
       // The surer interval, by which it is decided, holds 1, or noise as large as this has been seen.
       return
-        "A difference between \(object(them)) and \(object(others))\(place) in \(name(metric)) is likely, but not sure \(interval(ratio))."
+        "A difference between \(object(them)) and \(object(others))\(place) in \(metric.name) is likely, but not sure \(interval(ratio))."
     case .noDifference(let ratio):
       return
-        "No difference found between \(object(them)) and \(object(others))\(place) in \(name(metric)) \(interval(ratio))."
+        "No difference found between \(object(them)) and \(object(others))\(place) in \(metric.name) \(interval(ratio))."
     case .unknown, .onlyFirst, .onlySecond:
       return "Too little was run to compare \(object(them)) with \(object(others))\(place)."
-    }
-  }
-
-  private static func name(_ metric: Metric) -> String {
-    switch metric.verb {
-    case "answered": metric.unit
-    case "cost": "processor time a request"
-    case "needed": "memory"
-    default: metric.many.contains("99th") ? "the 99th percentile of latency" : "the median latency"
     }
   }
 

@@ -1,0 +1,87 @@
+// The testbed's nginx: the site as people install it, and what a comparison adds.
+
+import Glibc
+import House
+
+extension Testbed {
+  /// Starts nginx on a free port. Another testbed may have taken it in between: then it is that one's nginx that answers.
+  func choosePort() throws(HouseError) {
+    for candidate in UInt16(18_080)...19_080 where Supervisor.isFree(port: candidate) {
+      port = candidate
+      try startNginx(NginxSetup())
+      if Fetch.answer(port: port, "GET", "/testbed")?.body == folders.state { return }
+      stop(&nginx, SIGTERM)
+    }
+    throw HouseError("no port between 18080 and 19080 is free")
+  }
+
+  /// The site as people install it, and what a comparison adds: plain CGI, and the fields that its requests have.
+  private func startNginx(_ setup: NginxSetup) throws(HouseError) {
+    var additions = NginxSite.Additions()
+    additions.connections = 16_384
+    additions.door = """
+
+      fastcgi_param HTTP_BENCH_DELAY      $http_bench_delay      if_not_empty;
+      fastcgi_param HTTP_BENCH_STATEMENTS $http_bench_statements if_not_empty;
+      fastcgi_param HTTP_BENCH_SPIN       $http_bench_spin       if_not_empty;
+
+      """
+    additions.server = """
+          \(setup.isBuffering ? "" : "fastcgi_buffering off;")
+          location = /testbed { return 200 "\(folders.state)"; }
+          location /cgi/ {
+              rewrite ^/cgi(/.*)$ /sync$1 break;
+              include "\(folders.nginx)/forkloop-door.conf";
+              fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
+              fastcgi_param GATEWAY_INTERFACE CGI/1.1;
+              fastcgi_param DB_HOST           "\(folders.run)";
+              fastcgi_param DB_NAME           bench;
+              fastcgi_param DB_USER           forkloop;
+              fastcgi_param FORKLOOP_NO_ENV_FILE  1;
+              fastcgi_param FORKLOOP_BENCH_HOOKS  1;
+              fastcgi_pass "unix:\(folders.run)/cgi.sock";
+          }
+          location /php/ {
+              rewrite ^/php(/.*)$ /sync$1 break;
+              include "\(folders.nginx)/forkloop-door.conf";
+              fastcgi_param SCRIPT_FILENAME "\(tools.baselines)/index.php";
+              fastcgi_param REQUEST_URI     $uri;
+              fastcgi_pass "unix:\(folders.run)/php.sock";
+          }
+          location /fastapi/ {
+              rewrite ^/fastapi(/.*)$ $1 break;
+              proxy_http_version 1.1;
+              proxy_set_header Connection "";
+              proxy_pass http://forkloop_fastapi;
+          }
+
+      """
+    if setup.hasSlowNetwork { additions.listen = " sndbuf=64k" }
+    additions.http = """
+      upstream forkloop_fastapi {
+          server "unix:\(folders.run)/fastapi.sock";
+          keepalive 64;
+      }
+
+      """
+    let arguments = try site.write(folders: folders, port: port, accounts: accounts, additions: additions)
+    nginx = try start(arguments, PrivateCluster.environment, nil, log: "nginx", readiness: .tcp(port))
+    nginxSetup = setup
+  }
+
+  /// What may differ between runs.
+  package struct NginxSetup: Equatable {
+    /// Whether nginx takes answers off a responder's hands, however slowly their client reads.
+    var isBuffering = true
+    /// Whether the kernel keeps as little of an answer for a slow client as it does on a slow network; on loopback it
+    /// takes megabytes.
+    var hasSlowNetwork = false
+  }
+
+  /// Starts nginx anew where it is to be another.
+  package func setNginx(_ setup: NginxSetup) throws(HouseError) {
+    guard setup != nginxSetup else { return }
+    stop(&nginx, SIGTERM)
+    try startNginx(setup)
+  }
+}

@@ -1,0 +1,125 @@
+// What the rows of a statement become: answers.
+
+import CGI
+import CXXHash
+import HTTPTypes
+import JSON
+import Postgres
+
+extension Shop {
+  func finish(_ reply: Reply, _ rows: ResultSet) -> Response {
+    switch reply {
+    case .list(let resource, let page):
+      let more =
+        resource == .order ? writeOrders(rows, limit: page.limit) : writeList(resource, rows, limit: page.limit)
+      var response = Response(.ok, contentType: .json, body: writer.take())
+      response.entityTag = .digest(response.body.withUnsafeBytes { cxxhash_64($0.baseAddress, $0.count) })
+      if let last = more {
+        let target = "\(mode.prefix)/\(resource.rawValue)?\(page.next(after: last))"
+        response.fields.append(HTTPField(name: .link, value: "<\(target)>; rel=\"next\""))
+      }
+      return response
+
+    case .item(let resource):
+      guard rows.rowCount > 0 else { return noSuch(resource) }
+      return object(resource, rows, .ok)
+
+    case .created(let resource, let order, let isOnce):
+      return created(resource, order, isOnce ? Idempotency.Outcome(rows) : .made, rows)
+
+    case .changed(let resource, let order, let isConditional):
+      if let order, let problem = order.problem(with: rows) { return problem.response(&writer) }
+      let isThere = rows.rowCount > 0
+      let wasChanged = isThere && (resource == .order ? rows.integer(0, 1) != 6 : !rows.isNull(0, 1))
+      if wasChanged { return object(resource, rows, .ok) }
+      return isThere && isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
+
+    case .deleted(let resource, let isConditional):
+      guard rows.rowCount > 0 else { return noSuch(resource) }
+      if rows.bytes(0, 1).equals("t") { return Response(.noContent) }
+      return isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
+
+    case .health: return health(error: nil)
+    }
+  }
+
+  func noSuch(_ resource: Resource) -> Response {
+    Problem.notFound(detail: "There is no \(resource.rawValue) with this id.").response(&writer)
+  }
+
+  func created(
+    _ resource: Resource, _ order: OrderInput?, _ outcome: Idempotency.Outcome, _ rows: ResultSet
+  ) -> Response {
+    var (isReplayed, mode) = (false, mode)
+    switch outcome {
+    case .made:
+      if let order, let problem = order.problem(with: rows) { return problem.response(&writer) }
+    case .replayed(let first): (isReplayed, mode) = (true, first)
+    case .underWay: return Problem.keyInUse.response(&writer)
+    case .otherRequest:
+      let fault = Fault(header: "Idempotency-Key", .reused, "The key has been used for another request.")
+      return Problem.unprocessable([fault]).response(&writer)
+    }
+    var response = object(resource, rows, .created)
+    let id = resource == .order ? orderRows.id(0) : rows.integer(0, 0)
+    response.fields.append(HTTPField(name: .location, value: "\(mode.prefix)/\(resource.rawValue)/\(id)"))
+    if isReplayed { response.fields.append(HTTPField(name: .idempotencyReplayed, value: "true")) }
+    return response
+  }
+
+  /// The one object that the rows show.
+  func object(_ resource: Resource, _ rows: ResultSet, _ status: Status) -> Response {
+    if resource == .order {
+      orderRows.gather(rows)
+      orderRows.write(0, of: rows, to: &writer)
+    } else {
+      resource.write(rows, row: 0, to: &writer)
+    }
+    var response = Response(status, contentType: .json, body: writer.take())
+    response.entityTag = resource.entityTag(rows)
+    return response
+  }
+
+  func health(error: PostgresError?) -> Response {
+    let word: StaticString = error == nil ? "ok" : "unavailable"
+    writer.raw(#"{"mode":"#)
+    writer.string(mode.rawValue)
+    writer.raw(#","status":""#)
+    writer.raw(word)
+    writer.raw(#"","database":""#)
+    writer.raw(word)
+    writer.raw(#"","version":"#)
+    writer.string(Self.version)
+    writer.raw("}")
+    var response = Response(error == nil ? .ok : .serviceUnavailable, contentType: .json, body: writer.take())
+    if let error {
+      response.fields.append(HTTPField(name: .retryAfter, value: String(Problem.retryAfter)))
+      response.fault = "\(error)"
+    }
+    return response
+  }
+
+  /// Writes at most `limit` rows; the last id written if there are more.
+  func writeList(_ resource: Resource, _ rows: ResultSet, limit: Int) -> Int64? {
+    let count = min(rows.rowCount, limit)
+    writer.byte(UInt8(ascii: "["))
+    for row in 0..<count {
+      if row > 0 { writer.byte(UInt8(ascii: ",")) }
+      resource.write(rows, row: row, to: &writer)
+    }
+    writer.byte(UInt8(ascii: "]"))
+    return rows.rowCount > limit ? rows.integer(count - 1, 0) : nil
+  }
+
+  func writeOrders(_ rows: ResultSet, limit: Int) -> Int64? {
+    orderRows.gather(rows)
+    let count = min(orderRows.count, limit)
+    writer.byte(UInt8(ascii: "["))
+    for index in 0..<count {
+      if index > 0 { writer.byte(UInt8(ascii: ",")) }
+      orderRows.write(index, of: rows, to: &writer)
+    }
+    writer.byte(UInt8(ascii: "]"))
+    return orderRows.count > limit ? orderRows.id(count - 1) : nil
+  }
+}

@@ -1,0 +1,67 @@
+// What a comparison may ask for besides.
+
+import CGI
+import HTTPTypes
+import JSON
+import Postgres
+import Testing
+
+@testable import Shop
+
+@Suite("Hooks for benches")
+struct BenchHookTests {
+  private func request(_ path: String, _ fields: [(String, String)]) -> Request {
+    var request = Request()
+    for (name, value) in [("REQUEST_METHOD", "GET"), ("PATH_INFO", path)] + fields {
+      let bytes = (Array(name.utf8), Array(value.utf8))
+      request.append(bytes.0.span, bytes.1.span)
+    }
+    request.finish()
+    return request
+  }
+
+  @Test("mean nothing where they were not asked for")
+  func off() throws {
+    let shop = Shop(mode: .sync)
+    for field in [("HTTP_BENCH_DELAY", "100"), ("HTTP_BENCH_STATEMENTS", "4"), ("HTTP_BENCH_SPIN", "5")] {
+      guard case .query(let operation) = shop.begin(request("/sync/contact/7", [field])) else { throw Unexpected.query }
+      #expect(operation.statement.name == "contact_item")
+    }
+  }
+
+  @Test("make the database slow, for one contact only")
+  func delay() throws {
+    let shop = Shop(mode: .async, benchHooks: true)
+    guard case .query(let slow) = shop.begin(request("/async/contact/7", [("HTTP_BENCH_DELAY", "100")])) else {
+      throw Unexpected.query
+    }
+    #expect(slow.statement.name == "bench_contact_item")
+    #expect(slow.parameters.bytes == Array("7\0100\0".utf8))
+    for path in ["/async/contact", "/async/order/7"] {
+      guard case .query(let usual) = shop.begin(request(path, [("HTTP_BENCH_DELAY", "100")])) else {
+        throw Unexpected.query
+      }
+      #expect(usual.statement.name != "bench_contact_item")
+    }
+  }
+
+  @Test("make one request many statements", arguments: [("1", 1), ("256", 256)])
+  func statements(_ text: String, _ count: Int) throws {
+    let shop = Shop(mode: .sync, benchHooks: true)
+    guard case .queries(let operations) = shop.begin(request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)]))
+    else {
+      throw Unexpected.query
+    }
+    #expect(operations.count == count)
+    #expect(operations.last?.parameters.bytes == Array("\(6 + count)\0".utf8))
+  }
+
+  @Test("take nothing that makes no sense", arguments: ["0", "-1", "x", "257", "99999999999999999999"])
+  func nonsense(_ text: String) throws {
+    let shop = Shop(mode: .sync, benchHooks: true)
+    guard case .query(let operation) = shop.begin(request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)])) else {
+      throw Unexpected.query
+    }
+    #expect(operation.statement.name == "contact_item")
+  }
+}

@@ -1,0 +1,194 @@
+// From rows to an answer.
+
+import CGI
+import HTTPTypes
+import JSON
+import Postgres
+import Testing
+
+@testable import Shop
+
+@Suite("Shop.finish")
+struct FinishTests {
+  let shop = Shop(mode: .async)
+
+  private func rows(_ columns: Int, _ rows: [[String?]]) throws -> ResultSet {
+    try #require(ResultSet.inMemory(columns: columns, rows))
+  }
+
+  private let example: [[String?]] = [
+    ["1", "2", "8", "food", nil, nil, nil, "30"],
+    ["1", "1", "12", nil, "2", "2", "1.2500", "20"],
+    ["1", "0", "0", "SO001", "2", nil, nil, "21"],
+    ["1", "2", "7", "shopping", nil, nil, nil, "31"],
+    ["1", "1", "11", nil, "1", "1", "0.2500", "20"],
+  ]
+  private let exampleJSON =
+    #"{"id":1,"name":"SO001","contact_id":2,"order_lines":[{"product_id":1,"quantity":1,"price":0.25},{"product_id":2,"quantity":2,"price":1.25}],"tags":[{"name":"shopping"},{"name":"food"}],"amount_total":2.75}"#
+
+  @Test("puts an order together, whatever order its rows are in")
+  func order() throws {
+    let operation = try operation(shop, request("GET", "/async/order/1"))
+    for order in [example, example.reversed(), example.sorted { ($0[3] ?? "") < ($1[3] ?? "") }] {
+      let response = shop.finish(operation, .success(try rows(8, order)))
+      #expect(response.status == .ok)
+      #expect(response.entityTag == .rows(21, parts: 4, sum: 101))
+      #expect(text(response) == exampleJSON)
+    }
+  }
+
+  @Test("keeps the lines and tags of several orders apart, and links to the next page")
+  func orders() throws {
+    let operation = try operation(shop, request("GET", "/async/order", query: "limit=2"))
+    let more: [[String?]] = [
+      ["3", "0", "0", "C", "1", nil, nil], ["2", "0", "0", "B", "1", nil, nil],
+      ["2", "1", "13", nil, "5", "3", "0.3350"],
+    ]
+    let response = shop.finish(operation, .success(try rows(7, more + example.map { $0.dropLast() })))
+    #expect(
+      text(response)
+        == "[\(exampleJSON),{\"id\":2,\"name\":\"B\",\"contact_id\":1,\"order_lines\":[{\"product_id\":5,\"quantity\":3,\"price\":0.335}],\"tags\":[],\"amount_total\":1}]"
+    )
+    #expect(response.fields == [HTTPField(name: .link, value: "</async/order?limit=2&after=2>; rel=\"next\"")])
+  }
+
+  @Test("writes empty lists, and no Link where there is nothing more")
+  func lists() throws {
+    let operation = try operation(shop, request("GET", "/async/contact", query: "limit=1"))
+    #expect(text(shop.finish(operation, .success(try rows(3, [])))) == "[]")
+    let one = shop.finish(operation, .success(try rows(3, [["1", "Ann \"A\"", "a@b"]])))
+    #expect(text(one) == #"[{"id":1,"name":"Ann \"A\"","email":"a@b"}]"#)
+    #expect(one.fields.isEmpty)
+    let two = shop.finish(operation, .success(try rows(3, [["1", "A", "a@b"], ["2", "B", "a@b"]])))
+    #expect(text(two) == #"[{"id":1,"name":"A","email":"a@b"}]"#)
+    #expect(two.fields.map(\.value) == ["</async/contact?limit=1&after=1>; rel=\"next\""])
+  }
+
+  @Test("says 404 where there is no row, with the body left out for HEAD")
+  func notFound() throws {
+    func response(_ method: String) throws -> Response {
+      let request = request(method, "/async/order/5")
+      var response = shop.finish(try operation(shop, request), .success(try rows(8, [])))
+      shop.seal(&response, for: request, Response.Timing(database: 0, application: 0))
+      return response
+    }
+    let (get, head) = (try response("GET"), try response("HEAD"))
+    #expect(get.status == .notFound && head.status == .notFound)
+    #expect(!get.omitsBody && head.omitsBody && get.body == head.body)
+  }
+
+  @Test(
+    "answers 304 without a body where the client has it already",
+    arguments: [
+      ("\"7\"", 304), ("W/\"7\"", 304), ("*", 304), ("\"x\", \"7\"", 304), ("\"8\"", 200), ("7", 200), ("\"7", 200),
+      (",,\"a,\"7\"", 200), ("", 200),
+    ])
+  func notModified(_ condition: String, _ status: Int) throws {
+    for method in ["GET", "HEAD"] {
+      var request = request(method, "/async/tag/5")
+      request.append("HTTP_IF_NONE_MATCH".utf8.span, condition.utf8.span)
+      var response = shop.finish(try operation(shop, request), .success(try rows(3, [["5", "IT", "7"]])))
+      shop.seal(&response, for: request, Response.Timing(database: 1_234_567, application: 89_000))
+      var head: [UInt8] = []
+      response.writeHead(to: &head)
+      let text = String(decoding: head, as: UTF8.self)
+      #expect(response.status.code == status)
+      #expect(text.contains("ETag: \"7\"\r\n") && text.contains("Server-Timing: db;dur=1.234, app;dur=0.089\r\n"))
+      #expect(text.contains("Content-") == (status == 200) && response.body.isEmpty == (status == 304))
+    }
+  }
+
+  @Test("tells apart what was changed, what is not what it should be, and what is not there")
+  func changes() throws {
+    func statuses(_ method: String, _ path: String, _ rows: ResultSet) throws -> [Int] {
+      try ["", "*", "\"7\", \"nonsense\", W/\"9\""].map { condition in
+        var request = request(method, path, body: "{}")
+        request.append("HTTP_IF_MATCH".utf8.span, condition.utf8.span)
+        return shop.finish(try operation(shop, request), .success(rows)).status.code
+      }
+    }
+    #expect(try statuses("PATCH", "/async/tag/5", rows(3, [["5", "IT", "8"]])) == [200, 200, 200])
+    #expect(try statuses("PATCH", "/async/tag/5", rows(3, [["5", nil, nil]])) == [404, 404, 412])
+    #expect(try statuses("PATCH", "/async/tag/5", rows(3, [])) == [404, 404, 404])
+    #expect(try statuses("PATCH", "/async/order/1", rows(8, example)) == [200, 200, 200])
+    #expect(
+      try statuses("PATCH", "/async/order/1", rows(8, [["1", "6", nil, nil, nil, nil, nil, nil]])) == [404, 404, 412])
+    #expect(try statuses("DELETE", "/async/order/1", rows(2, [["1", "t"]])) == [204, 204, 204])
+    #expect(try statuses("DELETE", "/async/order/1", rows(2, [["1", "f"]])) == [404, 404, 412])
+    #expect(try statuses("DELETE", "/async/order/1", rows(2, [])) == [404, 404, 404])
+  }
+
+  @Test("passes on those tags of If-Match that a row can have")
+  func conditions() throws {
+    var request = request("DELETE", "/async/tag/5")
+    request.append("HTTP_IF_MATCH".utf8.span, #""7", "1-2-3" ,"x'y", W/"9", 10, """#.utf8.span)
+    var expected = Parameters()
+    expected.append(5 as Int64)
+    expected.append(array: ["7", "1-2-3"])
+    #expect(try operation(shop, request).parameters == expected)
+  }
+
+  private let newOrder =
+    #"{"name":"a","contact_id":9,"order_lines":[{"product_id":7,"quantity":1,"price":1},{"product_id":1,"quantity":1,"price":1},{"product_id":7,"quantity":2,"price":1}],"tag_ids":[3,4]}"#
+
+  @Test("names everything that an order refers to and that is not there")
+  func missing() throws {
+    let operation = try operation(shop, request("POST", "/async/order", body: newOrder))
+    let response = shop.finish(
+      operation,
+      .success(
+        try rows(
+          8,
+          [
+            ["9", "3", "0", nil, nil, nil, nil, nil], ["7", "4", "0", nil, nil, nil, nil, nil],
+            ["4", "5", "0", nil, nil, nil, nil, nil],
+          ])))
+    #expect(response.status == .unprocessableContent)
+    #expect(
+      try faults(response) == [
+        "/contact_id not_found", "/order_lines/0/product_id not_found", "/order_lines/2/product_id not_found",
+        "/tag_ids/1 not_found",
+      ])
+  }
+
+  @Test("answers a new order with 201, Location and the whole object")
+  func created() throws {
+    let operation = try operation(shop, request("POST", "/async/order", body: newOrder))
+    let response = shop.finish(operation, .success(try rows(8, example)))
+    #expect(response.status == .created)
+    #expect(response.fields == [HTTPField(name: .location, value: "/async/order/1")])
+    #expect(text(response) == exampleJSON)
+  }
+
+  @Test(
+    "turns SQLSTATEs into statuses",
+    arguments: [
+      ("23503", 409), ("23505", 409), ("23514", 422), ("22003", 422), ("40001", 503), ("40P01", 503), ("55P03", 503),
+      ("25006", 503), ("57014", 504),
+      ("57P01", 503), ("53300", 503), ("42883", 503), ("23502", 500), ("08006", 503), ("42P01", 503), ("42703", 503),
+      ("42601", 500), ("XX000", 500),
+    ])
+  func states(_ state: String, _ status: Int) throws {
+    let operation = try operation(shop, request("GET", "/async/tag"))
+    let fault = PostgresError.ServerFault(
+      state: SQLState(rawValue: state), message: "secret detail at /var/lib", constraint: nil)
+    let response = shop.finish(operation, .failure(.statement(fault)))
+    #expect(response.status.code == status)
+    #expect(!text(response).contains("secret"))
+    #expect(response.fields.contains { $0.name == .retryAfter } == (status == 503))
+  }
+
+  @Test("invites to try again only where nothing can have been written")
+  func retryAfter() throws {
+    let read = try operation(shop, request("GET", "/async/tag"))
+    let write = try operation(shop, request("POST", "/async/tag", body: #"{"name":"x"}"#))
+    func invites(_ operation: Operation, _ error: PostgresError) -> Bool {
+      let response = shop.finish(operation, .failure(error))
+      #expect(response.status == .serviceUnavailable)
+      return response.fields.contains { $0.name == .retryAfter }
+    }
+    for error in [PostgresError.unavailable("x"), .queueFull] { #expect(invites(read, error) && invites(write, error)) }
+    #expect(invites(read, .connectionLost("x")))
+    #expect(!invites(write, .connectionLost("x")))
+  }
+}
