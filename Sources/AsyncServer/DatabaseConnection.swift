@@ -1,4 +1,4 @@
-// One pipelined connection to PostgreSQL: connect, prepare, serve, and again from the start when it breaks.
+// One pipelined connection to PostgreSQL: connect, serve, and again from the start when it breaks.
 
 import DequeModule
 import EventLoop
@@ -13,6 +13,7 @@ import Shop
 final class DatabaseConnection: @unchecked Sendable {
   /// What the server still owes.
   private enum Expected {
+    case preparation(Statement)
     case result(Query)
     case sync
   }
@@ -28,8 +29,19 @@ final class DatabaseConnection: @unchecked Sendable {
   private var expected: Deque<Expected> = []
   /// Writes whose rows are here and whose commit is not: it comes with the Sync.
   private var uncommitted: [(query: Query, result: Result<ResultSet, PostgresError>)] = []
-  /// Statements among `expected`.
+  /// Queries among `expected`.
   private(set) var depth = 0
+  /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
+  /// memory of the server's.
+  private var prepared: Set<ObjectIdentifier> = []
+  /// What became of the preparation before a query that was skipped.
+  private var preparationError: PostgresError?
+  /// What was answered since the last Sync.
+  private var answered: [Statement] = []
+  /// Since when the server has been at the oldest segment, in monotonic nanoseconds.
+  private var segmentSince: UInt64 = 0
+  /// Whether nothing should be put behind the youngest query.
+  private var endsWithSlow = false
   /// Whether something was queued behind the last Sync.
   private var isSegmentOpen = false
   /// Whether something was queued, or left over by the socket.
@@ -45,9 +57,6 @@ final class DatabaseConnection: @unchecked Sendable {
   private(set) var isReady = false
   private(set) var hasTried = false
 
-  /// A statement that has run for this long holds up what is behind it. Several times what one takes that only reads a page;
-  /// sending the next before the last is answered saves a fraction of a millisecond.
-  private static let hindrance: UInt64 = 5_000_000
   /// A statement that ran longer than the server's own limit by this much will not come back: the server is gone or
   /// can't be reached.
   private static let grace: UInt64 = 5_000_000_000
@@ -64,7 +73,6 @@ final class DatabaseConnection: @unchecked Sendable {
     while true {
       do throws(PostgresError) {
         let connection = try await connect()
-        try await prepare(connection)
         connectDeadline = .max
         isReady = true
         hasTried = true
@@ -102,6 +110,9 @@ final class DatabaseConnection: @unchecked Sendable {
     for case .result(let query) in expected { lost.append(query) }
     expected = []
     uncommitted = []
+    prepared = []
+    preparationError = nil
+    answered = []
     depth = 0
     if wasReady { pool.failed(lost.reversed(), error) } else { pool.couldNotConnect(error) }
   }
@@ -119,6 +130,8 @@ final class DatabaseConnection: @unchecked Sendable {
       case .wait(let next): wait = next
       case .failed(let why): throw .unavailable(why)
       case .connected:
+        watch?.cancel()
+        watch = try self.watch(connection, for: .readable)
         self.connection = connection
         return connection
       }
@@ -139,11 +152,7 @@ final class DatabaseConnection: @unchecked Sendable {
   private func wait(for wait: Connection.Wait, of connection: Connection) async throws(PostgresError) {
     watch?.cancel()
     watch = nil
-    do throws(SystemError) {
-      watch = try loop.watch(connection.socket, for: wait == .readable ? .readable : .writable, edgeTriggered: false)
-    } catch {
-      throw .unavailable("\(error)")
-    }
+    watch = try self.watch(connection, for: wait == .readable ? .readable : .writable)
     await watch?.readableOrWritable()
     try checkDeadline()
   }
@@ -152,30 +161,12 @@ final class DatabaseConnection: @unchecked Sendable {
     if MonotonicClock.now > connectDeadline { throw .unavailable("no connection within the time limit") }
   }
 
-  /// Prepares every statement, in one segment of the pipeline.
-  private func prepare(_ connection: Connection) async throws(PostgresError) {
-    watch?.cancel()
+  private func watch(_ connection: Connection, for event: Readiness) throws(PostgresError) -> Watch {
     do throws(SystemError) {
-      watch = try loop.watch(connection.socket, for: .readable, edgeTriggered: false)
+      return try loop.watch(connection.socket, for: event, edgeTriggered: false)
     } catch {
       throw .unavailable("\(error)")
     }
-    let statements = Shop.prepared(benchHooks: configuration.hasBenchHooks)
-    for statement in statements {
-      guard connection.sendPrepare(statement) else { throw .connectionLost(connection.failure) }
-    }
-    guard connection.sendSync() else { throw .connectionLost(connection.failure) }
-    var expected = statements.count + 1
-    var failure: PostgresError?
-    while expected > 0 {
-      try await transfer(connection)
-      try checkDeadline()
-      while expected > 0, let event = connection.nextEvent(expected: expected) {
-        expected -= 1
-        if case .result(.failure(let error)) = event, failure == nil { failure = error }
-      }
-    }
-    if let failure { throw failure }
   }
 
   // MARK: Serving
@@ -191,7 +182,7 @@ final class DatabaseConnection: @unchecked Sendable {
         case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
         case .result(let result): received(result)
         case .sync: segmentEnded()
-        case .aborted: if let skipped = nextQuery() { pool.sendAgain(skipped) }
+        case .aborted: wasSkipped()
         }
       }
     }
@@ -202,11 +193,32 @@ final class DatabaseConnection: @unchecked Sendable {
     guard case .result(let query) = expected.first else { return nil }
     expected.removeFirst()
     depth -= 1
+    answered.append(query.operation.statement)
     return query
+  }
+
+  /// What is expected next was not executed, since something before it in its segment failed: for a query's own preparation,
+  /// that is its answer; for another's failure it is nobody's.
+  private func wasSkipped() {
+    guard let query = nextQuery() else { return }
+    if let error = preparationError {
+      preparationError = nil
+      pool.complete(query, .failure(error.beforeSending))
+    } else {
+      pool.sendAgain(query)
+    }
   }
 
   /// A read is answered by its rows. A write is not: it is committed at the Sync, and that can fail.
   private func received(_ result: Result<ResultSet, PostgresError>) {
+    if case .preparation(let statement) = expected.first {
+      expected.removeFirst()
+      if case .failure(let error) = result {
+        prepared.remove(ObjectIdentifier(statement))
+        preparationError = error
+      }
+      return
+    }
     guard let query = nextQuery() else {
       // Not a statement's result but the commit's.
       if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
@@ -221,6 +233,9 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func segmentEnded() {
     if case .sync = expected.first { expected.removeFirst() }
+    pool.note(answered, took: loop.now - segmentSince)
+    answered.removeAll(keepingCapacity: true)
+    segmentSince = loop.now
     let committed = uncommitted
     uncommitted.removeAll(keepingCapacity: true)
     for (query, result) in committed { pool.complete(query, result) }
@@ -228,7 +243,6 @@ final class DatabaseConnection: @unchecked Sendable {
 
   /// Waits until the socket has something for us, or takes what is left to send.
   private func transfer(_ connection: Connection) async throws(PostgresError) {
-    if !isReady { try flush(connection) }
     await watch?.readableOrWritable()
     if hasUnsentInput { try flush(connection) }
     guard self.connection === connection, connection.consumeInput() else { throw .connectionLost(connection.failure) }
@@ -246,18 +260,26 @@ final class DatabaseConnection: @unchecked Sendable {
 
   /// Queues an operation. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
   /// each way and a wake-up of the server; should one fail, the server skips those behind it, and they are sent again,
-  /// each by itself. A write has a segment of its own: its failure is nobody else's, and it is committed by itself.
-  func send(_ query: Query) {
+  /// each by itself. A write has a segment of its own: its failure is nobody else's, and it is committed by itself. So has a
+  /// slow one, which lets the others' answers go before it, and one that has to be prepared, which can fail.
+  func send(_ query: Query, isSlow: Bool = false) {
     guard let connection else { return pool.complete(query, .failure(pool.lastError)) }
-    let isAlone = !query.operation.statement.isReadOnly || query.isRepeated
+    let statement = query.operation.statement
+    let isNew = prepared.insert(ObjectIdentifier(statement)).inserted
+    let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
     query.isSent = true
-    if expected.isEmpty { oldestSince = loop.now }
+    if expected.isEmpty {
+      oldestSince = loop.now
+      segmentSince = loop.now
+    }
+    // A broken connection shows itself to the task that reads from it, which fails everything in flight.
+    if isNew, connection.sendPrepare(statement) { expected.append(.preparation(statement)) }
     expected.append(.result(query))
     depth += 1
+    endsWithSlow = isSlow
     hasUnsentInput = true
-    // A broken connection shows itself to the task that reads from it, which fails everything in flight.
-    isSegmentOpen = connection.send(query.operation.statement, query.operation.parameters)
+    isSegmentOpen = connection.send(statement, query.operation.parameters)
     if isAlone { closeSegment() }
   }
 
@@ -276,7 +298,9 @@ final class DatabaseConnection: @unchecked Sendable {
   }
 
   /// Whether a statement runs here behind which no other should be put.
-  func isHeldUp(_ now: UInt64) -> Bool { depth > 0 && now > oldestSince && now - oldestSince > Self.hindrance }
+  func isHeldUp(_ now: UInt64) -> Bool {
+    depth > 0 && (endsWithSlow || (now > oldestSince && now - oldestSince > StatementTimes.hindrance))
+  }
 
   func enforceTimeLimits(_ now: UInt64) {
     let limit = UInt64(configuration.options.statementTimeout) * 1_000_000 + Self.grace

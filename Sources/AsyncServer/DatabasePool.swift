@@ -17,6 +17,9 @@ final class DatabasePool: @unchecked Sendable {
   private let loop: EventLoop
   private let shop: Shop
   private var queue: Deque<Query> = []
+  /// Those whose statements are slow, or unknown: nothing is to be put behind them, and the others pass them.
+  private var slowQueue: Deque<Query> = []
+  private var times = StatementTimes()
   private var reads = SharedReads()
   /// How many connections light reads keep to.
   private static let readers = 2
@@ -60,17 +63,19 @@ final class DatabasePool: @unchecked Sendable {
   /// Executes an operation and makes its answer. If the request is abandoned before it was sent, it is dropped; after that its
   /// answer is let run dry.
   func execute(_ operation: Operation, for request: RequestUnderWay) async -> Response {
-    if let refusal = refusal(of: request) {
+    if let refusal = refusal(of: request, operation.statement) {
       counters.refused += 1
       return shop.finish(operation, .failure(refusal))
     }
     return await request.wait(for: query(for: operation)) ?? shop.finish(operation, .failure(.cancelled))
   }
 
-  private func refusal(of request: RequestUnderWay) -> PostgresError? {
+  private func refusal(of request: RequestUnderWay, _ statement: Statement) -> PostgresError? {
     if request.isAbandoned { return .cancelled }
     guard connections.contains(where: \.isReady) else { return lastError }
-    return queue.count < configuration.queueLimit ? nil : .queueFull
+    // However many wait for slow ones, fast ones may come.
+    let waiting = times.isSlow(statement) ? slowQueue.count : queue.count
+    return waiting < configuration.queueLimit ? nil : .queueFull
   }
 
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
@@ -107,6 +112,7 @@ final class DatabasePool: @unchecked Sendable {
   }
 
   var queueLength: Int { queue.count }
+  var slowQueueLength: Int { slowQueue.count }
   var queueLimit: Int { configuration.queueLimit }
 
   /// At the end of each turn: what was asked in it goes out together.
@@ -117,12 +123,28 @@ final class DatabasePool: @unchecked Sendable {
       if query.isAbandoned {
         queue.removeFirst()
         complete(query, .failure(.cancelled))
-        continue
+      } else if times.isSlow(query.operation.statement) {
+        queue.removeFirst()
+        slowQueue.append(query)
+      } else if let connection = choose(for: query.operation.statement) {
+        queue.removeFirst()
+        counters.statements += 1
+        connection.send(query)
+      } else {
+        break
       }
-      guard let connection = choose(for: query.operation.statement) else { break }
-      queue.removeFirst()
-      counters.statements += 1
-      connection.send(query)
+    }
+    while let query = slowQueue.first {
+      if query.isAbandoned {
+        slowQueue.removeFirst()
+        complete(query, .failure(.cancelled))
+      } else if let connection = chooseForSlow() {
+        slowQueue.removeFirst()
+        counters.statements += 1
+        connection.send(query, isSlow: true)
+      } else {
+        break
+      }
     }
     for connection in connections { connection.endOfTurn() }
   }
@@ -130,7 +152,7 @@ final class DatabasePool: @unchecked Sendable {
   /// Reads stay on the first connections while those keep up: the fewer servers wake up for light reads, the less each costs.
   /// Writes wait for their commit and go to all.
   ///
-  /// Nothing is put behind a statement that has run for a while: it waits here for the first connection that moves.
+  /// Nothing is put behind a statement that is slow, or has run for a while: it waits here for the first connection that moves.
   private func choose(for statement: Statement) -> DatabaseConnection? {
     let first = connections[..<min(Self.readers, connections.count)]
     if statement.isReadOnly, let few = leastBusy(of: first), few.depth < Self.keepsUp { return few }
@@ -147,6 +169,15 @@ final class DatabasePool: @unchecked Sendable {
     return best
   }
 
+  /// The connection behind whose statements a slow one waits least, from the last on: the first are for light reads. There are
+  /// some that are full for others and not for a slow one, so that no number of fast ones keeps it waiting for ever.
+  private func chooseForSlow() -> DatabaseConnection? {
+    connections.reversed().filter { $0.isReady && !$0.isHeldUp(loop.now) }.min { $0.depth < $1.depth }
+  }
+
+  /// What a connection has found out about its statements.
+  func note(_ statements: [Statement], took nanoseconds: UInt64) { times.note(statements, took: nanoseconds) }
+
   /// A connection has broken: reads that were not answered are sent again, once; of a write nobody knows what became.
   func failed(_ queries: some Sequence<Query>, _ error: PostgresError) {
     lastError = error.beforeSending
@@ -159,7 +190,7 @@ final class DatabasePool: @unchecked Sendable {
       }
     }
     if !canRepeat {
-      while let query = queue.popFirst() { complete(query, .failure(lastError)) }
+      while let query = queue.popFirst() ?? slowQueue.popFirst() { complete(query, .failure(lastError)) }
     }
   }
 

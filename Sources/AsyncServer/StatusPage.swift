@@ -64,6 +64,7 @@ struct StatusPage {
     seconds("longest_lag_seconds", health.longestLag, &writer)
     writer.raw(#"},"database":{"queue":"#)
     writer.integer(pool.queueLength)
+    number("slow_queue", pool.slowQueueLength, &writer)
     number("queue_length", pool.queueLimit, &writer)
     number("statements", pool.counters.statements, &writer)
     number("shared_reads", pool.counters.shared, &writer)
@@ -118,7 +119,10 @@ struct StatusPage {
     text.secondsGauge("loop_longest_turn_seconds", "The longest turn of the answering loop.", health.longestTurn)
     text.secondsGauge("loop_longest_lag_seconds", "The most that one of its timers was late.", health.longestLag)
     text.gauge("database_queue", "Statements of the answering loop that wait for a pipeline.", pool.queueLength)
-    text.gauge("database_queue_limit", "How many may wait.", pool.queueLimit)
+    text.gauge(
+      "database_slow_queue", "Those that wait for a connection to themselves, since they are slow.",
+      pool.slowQueueLength)
+    text.gauge("database_queue_limit", "How many may wait in each.", pool.queueLimit)
     text.family("database_pipeline_depth", "gauge", "Statements on their way, by connection of the answering loop.")
     for (index, connection) in pool.connections.enumerated() {
       text.sample("database_pipeline_depth", labels: "connection=\"\(index)\"", String(connection.depth))

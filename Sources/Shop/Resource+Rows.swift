@@ -65,11 +65,7 @@ extension Shop {
   /// Whether the database can be reached, and nothing else.
   static let health = Statement("health", readOnly: true, "select")
 
-  /// Every statement that `begin` can ask for, to be prepared on each connection.
-  package static func prepared(benchHooks: Bool) -> [Statement] {
-    statements + (benchHooks ? [BenchHooks.delayedContact] : [])
-  }
-
+  /// Every statement that `begin` can ask for, but those of the bench hooks.
   package static let statements: [Statement] =
     Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
     + [Order.item, Order.insert, Order.insertOnce, Order.update, Order.delete, health]

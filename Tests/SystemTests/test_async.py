@@ -25,7 +25,7 @@ LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' a
 def settings(**values):
     """A house whose event loop has settings of its own."""
     with temporary_folder() as folder:
-        house = House(folder, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
+        house = House(folder, FORKLOOP_BENCH_HOOKS=1, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
         house.psql(STOCK)
         try:
             yield house
@@ -59,10 +59,10 @@ def log(house):
 class Crowd:
     """Many who ask for the same at once, each over a connection of its own."""
 
-    def __init__(self, house, path, count):
+    def __init__(self, house, path, count, **fields):
         self.clients = [connect(house, "async") for _ in range(count)]
         for client in self.clients:
-            client.sendall(fastcgi(path))
+            client.sendall(fastcgi(path, **fields))
 
     def answers(self):
         return [answer(client) for client in self.clients]
@@ -171,6 +171,22 @@ def test_a_slow_statement_holds_up_nobody_behind_it():
         lock.kill()
         answers = [answer for crowd in stuck for answer in crowd.answers()]
         assert [answer.split()[1] for answer in answers] == [b"200", b"404", b"404"]
+
+
+SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forkloop async'"
+
+
+def test_slow_reads_take_a_connection_each_and_the_others_pass_them():
+    with settings(db_connections=4, share_reads=0) as house:
+        assert house.request("GET", "/async/contact/1").status == 200
+        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="400") as slow:
+            eventually(lambda: house.psql(SLEEPING) == [("4",)], message="connections stayed idle although reads waited")
+            slow.answers()
+        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="700") as slow:
+            eventually(lambda: status(house)["database"]["slow_queue"] == 8, message="the slow ones do not wait for each other")
+            assert house.request("GET", "/async/contact/1").status == 200
+            assert status(house)["requests_under_way"] > 4, "a fast read waited for the slow ones before it"
+            assert all(b"200 OK" in answer for answer in slow.answers())
 
 
 # Multiplexing
@@ -338,13 +354,14 @@ def test_ten_thousand_connections_most_idle_a_few_slow_are_all_served():
 
 def test_the_status_is_answered_while_the_database_is_away_and_the_queue_is_full():
     with settings(db_queue=1, db_connections=1) as house:
+        assert house.request("GET", "/async/contact/1").status == 200
         with locked(house, "contact"):
             clients = [connect(house, "async") for _ in range(2)]
             clients[0].sendall(fastcgi("/async/contact/1"))
             eventually(lambda: house.psql(LOCKED) == [("1",)])
             clients[1].sendall(fastcgi("/async/contact/2"))
             eventually(lambda: status(house)["database"]["queue"] == 1, message="nothing waits in the queue")
-            assert house.request("GET", "/async/product/1").status == 503
+            assert house.request("GET", "/async/contact/3").status == 503
             now = status(house)
             assert now["requests_under_way"] == 3 and now["database"]["refused"] == 1, now
             for client in clients:

@@ -277,8 +277,8 @@ def record(kind, content=b"", request_id=1):
     return bytes([1, kind]) + request_id.to_bytes(2, "big") + len(content).to_bytes(2, "big") + b"\0\0" + content
 
 
-def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type=""):
-    pairs = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(len(body)) if body else ""}
+def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type="", **more):
+    pairs = more | {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(len(body)) if body else ""}
     params = b"".join(bytes([len(n), len(v)]) + n.encode() + v.encode() for n, v in pairs.items())
     bodies = b"".join(record(5, body[i:i + 60000]) for i in range(0, len(body), 60000))
     return record(1, bytes([0, 1, keep, 0, 0, 0, 0, 0])) + record(4, params) + record(4) + bodies + record(5)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -261,7 +262,8 @@ def test_ondemand_goes_from_none_to_as_many_as_are_wanted_and_back():
 
 def test_dynamic_keeps_between_min_and_max_spare():
     with pool(pm="dynamic", workers=8, start=2, min_spare=2, max_spare=3) as house:
-        eventually(lambda: len(house.workers()) == 2)
+        # Whoever looked whether the house is up has kept one busy: another may have come to its side.
+        eventually(lambda: len(house.workers()) in (2, 3))
         with Stuck(house, 5):
             eventually(lambda: (s := status(house)) and s["workers_active"] == 5 and s["workers_idle"] in (2, 3), message="no spare workers came")
         eventually(lambda: status(house)["workers_idle"] == 3, message="too many idle workers stayed")
@@ -319,7 +321,7 @@ def test_a_slow_request_is_logged_with_its_phases():
         threading.Timer(0.5, lock.kill).start()
         assert house.request("GET", "/sync/contact", headers={"X-Request-Id": "slow-one"}).status == 200
         line = eventually(lambda: [l for l in log(house).splitlines() if "slow:" in l], message="nothing was logged")[0]
-        assert "slow: GET /sync/contact took" in line and "reading 0, database" in line and "request=slow-one" in line, line
+        assert re.search(r"slow: GET /sync/contact took \d+ ms: reading \d+, database \d{3}, writing \d+ request=slow-one", line), line
         assert status(house)["slow_requests"] == 1
 
 

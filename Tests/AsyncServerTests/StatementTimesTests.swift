@@ -1,0 +1,85 @@
+// What is taken for slow, and for how long.
+
+import Postgres
+import Testing
+
+@testable import AsyncServer
+
+@Suite struct StatementTimesTests {
+  let fast = Statement("fast", readOnly: true, "select 1")
+  let slow = Statement("slow", readOnly: true, "select pg_sleep(0.1)")
+  let millisecond: UInt64 = 1_000_000
+
+  @Test("one that has never run may be slow, and is not after it was not")
+  func unknown() {
+    var times = StatementTimes()
+    #expect(times.isSlow(fast))
+    times.note([fast], took: millisecond)
+    #expect(!times.isSlow(fast))
+  }
+
+  @Test("one that takes a hundred milliseconds is slow from its first run on")
+  func first() {
+    var times = StatementTimes()
+    times.note([slow], took: 100 * millisecond)
+    #expect(times.isSlow(slow))
+  }
+
+  @Test("one that takes twice as long as may be is found slow within a few runs")
+  func several() {
+    var times = StatementTimes()
+    for _ in 0..<3 { times.note([slow], took: 10 * millisecond) }
+    #expect(times.isSlow(slow))
+  }
+
+  @Test("a hiccup of the machine makes nothing slow")
+  func hiccup() {
+    var times = StatementTimes()
+    for _ in 0..<10 {
+      times.note([fast], took: 12 * millisecond)
+      #expect(!times.isSlow(fast))
+      for _ in 0..<4 { times.note([fast], took: millisecond / 4) }
+    }
+  }
+
+  @Test("one that was only near a slow one is cleared as soon as it has run alone")
+  func cleared() {
+    var times = StatementTimes()
+    times.note([fast, slow], took: 100 * millisecond)
+    #expect(times.isSlow(fast) && times.isSlow(slow))
+    var runs = 0
+    while times.isSlow(fast), runs < 100 {
+      times.note([fast], took: millisecond / 4)
+      times.note([slow], took: 100 * millisecond)
+      runs += 1
+    }
+    #expect(runs < 10)
+    #expect(times.isSlow(slow))
+  }
+
+  @Test("many fast ones that come together are not slow for it")
+  func many() {
+    var times = StatementTimes()
+    for _ in 0..<10 { times.note(Array(repeating: fast, count: 16), took: 20 * millisecond) }
+    #expect(!times.isSlow(fast))
+  }
+
+  @Test("one that has become fast is forgotten")
+  func forgotten() {
+    var times = StatementTimes()
+    times.note([slow], took: 1000 * millisecond)
+    for _ in 0..<30 { times.note([slow], took: millisecond / 4) }
+    #expect(!times.isSlow(slow))
+    // Its past weighs nothing any more.
+    times.note([slow], took: 19 * millisecond)
+    #expect(!times.isSlow(slow))
+  }
+
+  @Test("nothing that took any time says nothing")
+  func none() {
+    var times = StatementTimes()
+    times.note([fast], took: millisecond)
+    times.note([], took: 1000 * millisecond)
+    #expect(!times.isSlow(fast))
+  }
+}
