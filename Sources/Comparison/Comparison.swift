@@ -124,7 +124,7 @@ package final class Comparison {
         var best: [Setup] = []
         for model in [Model.prefork, .loop] {
           var candidates = [2, 4, 8, 16, 32].map { Setup(model, connections: $0) }
-          if model == .loop, testbed.tools.processors > 1 {
+          if model == .loop, testbed.tools.processors.house.count > 1 {
             for var setup in candidates where setup.connections >= 4 {
               setup.loops = 2
               candidates.append(setup)
@@ -222,7 +222,7 @@ package final class Comparison {
   {
     let path = "\(testbed.folders.state)/plan.json"
     try writeText(String(decoding: try JSONEncoder().encode(plan), as: UTF8.self), to: path)
-    var generator = try Generator(program: testbed.tools.program, plan: path, log: "\(testbed.folders.log)/load.log")
+    var generator = try Generator(testbed.tools, plan: path, log: "\(testbed.folders.log)/load.log")
     var due: (disturbance: Disturbance, at: UInt64)?
     while true {
       var wait: Duration = .milliseconds(200)

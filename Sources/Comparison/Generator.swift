@@ -24,7 +24,7 @@ struct Generator: ~Copyable {
   private let log: String
   private var bytes: [UInt8] = []
 
-  init(program: String, plan: String, log: String) throws(HouseError) {
+  init(_ tools: Tools, plan: String, log: String) throws(HouseError) {
     var ends: [Int32] = [0, 0]
     guard pipe(&ends) == 0 else { throw HouseError("no pipe: \(String(cString: strerror(errno)))") }
     let exit = Descriptor(owning: ends[0])
@@ -34,9 +34,8 @@ struct Generator: ~Copyable {
       try exit.setCloseOnExec(true)
       try entrance.setCloseOnExec(true)
       started = try ChildProcess.start(
-        [program, "load", "--plan", plan, "--json"], environment: [Settings.noFile: "1"], log: log,
-        output: entrance.number,
-        parentDeathSignal: SIGKILL)
+        tools.divided(tools.processors.generator, [tools.program, "load", "--plan", plan, "--json"]),
+        environment: [Settings.noFile: "1"], log: log, output: entrance.number, parentDeathSignal: SIGKILL)
     } catch {
       throw HouseError("can't start the load generator: \(error)")
     }

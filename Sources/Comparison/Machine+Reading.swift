@@ -13,7 +13,7 @@ extension Machine {
     machine.processor =
       lines.first { $0.hasPrefix("model name") }.flatMap { $0.split(separator: ":").last }
       .map { String($0.drop { $0 == " " }) } ?? "unknown"
-    machine.processors = tools.processors
+    machine.processors = tools.processors.count
     machine.memory = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(getpagesize())
     var name = utsname()
     uname(&name)
@@ -34,11 +34,18 @@ extension Machine {
         git, "-C", sources, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*",
       ])
     }
-    let own = tools.processors
+    let shared = tools.processors.house.count
+    let isGeneratorApart = tools.processors.areDivided && tools.taskset != nil
+    let sharers =
+      isGeneratorApart
+      ? "The generator has processors of its own. nginx, the responder and PostgreSQL"
+      : "The generator, nginx, the responder and PostgreSQL"
     machine.uncontrolled = [
-      "The generator, nginx, the responder and PostgreSQL share \(own) processor\(own == 1 ? "" : "s"): what one saves, another gets.",
+      "\(sharers) share \(shared) processor\(shared == 1 ? "" : "s"): what one saves, another gets.",
       "Memory is the responder's PSS and what its PostgreSQL servers have of their own. This program's other processes share its code with the responder's, which makes that a little less.",
-      "Nothing is pinned to a processor, but where it says so.",
+      isGeneratorApart
+        ? "Nothing else is pinned to a processor, but where it says so."
+        : "Nothing is pinned to a processor, but where it says so.",
       "Other programs on this machine, and other machines on its host, were not stopped; clock frequencies were left to themselves.",
       "Everything talks over loopback and Unix sockets: a network's delay and losses are not in these figures.",
     ]

@@ -98,9 +98,7 @@ package struct Setup: Codable, Sendable, Hashable {
         [tools.python ?? "python3", "-m", "uvicorn", "--app-dir", tools.baselines, "--uds", "\(run)/\(model.socket)"]
           + ["--log-level", "warning", "app:app"]
       }
-    // taskset(1) becomes the program, so the process is its.
-    guard isPinned, let taskset = tools.taskset else { return arguments }
-    return [taskset, "-c", "\(tools.processors - 1)"] + arguments
+    return isPinned ? tools.on([tools.processors.house.last ?? 0], arguments) : arguments
   }
 }
 
@@ -109,7 +107,7 @@ package struct Tools: Sendable {
   package var program: String
   package var fcgiwrap: String?
   package var taskset: String?
-  package var processors: Int
+  package var processors: Processors
   /// What the baselines run on, where they are asked for and there: PHP-FPM, a Python with FastAPI, and the folder of their
   /// sources.
   package var php: String?
@@ -120,7 +118,7 @@ package struct Tools: Sendable {
   package static func find() throws(HouseError) -> Tools {
     Tools(
       program: try House.ownPath(), fcgiwrap: findProgram("fcgiwrap"), taskset: findProgram("taskset"),
-      processors: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+      processors: .current())
   }
 
   /// Looks for what the baselines need; what is missing, in a line each.

@@ -201,7 +201,8 @@ package final class Testbed {
     let process: pid_t
     do throws(SystemError) {
       process = try ChildProcess.start(
-        arguments, environment: environment, as: account, log: path, parentDeathSignal: SIGKILL)
+        tools.divided(tools.processors.house, arguments), environment: environment, as: account, log: path,
+        parentDeathSignal: SIGKILL)
     } catch {
       throw HouseError("can't start \(arguments[0]): \(error)")
     }

@@ -20,7 +20,7 @@ struct CompareCommand: ParsableCommand {
       measured. Ctrl-C ends it with a report of what has been done. Scenarios: \(Scenarios.names.joined(separator: ", ")).
       """)
 
-  @Flag(help: "Minutes in place of hours, with wider intervals.")
+  @Flag(help: "Five minutes in place of an hour, with wider intervals.")
   var quick = false
 
   @Option(name: .customLong("scenario"), help: "Only this scenario; as often as you like.")
@@ -29,7 +29,7 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "The folder to write to.")
   var out = "report"
 
-  @Option(help: "How often every cell is run there and back. (default: 10, with --quick 3)")
+  @Option(help: "How often every cell is run there and back. (default: 6, with --quick 3)")
   var repeats: Int?
 
   @Flag(
