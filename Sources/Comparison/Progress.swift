@@ -3,19 +3,21 @@
 import Glibc
 import Platform
 
-/// Told to standard error: on a terminal one line that changes, elsewhere a line a scenario.
+/// Told to standard error: on a terminal one line that changes, elsewhere a line a scenario, and a minute.
 package final class Progress {
   private let isTerminal = isatty(STDERR_FILENO) == 1
   private var planned = 0.0
   private var done = 0.0
   private var began: UInt64 = 0
   private var hasLine = false
+  private var lastLine: UInt64 = 0
 
   package init() {}
 
   package func say(_ text: String) {
     clear()
     write(text + "\n")
+    lastLine = MonotonicClock.now
   }
 
   /// `cells` are the seconds that one run of each takes at least.
@@ -28,22 +30,24 @@ package final class Progress {
   func did(_ seconds: Double) { done += seconds }
 
   func tell(_ scenario: String, _ model: String, pass: Int, of passes: Int) {
-    guard isTerminal else { return }
-    let share = planned > 0 ? done / planned : 0
-    let elapsed = Double(MonotonicClock.now - began) / 1e9
-    let left = share > 0.01 ? ", \(Self.duration(elapsed / share - elapsed)) left" : ""
-    var line = "\(Int(share * 100)) %\(left): \(scenario), \(model), \(pass) of \(passes)"
+    guard isTerminal || MonotonicClock.now - lastLine > 60_000_000_000 else { return }
+    var line = "\(standing): \(scenario), \(model), \(pass) of \(passes)"
+    guard isTerminal else { return say(line) }
     if line.count > 78 { line = String(line.prefix(77)) + "…" }
     clear()
     write(line)
     hasLine = true
   }
 
-  func finished(_ scenario: String) {
-    let share = planned > 0 ? Int(done / planned * 100) : 100
+  func finished(_ scenario: String) { if !isTerminal { say("\(standing): \(scenario)") } }
+
+  /// How far it is, and how long the rest will take.
+  private var standing: String {
+    let share = planned > 0 ? done / planned : 1
     let elapsed = Double(MonotonicClock.now - began) / 1e9
-    let left = done > 0 && share < 100 ? ", \(Self.duration(elapsed * (planned / done - 1))) left" : ""
-    if !isTerminal { say("\(share) %\(left): \(scenario)") }
+    let percent = "\(Int((share * 100).rounded())) %"
+    guard share > 0.01 && share < 1 else { return percent }
+    return "\(percent), \(Self.duration(elapsed / share - elapsed)) left"
   }
 
   static func duration(_ seconds: Double) -> String {
