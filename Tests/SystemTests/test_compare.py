@@ -134,6 +134,25 @@ def test_the_page_opens_from_disk_and_draws_everything(quick, page, width, theme
     keep_picture(page, f"compare-{width}-{theme}")
 
 
+def test_paper_is_white_and_the_charts_fit_it(quick, page):
+    out, _, _ = quick
+    open_page(page, out, 1200, "dark")
+    ink = "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+    page.execute_script(f"window.printed = []; addEventListener('beforeprint', () => printed.push({ink}))")
+    assert len(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]) > 50_000
+    assert page.execute_script("return printed") == ["#1c2024"] and page.execute_script(f"return {ink}") == "#e8eaed"
+    # As for print, which redraws nothing: a chart is scaled as a picture is, and stays in its figure.
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    outside = page.execute_script("""
+        return [...document.querySelectorAll('canvas')].filter((canvas) => {
+            const inner = canvas.getBoundingClientRect(), outer = canvas.closest('figure').getBoundingClientRect();
+            const isWhole = Math.abs(inner.width / inner.height - canvas.width / canvas.height) < 0.02;
+            return !isWhole || inner.left < outer.left || inner.right > outer.right || inner.bottom > outer.bottom;
+        }).map((canvas) => canvas.id)""")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert outside == []
+
+
 def test_the_page_can_be_read_without_seeing_it(quick, page):
     out, _, data = quick
     open_page(page, out, 1200, "light")

@@ -4,6 +4,7 @@
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  const page = document.documentElement;
   const styles = {
     "prefork": { light: "#b84a00", dark: "#f2935a", mark: "rect" },
     "prefork-dynamic": { light: "#8a6d00", dark: "#e3c34a", mark: "rectRot" },
@@ -17,9 +18,9 @@
     "postgres": { light: "#0067a3", dark: "#6cb8ec" },
   };
   const plain = { light: "#0067a3", dark: "#6cb8ec", mark: "circle" };
-  const colour = (style) => (styles[style] ?? plain)[dark.matches ? "dark" : "light"];
-  const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  const grid = () => getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+  const colour = (style) => (styles[style] ?? plain)[dark.matches && !page.classList.contains("printed") ? "dark" : "light"];
+  const ink = () => getComputedStyle(page).getPropertyValue("--ink").trim();
+  const grid = () => getComputedStyle(page).getPropertyValue("--line").trim();
 
   // Whiskers from the low to the high end of an interval, and a line where something happened.
   const intervals = {
@@ -85,6 +86,9 @@
     const y = axis(spec.y, spec.kind === "stacked" ? { stacked: true } : {});
     if (!spec.y.isLogarithmic && !isRange) y.beginAtZero = true;
     if (!isRange && spec.kind !== "stacked") y.suggestedMax = Math.max(...spec.series.flatMap((s) => s.points.map((p) => p.high ?? p.y)));
+    if (spec.y.isLogarithmic) {
+      y.afterBuildTicks = (scale) => { scale.ticks = scale.ticks.filter((tick) => [1, 2, 5].includes(+tick.value.toExponential()[0])); };
+    }
     if (!spec.x.labels) {
       const places = spec.series.flatMap((s) => s.points.map((p) => p.x));
       x.min = Math.min(...places);
@@ -150,6 +154,8 @@
   }
   draw();
   dark.addEventListener("change", draw);
-  addEventListener("beforeprint", () => drawn.forEach((chart) => chart.resize()));
-  addEventListener("afterprint", () => drawn.forEach((chart) => chart.resize()));
+  // Paper is white. The style sheet fits the charts to it.
+  const print = (isPrinted) => { page.classList.toggle("printed", isPrinted); draw(); };
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
 })();
