@@ -244,7 +244,8 @@ def test_the_status_is_for_private_addresses_only_and_for_nothing_else(own_house
     assert own_house.request("GET", "/sync/status/x").status == 404
     assert own_house.request("HEAD", "/sync/status").body == b""
     site = pathlib.Path(own_house.path("nginx/site.conf")).read_text()
-    assert "forkloop-private.conf" in site.split("status|metrics")[1].split("}")[0]
+    for path in ("sync/status", "sync/metrics", "async/status", "async/metrics"):
+        assert "forkloop-private.conf" in site.split(f"location = /{path} {{")[1].split("}")[0], path
 
 
 def test_ondemand_goes_from_none_to_as_many_as_are_wanted_and_back():
