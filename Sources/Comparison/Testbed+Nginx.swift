@@ -4,13 +4,13 @@ import Glibc
 import House
 
 extension Testbed {
-  /// Starts nginx on a free port. Another testbed may have taken it in between: then it is that one's nginx that answers.
+  /// Starts nginx on a free port.
   func choosePort() throws(HouseError) {
-    for candidate in UInt16(18_080)...19_080 where Supervisor.isFree(port: candidate) {
+    for candidate in UInt16(18_080)...19_080 {
+      guard let claim = PortClaim.make(candidate) else { continue }
+      portClaim = consume claim
       port = candidate
-      try startNginx(NginxSetup())
-      if Fetch.answer(port: port, "GET", "/testbed")?.body == folders.state { return }
-      stop(&nginx, SIGTERM)
+      return try startNginx(NginxSetup())
     }
     throw HouseError("no port between 18080 and 19080 is free")
   }
@@ -28,7 +28,6 @@ extension Testbed {
       """
     additions.server = """
           \(setup.isBuffering ? "" : "fastcgi_buffering off;")
-          location = /testbed { return 200 "\(folders.state)"; }
           location /cgi/ {
               rewrite ^/cgi(/.*)$ /sync$1 break;
               include "\(folders.nginx)/forkloop-door.conf";

@@ -12,6 +12,7 @@ import Shop
 package final class Testbed {
   package let folders: Folders
   package internal(set) var port: UInt16 = 0
+  var portClaim: PortClaim?
   package let tools: Tools
   let accounts: Accounts
   let site: NginxSite

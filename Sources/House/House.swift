@@ -39,7 +39,7 @@ package struct House: Sendable {
     let site = try NginxSite.find(program: program)
     try folders.make(for: accounts)
     let lock = try takeLock()
-    guard Supervisor.isFree(port: port) else {
+    guard let claim = PortClaim.make(port) else {
       throw HouseError("port \(port) is taken: stop what listens there or choose another with --port")
     }
     var supervisor = Supervisor(say: Self.say)
@@ -55,6 +55,7 @@ package struct House: Sendable {
     }
     Self.say("stopping")
     let wasOrderly = supervisor.stop()
+    _ = consume claim
     _ = consume lock
     return wasOrderly ? 0 : 1
   }

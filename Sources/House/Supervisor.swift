@@ -177,7 +177,4 @@ package struct Supervisor: ~Copyable {
       } == 0
     }
   }
-
-  /// Whether nobody listens on a loopback port.
-  package static func isFree(port: UInt16) -> Bool { !answers(.tcp(port)) }
 }

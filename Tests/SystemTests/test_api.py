@@ -1,10 +1,13 @@
 """One table of requests, sent to both doors through nginx: equal status, headers and bytes."""
 
+import glob
+import http.client
 import json
+import os
 
 import pytest
 
-from house import MODES
+from house import MODES, descendants
 
 ORDER = {
     "name": "SO001", "contact_id": 2,
@@ -238,3 +241,29 @@ def test_reads_see_what_was_written_before_them(house):
         created = house.request("POST", f"/{MODES[number % 2]}/tag", {"name": f"t{number}"})
         for mode in MODES:
             assert created.json in house.request("GET", f"/{mode}/tag?limit=1000").json
+
+
+def test_connections_that_are_kept_are_shared_out_among_nginx_workers(house):
+    workers = [w for master in house.children("nginx") for w in descendants(master, 1)]
+    clients = [http.client.HTTPConnection("127.0.0.1", house.port) for _ in range(32 * len(workers))]
+    try:
+        for client in clients:
+            client.request("GET", "/async/tag")
+            assert client.getresponse().read() == b"[]"
+        held = {worker: sockets_of(worker) & established(house.port) for worker in workers}
+        assert len(workers) == os.cpu_count() and all(held.values()), {w: len(s) for w, s in held.items()}
+    finally:
+        for client in clients:
+            client.close()
+
+
+def sockets_of(process):
+    """The inodes of a process' sockets."""
+    links = [os.readlink(path) for path in glob.glob(f"/proc/{process}/fd/*") if os.path.islink(path)]
+    return {link[8:-1] for link in links if link.startswith("socket:[")}
+
+
+def established(port):
+    """The inodes of the TCP connections that have been accepted on a port."""
+    rows = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+    return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from house import PROGRAM, ROOT, House, clean_environment, temporary_folder
+from house import PROGRAM, ROOT, House, clean_environment, eventually, free_port, temporary_folder
 
 
 def run(*arguments, cwd=None, **environment):
@@ -86,6 +86,22 @@ def test_up_says_in_one_line_that_a_port_or_a_folder_is_taken(house):
         assert done.returncode == 1 and f"port {house.port} is taken" in done.stderr and done.stderr.count("\n") == 1, done
     done = run("up", "--port", "1", "--state", house.path(""), cwd=ROOT)
     assert done.returncode == 1 and "another 'forkloop up'" in done.stderr and done.stderr.count("\n") == 1, done
+
+
+def test_of_two_that_start_on_one_port_at_once_one_is_told_that_it_is_taken():
+    with temporary_folder() as first, temporary_folder() as second:
+        arguments = [PROGRAM, "up", "--port", str(free_port()), "--state"]
+        ups = [subprocess.Popen([*arguments, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=clean_environment())
+               for folder in (first, second)]
+        try:
+            loser = eventually(lambda: next((up for up in ups if up.poll() is not None), None), 30, "neither gave up")
+            winner = ups[1 - ups.index(loser)]
+            assert loser.returncode == 1 and "is taken" in loser.stderr.read()
+            assert any("forkloop is up" in line for line in winner.stdout), winner.stderr.read()
+        finally:
+            for up in ups:
+                up.terminate()
+                up.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("command", ["sync", "async"])
