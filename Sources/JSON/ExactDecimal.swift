@@ -14,17 +14,16 @@ package struct ExactDecimal: Equatable, Sendable {
     case outOfRange
   }
 
-  /// From the parts of a JSON number; `exponent` counts for the last digit.
-  init(isNegative: Bool, digits: ArraySlice<UInt8>, exponent: Int) {
-    var digits = digits.drop { $0 == 0 }
+  /// From the parts of a JSON number; `digits` begin with none that is 0, and `exponent` counts for the last one.
+  init(isNegative: Bool, digits: consuming [UInt8], exponent: Int) {
     var exponent = exponent
     while digits.last == 0 {
       digits.removeLast()
       exponent += 1
     }
-    self.digits = Array(digits)
     self.isNegative = isNegative && !digits.isEmpty
     self.exponent = digits.isEmpty ? 0 : exponent
+    self.digits = digits
   }
 
   /// The number × 10^`places`, if that is an integer of 64 bits: prices in ten-thousandths, ids with no places.

@@ -129,7 +129,7 @@ package struct JSONReader {
     if take(UInt8(ascii: ".")) {
       guard isDigit(next) else { throw error("a digit is missing after the point") }
       while let byte = next, isDigit(byte) {
-        digits.append(byte - 0x30)
+        if byte > 0x30 || !digits.isEmpty { digits.append(byte - 0x30) }
         exponent -= 1
         at += 1
       }
@@ -149,7 +149,7 @@ package struct JSONReader {
       if length > Self.longestExponent { written = 1_000_000_000 }
       exponent += minus ? -written : written
     }
-    return ExactDecimal(isNegative: negative, digits: digits[...], exponent: exponent)
+    return ExactDecimal(isNegative: negative, digits: digits, exponent: exponent)
   }
 
   /// A string, its opening quote next.
@@ -159,16 +159,14 @@ package struct JSONReader {
     while let byte = next, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { at += 1 }
     if next == UInt8(ascii: "\"") {
       defer { at += 1 }
-      return try utf8(UnsafeBufferPointer(rebasing: bytes[start..<at]), start: start)
+      return try utf8(bytes.extracting(start..<at).span, start: start)
     }
     var unescaped = Array(bytes[start..<at])
     while let byte = next {
       switch byte {
       case UInt8(ascii: "\""):
         defer { at += 1 }
-        let outcome = unescaped.withUnsafeBufferPointer { String(validating: $0, as: UTF8.self) }
-        guard let outcome else { throw JSONSyntaxError(reason: "not UTF-8", offset: start) }
-        return outcome
+        return try utf8(unescaped.span, start: start)
       case UInt8(ascii: "\\"):
         at += 1
         try escape(into: &unescaped)
@@ -182,11 +180,12 @@ package struct JSONReader {
     throw error("a string is not closed")
   }
 
-  private func utf8(_ text: UnsafeBufferPointer<UInt8>, start: Int) throws(JSONSyntaxError) -> String {
-    guard let string = String(validating: text, as: UTF8.self) else {
+  private func utf8(_ text: Span<UInt8>, start: Int) throws(JSONSyntaxError) -> String {
+    do throws(UTF8.ValidationError) {
+      return String(copying: try UTF8Span(validating: text))
+    } catch {
       throw JSONSyntaxError(reason: "not UTF-8", offset: start)
     }
-    return string
   }
 
   /// What follows a backslash. A surrogate must come with its other half (RFC 8259 §8.2).

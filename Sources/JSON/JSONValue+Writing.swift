@@ -27,7 +27,7 @@ extension ExactDecimal {
   /// An integer divided by 10^`places`.
   package init(_ integer: some BinaryInteger, places: Int = 0) {
     self.init(
-      isNegative: integer < 0, digits: integer.magnitude.description.utf8.map { $0 - 0x30 }[...], exponent: -places)
+      isNegative: integer < 0, digits: integer.magnitude.description.utf8.map { $0 - 0x30 }, exponent: -places)
   }
 
   /// In JSON's form, without an exponent.

@@ -33,31 +33,26 @@ package enum JSONValue: Equatable, Sendable {
   }
 }
 
-/// A JSON Pointer (RFC 6901).
-package struct JSONPointer: Equatable, Sendable, CustomStringConvertible {
-  package private(set) var description = ""
-
+/// A JSON Pointer (RFC 6901). Made for each value that is looked at and read where something is wrong: so it becomes text only
+/// then.
+package indirect enum JSONPointer: Equatable, Sendable, CustomStringConvertible {
   /// The whole document.
-  package init() {}
+  case root
+  case child(of: JSONPointer, name: String)
+  case item(of: JSONPointer, index: Int)
 
   /// The member `name` of what this points to.
-  package func member(_ name: String) -> JSONPointer {
-    var pointer = self
-    pointer.description += "/"
-    for character in name.unicodeScalars {
-      switch character {
-      case "~": pointer.description += "~0"
-      case "/": pointer.description += "~1"
-      default: pointer.description.unicodeScalars.append(character)
-      }
-    }
-    return pointer
-  }
+  package func member(_ name: String) -> JSONPointer { .child(of: self, name: name) }
 
   /// The element at `index` of what this points to, counted from 0.
-  package func element(_ index: Int) -> JSONPointer {
-    var pointer = self
-    pointer.description += "/\(index)"
-    return pointer
+  package func element(_ index: Int) -> JSONPointer { .item(of: self, index: index) }
+
+  package var description: String {
+    switch self {
+    case .root: ""
+    case .child(let parent, let name):
+      "\(parent)/\(name.replacing("~", with: "~0").replacing("/", with: "~1"))"
+    case .item(let parent, let index): "\(parent)/\(index)"
+    }
   }
 }

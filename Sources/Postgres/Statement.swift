@@ -28,7 +28,7 @@ package struct Parameters: Sendable, Equatable {
   package mutating func append(_ value: Int64?) { if let value { append(value) } else { appendNull() } }
 
   package mutating func append(_ value: Int64) {
-    bytes.append(contentsOf: String(value).utf8)
+    append(value, decimals: 0)
     close()
   }
 
@@ -47,9 +47,35 @@ package struct Parameters: Sendable, Equatable {
   /// NULL where there is no text.
   package mutating func append(_ text: String?) { if let text { append(text) } else { appendNull() } }
 
-  /// An array of things whose text needs no quoting: numbers (PostgreSQL §8.15.2).
-  /// NULL where there is none.
-  package mutating func append(array elements: (some Sequence<String>)?) {
+  /// An array of integers divided by 10^`decimals`, for a column of integers or of `numeric`. NULL where there is none.
+  package mutating func append(array integers: [Int64]?, decimals: Int = 0) {
+    guard let integers else { return appendNull() }
+    bytes.append(UInt8(ascii: "{"))
+    for (index, integer) in integers.enumerated() {
+      if index > 0 { bytes.append(UInt8(ascii: ",")) }
+      append(integer, decimals: decimals)
+    }
+    bytes.append(UInt8(ascii: "}"))
+    close()
+  }
+
+  private mutating func append(_ value: Int64, decimals: Int) {
+    if value < 0 { bytes.append(UInt8(ascii: "-")) }
+    var (length, divisor): (Int, UInt64) = (1, 1)
+    while length <= decimals || value.magnitude / divisor >= 10 {
+      divisor *= 10
+      length += 1
+    }
+    while length > 0 {
+      if length == decimals { bytes.append(UInt8(ascii: ".")) }
+      bytes.append(0x30 + UInt8(value.magnitude / divisor % 10))
+      divisor /= 10
+      length -= 1
+    }
+  }
+
+  /// An array of texts that need no quoting (PostgreSQL §8.15.2). NULL where there is none.
+  package mutating func append(array elements: [String]?) {
     guard let elements else { return appendNull() }
     bytes.append(UInt8(ascii: "{"))
     var isFirst = true

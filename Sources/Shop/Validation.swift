@@ -20,31 +20,43 @@ struct Validation {
     if faults.count < Self.mostFaults { faults.append(Fault(pointer, code, detail)) }
   }
 
-  /// The members of an object by name; unknown and repeated names are faults.
-  mutating func object(_ value: JSONValue, _ pointer: JSONPointer, keys: Set<String>) -> [String: JSONValue]? {
+  /// What an object has under the few keys that it may have.
+  struct Members {
+    fileprivate let keys: [String]
+    fileprivate var values: [JSONValue?]
+
+    subscript(key: String) -> JSONValue? { keys.firstIndex(of: key).flatMap { values[$0] } }
+  }
+
+  /// The members of an object; unknown and repeated names are faults.
+  mutating func object(_ value: JSONValue, _ pointer: JSONPointer, keys: [String]) -> Members? {
     guard case .object(let members) = value else {
       report(pointer, .wrongType, "This must be an object, not \(value.kind).")
       return nil
     }
-    var byName: [String: JSONValue] = [:]
+    var known = Members(keys: keys, values: Array(repeating: nil, count: keys.count))
+    var unknown: Set<String> = []
     for member in members {
-      if byName.updateValue(member.value, forKey: member.name) != nil {
+      let index = keys.firstIndex(of: member.name)
+      if index.map({ known.values[$0] != nil }) ?? unknown.contains(member.name) {
         report(pointer.member(member.name), .duplicateKey, "The key is given more than once.")
-      } else if !keys.contains(member.name) {
+      } else if index == nil {
         report(pointer.member(member.name), .unknown, "There is no such key here.")
+        unknown.insert(member.name)
       }
+      if let index { known.values[index] = member.value }
     }
-    return byName
+    return known
   }
 
   /// The member `key`, which must be there, but for the root of a patch.
-  private mutating func required(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> JSONValue? {
-    let isPatched = isPatch && pointer == JSONPointer()
+  private mutating func required(_ object: Members, _ key: String, _ pointer: JSONPointer) -> JSONValue? {
+    let isPatched = isPatch && pointer == .root
     guard let value = object[key] else {
       if !isPatched { report(pointer.member(key), .missing, "\(key) is required.") }
       return nil
     }
-    if isPatched, value == .null {
+    if isPatched, case .null = value {
       report(pointer.member(key), .missing, "\(key) can't be removed.")
       return nil
     }
@@ -53,7 +65,7 @@ struct Validation {
 
   /// A string without U+0000, of at most `longest` characters (code points, as PostgreSQL counts them), not blank.
   mutating func text(
-    _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, longest: Int
+    _ object: Members, _ key: String, _ pointer: JSONPointer, longest: Int
   ) -> String? {
     guard let value = required(object, key, pointer) else { return nil }
     let pointer = pointer.member(key)
@@ -65,7 +77,7 @@ struct Validation {
       report(pointer, .nulCharacter, "\(key) must not hold U+0000.")
     } else if text.unicodeScalars.allSatisfy(\.properties.isWhitespace) {
       report(pointer, .blank, "\(key) must not be blank.")
-    } else if text.unicodeScalars.count > longest {
+    } else if text.utf8.count > longest, text.unicodeScalars.count > longest {
       report(pointer, .tooLong, "\(key) must have at most \(longest) characters.")
     } else {
       return text
@@ -74,13 +86,13 @@ struct Validation {
   }
 
   /// A name as all resources have one.
-  mutating func name(_ object: [String: JSONValue]) -> String? {
-    text(object, "name", JSONPointer(), longest: Self.longestName)
+  mutating func name(_ object: Members) -> String? {
+    text(object, "name", .root, longest: Self.longestName)
   }
 
   /// An integer within `range`; `1.0` and `1e2` are integers (JSON Schema 2020-12 §6.1.1).
   mutating func integer(
-    _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
+    _ object: Members, _ key: String, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
   ) -> Int64? {
     required(object, key, pointer).flatMap { integer($0, key, pointer.member(key), range) }
   }
@@ -107,12 +119,12 @@ struct Validation {
   }
 
   /// An id: any positive 64-bit integer. Whether it exists the database knows.
-  mutating func id(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> Int64? {
+  mutating func id(_ object: Members, _ key: String, _ pointer: JSONPointer) -> Int64? {
     integer(object, key, pointer, 1...Int64.max)
   }
 
   /// A price in ten-thousandths.
-  mutating func price(_ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer) -> Int64? {
+  mutating func price(_ object: Members, _ key: String, _ pointer: JSONPointer) -> Int64? {
     guard let value = required(object, key, pointer) else { return nil }
     let pointer = pointer.member(key)
     guard case .number(let number) = value else {
@@ -137,7 +149,7 @@ struct Validation {
   /// An array's elements, at most `most`; nil if it is absent from a patch or wrong. One that is not required is empty where
   /// it is absent, or removed by a patch.
   mutating func array(
-    _ object: [String: JSONValue], _ key: String, _ pointer: JSONPointer, most: Int, isRequired: Bool
+    _ object: Members, _ key: String, _ pointer: JSONPointer, most: Int, isRequired: Bool
   ) -> [JSONValue]? {
     if !isRequired, isPatch ? object[key] == .null : object[key] == nil { return [] }
     guard let value = required(object, key, pointer) else { return nil }

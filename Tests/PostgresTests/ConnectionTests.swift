@@ -30,11 +30,20 @@ struct BlockingTests {
     try withDatabase { info in
       let connection = try Connection.connect(to: info, options)
       var values = Parameters()
-      values.append(array: ["3", "1", "2"])
-      values.append(array: [])
+      values.append(array: [3, -1, .max, .min])
+      values.append(array: [Int64]())
+      values.append(array: [0, 1, 2_500, 99_999_999_999_999], decimals: 4)
+      values.append(array: ["a", "b"])
+      values.append(array: [Int64]?.none)
       let rows = try connection.execute(
-        "select cardinality($1::bigint[]), cardinality($2::bigint[]), ($1::bigint[])[1]", values)
-      #expect(rows.table == [["3", "0", "3"]])
+        "select $1::bigint[], cardinality($2::bigint[]), $3::numeric[], $4::text[], $5::int[]", values)
+      #expect(
+        rows.table == [
+          [
+            "{3,-1,9223372036854775807,-9223372036854775808}", "0", "{0.0000,0.0001,0.2500,9999999999.9999}", "{a,b}",
+            nil,
+          ]
+        ])
     }
   }
 

@@ -11,7 +11,7 @@ struct ContactInput: Sendable {
   let email: String?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    let root = JSONPointer()
+    let root = JSONPointer.root
     guard let object = validation.object(value, root, keys: ["name", "email"]) else { return nil }
     name = validation.name(object)
     email = validation.text(object, "email", root, longest: Self.longestEmail)

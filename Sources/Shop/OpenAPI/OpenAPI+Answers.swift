@@ -68,7 +68,7 @@ extension OpenAPI {
       "It is JSON, but not what the route takes; or it refers to something that is not there. All faults are told.",
       .unprocessable([
         Fault(
-          JSONPointer().member("order_lines").element(0).member("price"), .tooManyDecimals,
+          JSONPointer.root.member("order_lines").element(0).member("price"), .tooManyDecimals,
           "price must have at most \(Money.priceDecimals) decimals.")
       ])),
     "500": problem(

@@ -121,25 +121,26 @@ enum Order {
         ("c", "numeric"), ("tag", "bigint"),
       ], values: 6, insertion))
 
+  /// Arrays, scalar subselects and `offset 0` where joins would be planned as hash tables: to make those costs more than all the
+  /// looking up, for as few rows as an order mostly has.
   private static func insertion(_ gate: String) -> String {
     """
-    sent as (
-      select * from unnest($3::bigint[], $4::int[], $5::numeric[]) with ordinality s (product_id, quantity, price, n)),
     missing as materialized (
-      select $2::bigint as id, 3 as kind where not exists (select from contact where id = $2)
+      select $2::bigint as id, 3 as kind where (select id from contact where id = $2) is null
       union all
-      select p, 4 from (select distinct product_id from sent) s (p) where not exists (select from product where id = p)
+      select p, 4 from unnest($3::bigint[]) p where p <> all (array(select id from product where id = any ($3)))
       union all
-      select t, 5 from unnest($6::bigint[]) t where not exists (select from tag where id = t)),
+      select t, 5 from unnest($6::bigint[]) t where t <> all (array(select id from tag where id = any ($6)))),
     o as (
       insert into "order" (name, contact_id) select $1, $2 where not exists (select from missing) and \(gate)
       returning id, name, contact_id, xmin::text::bigint as tag),
     l as (
       insert into order_line (order_id, product_id, quantity, price)
-      select o.id, s.product_id, s.quantity, s.price from o, sent s order by s.n
+      select o.id, s.product_id, s.quantity, s.price
+      from o, unnest($3, $4::int[], $5::numeric[]) with ordinality s (product_id, quantity, price, n) order by s.n
       returning order_id, id, product_id, quantity, price, xmin::text::bigint as tag),
     t as (
-      insert into order_tag_rel (order_id, tag_id) select o.id, tag_id from o, unnest($6::bigint[]) tag_id
+      insert into order_tag_rel (order_id, tag_id) select o.id, tag_id from o, unnest($6) tag_id
       returning order_id, tag_id, xmin::text::bigint as tag),
     made as (
       select \(columns), tag from o
@@ -147,7 +148,7 @@ enum Order {
       select order_id, 1, id, null, product_id, quantity, price, tag from l
       union all
       select t.order_id, 2, t.tag_id, tag.name, null, null, null, t.tag + tag.xmin::text::bigint
-        from t join tag on tag.id = t.tag_id
+        from t cross join lateral (select name, xmin from tag where id = t.tag_id offset 0) tag
       union all
       select id, kind, 0, null, null, null, null, null from missing where \(gate))
     """

@@ -10,14 +10,18 @@ struct OrderInput: Sendable {
   static let mostTags = 100
   static let quantities: ClosedRange<Int64> = 1...1_000_000
 
+  private static let keys = ["name", "contact_id", "order_lines", "tag_ids"]
+
   struct Line: Sendable {
+    private static let keys = ["product_id", "quantity", "price"]
+
     let productID: Int64
     let quantity: Int64
     /// Ten-thousandths.
     let price: Int64
 
     init?(_ value: JSONValue, _ pointer: JSONPointer, _ validation: inout Validation) {
-      guard let object = validation.object(value, pointer, keys: ["product_id", "quantity", "price"]) else {
+      guard let object = validation.object(value, pointer, keys: Self.keys) else {
         return nil
       }
       let productID = validation.id(object, "product_id", pointer)
@@ -36,15 +40,13 @@ struct OrderInput: Sendable {
   let tagIDs: [Int64]?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    let root = JSONPointer()
-    let keys: Set<String> = ["name", "contact_id", "order_lines", "tag_ids"]
-    guard let object = validation.object(value, root, keys: keys) else { return nil }
+    let root = JSONPointer.root
+    guard let object = validation.object(value, root, keys: Self.keys) else { return nil }
     name = validation.name(object)
     contactID = validation.id(object, "contact_id", root)
     lines = validation.array(object, "order_lines", root, most: Self.mostLines, isRequired: true).map { lines in
-      lines.enumerated().compactMap { index, line in
-        Line(line, root.member("order_lines").element(index), &validation)
-      }
+      let pointer = root.member("order_lines")
+      return lines.enumerated().compactMap { index, line in Line(line, pointer.element(index), &validation) }
     }
     tagIDs = validation.array(object, "tag_ids", root, most: Self.mostTags, isRequired: false).map { tags in
       var ids: [Int64] = []
@@ -62,10 +64,10 @@ struct OrderInput: Sendable {
   func append(to parameters: inout Parameters) {
     parameters.append(name)
     parameters.append(contactID)
-    parameters.append(array: lines?.lazy.map { String($0.productID) })
-    parameters.append(array: lines?.lazy.map { String($0.quantity) })
-    parameters.append(array: lines?.lazy.map { Money.text(ofPrice: $0.price) })
-    parameters.append(array: tagIDs?.lazy.map { String($0) })
+    parameters.append(array: lines?.map(\.productID))
+    parameters.append(array: lines?.map(\.quantity))
+    parameters.append(array: lines?.map(\.price), decimals: Money.priceDecimals)
+    parameters.append(array: tagIDs)
   }
 
   /// What the statement found missing.
@@ -96,7 +98,7 @@ struct OrderInput: Sendable {
 
   /// A fault for every place that names something missing.
   private func faults(for missing: Missing) -> [Fault] {
-    let root = JSONPointer()
+    let root = JSONPointer.root
     var faults: [Fault] = []
     if missing.contact, let contactID {
       faults.append(Fault(root.member("contact_id"), .notFound, "There is no contact \(contactID)."))

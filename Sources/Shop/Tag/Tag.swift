@@ -8,7 +8,7 @@ struct TagInput: Sendable {
   let name: String?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    guard let object = validation.object(value, JSONPointer(), keys: ["name"]) else { return nil }
+    guard let object = validation.object(value, JSONPointer.root, keys: ["name"]) else { return nil }
     name = validation.name(object)
   }
 
