@@ -4,10 +4,12 @@ import glob
 import http.client
 import json
 import os
+import pathlib
+import re
 
 import pytest
 
-from house import MODES, descendants
+from house import MODES, descendants, eventually
 
 ORDER = {
     "name": "SO001", "contact_id": 2,
@@ -182,6 +184,20 @@ def test_a_client_s_sane_request_id_is_kept_and_another_replaced(house):
     assert house.request("GET", "/async/tag", headers={"X-Request-Id": "abc-1.2_3"}).header("X-Request-Id") == "abc-1.2_3"
     for bad in ("a b", "x" * 129, '"', "a;b"):
         assert house.request("GET", "/sync/tag", headers={"X-Request-Id": bad}).header("X-Request-Id") not in (bad, None)
+
+
+def test_no_two_requests_have_one_id_of_nginx_s_and_the_log_has_the_same(house):
+    ids = []
+    for client in [http.client.HTTPConnection("127.0.0.1", house.port) for _ in range(8)]:
+        for mode in (*MODES, "no/such", *MODES):
+            client.request("GET", f"/{mode}/tag")
+            answer = client.getresponse()
+            answer.read()
+            ids.append(answer.headers["X-Request-Id"])
+        client.close()
+    assert len(set(ids)) == 8 * 5 and all(re.fullmatch(r"[0-9]+\.[0-9]{3}-[0-9]+-[1-5]", id) for id in ids), ids
+    log = pathlib.Path(house.path("log/access.log"))
+    eventually(lambda: all(f'"id":"{id}"' in log.read_text() for id in ids), message="nginx has not logged every id")
 
 
 def test_a_body_of_20_mb_is_refused(house):
