@@ -111,5 +111,52 @@ package enum Schema {
       end
       $$;
       """),
+    Migration(
+      3, "orders are made by a function",
+      """
+      -- Name, contact, products, quantities and prices of the lines, tags. Returns rows like the statements that read and write
+      -- orders. The foreign keys find out that something is missing; only then is looked for what it is.
+      create function order_insert(text, bigint, bigint[], integer[], numeric[], bigint[])
+      returns table (
+        id bigint, kind integer, "position" bigint, name text, a bigint, b integer, c numeric, tag bigint)
+      language plpgsql as $$
+      #variable_conflict use_column
+      declare
+        made bigint;
+        version bigint;  -- The xmin of all rows that are made here.
+      begin
+        loop
+          begin
+            insert into "order" (name, contact_id) values ($1, $2)
+              returning id, xmin::text::bigint into made, version;
+            insert into order_line (order_id, product_id, quantity, price)
+              select made, product_id, quantity, price
+              from unnest($3, $4, $5) with ordinality s (product_id, quantity, price, n) order by n;
+            insert into order_tag_rel (order_id, tag_id) select made, t from unnest($6) t;
+            return query
+              select made, 0, 0::bigint, $1, $2, null::integer, null::numeric, version
+              union all
+              select made, 1, id, null, product_id, quantity, price, version from order_line where order_id = made
+              union all
+              select made, 2, id, name, null, null, null, version + xmin::text::bigint from tag where id = any ($6);
+            return;
+          exception when foreign_key_violation then
+            null;  -- All of it is undone.
+          end;
+          return query
+            select $2, 3, null::bigint, null::text, null::bigint, null::integer, null::numeric, null::bigint
+              where not exists (select from contact where id = $2)
+            union all
+            select p, 4, null, null, null, null, null, null
+              from unnest($3) p where not exists (select from product where id = p)
+            union all
+            select t, 5, null, null, null, null, null, null
+              from unnest($6) t where not exists (select from tag where id = t);
+          if found then return; end if;
+          -- What was missing has come in between.
+        end loop;
+      end
+      $$;
+      """),
   ])
 }

@@ -94,6 +94,26 @@ struct SchemaTests {
     }
   }
 
+  private let newOrder = "select kind, id from order_insert('a', 1, '{1,2}', '{1,1}', '{1,1}', '{1,2}') order by 1, 2"
+
+  @Test("makes nothing of an order that refers to something missing, and says what is")
+  func missing() throws {
+    try withShop { connection in
+      try connection.execute("insert into product (name) values ('p')")
+      try connection.execute("insert into tag (name) values ('t')")
+      #expect(try connection.execute(newOrder).table == [["3", "1"], ["4", "2"], ["5", "2"]])
+      try connection.execute("insert into contact (name, email) values ('a', 'a@b')")
+      #expect(try connection.execute(newOrder).table == [["4", "2"], ["5", "2"]])
+      try connection.execute("insert into product (name) values ('q')")
+      #expect(try connection.execute(newOrder).table == [["5", "2"]])
+      let made = "select (select count(*) from \"order\"), (select count(*) from order_line)"
+      #expect(try connection.execute(made).table == [["0", "0"]])
+      try connection.execute("insert into tag (name) values ('u')")
+      #expect(try connection.execute(newOrder).table.map(\.first) == ["0", "1", "1", "2", "2"])
+      #expect(try connection.execute(made).table == [["1", "2"]])
+    }
+  }
+
   @Test("has an index under every reference")
   func indexes() throws {
     try withShop { connection in
