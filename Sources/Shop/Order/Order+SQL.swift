@@ -113,7 +113,8 @@ enum Order {
   /// fifth more, most of it for looking beforehand whether all is there.
   static let insert = Statement("order_insert", readOnly: false, "select * from \(insertion)")
 
-  /// The same, once for a key: see `Idempotency`.
+  /// The same, once for a key: see `Idempotency`. A condition that is about no row is looked at once, before the function is
+  /// called (a one-time filter in its plan).
   static let insertOnce = Statement(
     "order_insert_once", readOnly: false,
     Idempotency.once(
@@ -121,7 +122,7 @@ enum Order {
         ("id", "bigint"), ("kind", "int"), ("position", "bigint"), ("name", "text"), ("a", "bigint"), ("b", "int"),
         ("c", "numeric"), ("tag", "bigint"),
       ], values: 6
-    ) { gate in "made as (select i.* from (select where \(gate)) g cross join lateral \(insertion) i)" })
+    ) { gate in "made as (select * from \(insertion) where \(gate))" })
 
   private static let insertion = "order_insert($1, $2, $3, $4, $5, $6)"
 
