@@ -50,9 +50,21 @@ package indirect enum JSONPointer: Equatable, Sendable, CustomStringConvertible 
   package var description: String {
     switch self {
     case .root: ""
-    case .child(let parent, let name):
-      "\(parent)/\(name.replacing("~", with: "~0").replacing("/", with: "~1"))"
+    case .child(let parent, let name): "\(parent)/\(Self.escaped(name))"
     case .item(let parent, let index): "\(parent)/\(index)"
     }
+  }
+
+  /// By scalar: a character may be a slash and what combines with it.
+  private static func escaped(_ name: String) -> String {
+    var text = ""
+    for scalar in name.unicodeScalars {
+      switch scalar {
+      case "~": text += "~0"
+      case "/": text += "~1"
+      default: text.unicodeScalars.append(scalar)
+      }
+    }
+    return text
   }
 }

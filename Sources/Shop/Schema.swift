@@ -125,7 +125,7 @@ package enum Schema {
         made bigint;
         version bigint;  -- The xmin of all rows that are made here.
       begin
-        loop
+        for attempt in 1..10 loop
           begin
             insert into "order" (name, contact_id) values ($1, $2)
               returning id, xmin::text::bigint into made, version;
@@ -155,6 +155,7 @@ package enum Schema {
           if found then return; end if;
           -- What was missing has come in between.
         end loop;
+        raise foreign_key_violation;
       end
       $$;
       """),

@@ -56,6 +56,8 @@ struct JSONWriterTests {
   @Test("points with ~0 and ~1 (RFC 6901)")
   func pointers() {
     #expect(JSONPointer.root.member("a/b~c").element(3).description == "/a~1b~0c/3")
+    // A slash and a tilde, each with an accent.
+    #expect(JSONPointer.root.member("/\u{301}~\u{301}").description == "/~1\u{301}~0\u{301}")
     #expect(JSONPointer.root.description == "")
   }
 }

@@ -114,6 +114,26 @@ struct SchemaTests {
     }
   }
 
+  @Test("gives an order up that something else than what is looked for keeps from being made")
+  func foreign() throws {
+    try withShop { connection in
+      try connection.execute(
+        """
+        insert into contact (name, email) values ('a', 'a@b');
+        create table ledger (name text primary key);
+        alter table "order" add foreign key (name) references ledger
+        """)
+      let error = #expect(throws: PostgresError.self) {
+        try connection.execute("select * from order_insert('a', 1, '{}', '{}', '{}', '{}')")
+      }
+      guard case .statement(let fault) = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+      #expect(fault.state == .foreignKeyViolation)
+    }
+  }
+
   @Test("has an index under every reference")
   func indexes() throws {
     try withShop { connection in

@@ -1,5 +1,6 @@
 """One table of requests, sent to both doors through nginx: equal status, headers and bytes."""
 
+import contextlib
 import glob
 import http.client
 import json
@@ -267,7 +268,8 @@ def test_connections_that_are_kept_are_shared_out_among_nginx_workers(house):
             client.request("GET", "/async/tag")
             assert client.getresponse().read() == b"[]"
         held = {worker: sockets_of(worker) & established(house.port) for worker in workers}
-        assert len(workers) == os.cpu_count() and all(held.values()), {w: len(s) for w, s in held.items()}
+        # Of 32 each, if it is left to chance.
+        assert len(workers) == os.cpu_count() and all(len(s) >= 8 for s in held.values()), {w: len(s) for w, s in held.items()}
     finally:
         for client in clients:
             client.close()
@@ -275,8 +277,13 @@ def test_connections_that_are_kept_are_shared_out_among_nginx_workers(house):
 
 def sockets_of(process):
     """The inodes of a process' sockets."""
-    links = [os.readlink(path) for path in glob.glob(f"/proc/{process}/fd/*") if os.path.islink(path)]
-    return {link[8:-1] for link in links if link.startswith("socket:[")}
+    inodes = set()
+    for path in glob.glob(f"/proc/{process}/fd/*"):
+        with contextlib.suppress(OSError):  # Closed in between.
+            link = os.readlink(path)
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+    return inodes
 
 
 def established(port):

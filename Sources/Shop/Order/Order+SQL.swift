@@ -1,4 +1,4 @@
-// An order's statements. Each reads or writes orders, lines and tags in one: one snapshot, one transaction.
+// An order's statements. Each reads orders, lines and tags in one snapshot, or writes them in one transaction.
 //
 // Their rows are of several kinds, told apart by the second column and in no promised order:
 //
@@ -108,8 +108,8 @@ enum Order {
       from order_tag_rel r join tag t on t.id = r.tag_id where r.order_id = $1
     """)
 
-  /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Writes nothing if anything that
-  /// it refers to is missing, and says what. A function of the schema: one statement with three inserts in it would cost a
+  /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Leaves nothing but a
+  /// gap in the ids if anything that it refers to is missing, and says what. A function of the schema: one statement with three inserts in it would cost a
   /// fifth more, most of it for looking beforehand whether all is there.
   static let insert = Statement("order_insert", readOnly: false, "select * from \(insertion)")
 
