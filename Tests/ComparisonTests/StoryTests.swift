@@ -76,6 +76,34 @@ import Testing
       ))
   }
 
+  @Test func aModelThatIsAFifthSlowerIsFoundUnlessNoiseIsLarger() {
+    func verdict(_ usual: [Double], _ slowed: [Double]) -> String? {
+      var slower = Setup(.prefork, connections: 8)
+      slower.handicap = 25
+      var result = ScenarioResult(Scenario(name: "handicap", title: "Title", text: "Text.", cells: []))
+      result.cells = [(Setup(.prefork, connections: 8), usual), (slower, slowed)].map { setup, latencies in
+        let samples = latencies.map { latency in
+          var sample = sample(1000)
+          sample.load.latencies.p50 = latency
+          return sample
+        }
+        return CellResult(cell: Cell(setup, .read), samples: samples)
+      }
+      var report = Report()
+      report.scenarios = [result]
+      return Story(report).sections.flatMap(\.sentences).first
+    }
+    let usual: [Double] = [100, 104, 97, 101, 108, 95, 99, 103]
+    let slowed = usual.reversed().map { $0 * 1.2 }
+    #expect(verdict(usual, slowed)?.hasPrefix("The slowed pool was found: 1.2 times the median latency (95 % ") == true)
+    #expect(verdict(usual, usual.reversed())?.hasPrefix("The slowed pool was not found (95 % ") == true)
+    #expect(verdict(slowed, usual)?.hasPrefix("The slowed pool was not found (95 % ") == true)
+    let noisy: [Double] = [100, 190, 70, 130, 60, 200, 90, 150]
+    #expect(
+      verdict(noisy, noisy.reversed().map { $0 * 1.2 })?.hasPrefix("The slowed pool was not found (95 % ") == true)
+    #expect(verdict([100], [120]) == "Too little was run to find the slowed pool.")
+  }
+
   @Test func aBurstIsRecoveredFromAfterItIsOver() {
     let timeline = [100, 100, 400, 400, 400, 100, 100, 100, 100].map { count in
       var interval = Interval()

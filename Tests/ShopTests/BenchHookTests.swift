@@ -56,6 +56,16 @@ struct BenchHookTests {
     #expect(operations.last?.parameters.bytes == Array("\(6 + count)\0".utf8))
   }
 
+  @Test("make any request compute for a time")
+  func spin() {
+    let shop = Shop(mode: .sync, benchHooks: true)
+    for path in ["/sync/contact/7", "/sync/order"] {
+      let start = ContinuousClock.now
+      _ = shop.begin(request(path, [("HTTP_BENCH_SPIN", "3000")]))
+      #expect(ContinuousClock.now - start >= .milliseconds(3))
+    }
+  }
+
   @Test("take nothing that makes no sense", arguments: ["0", "-1", "x", "257", "99999999999999999999"])
   func nonsense(_ text: String) throws {
     let shop = Shop(mode: .sync, benchHooks: true)
