@@ -45,10 +45,8 @@ struct PlanTests {
           let plan = try connection.execute(
             "explain (analyze, buffers, timing off, costs off) execute \(name) (\(after), 21\(values))"
           ).table.compactMap(\.[0])
-          // The hundred tags stand in one block: no index is as fast.
           #expect(
-            !plan.contains { $0.contains("Seq Scan on") && !$0.contains("on tag") },
-            "\(name) after \(after):\n\(plan.joined(separator: "\n"))")
+            !plan.contains { $0.contains("Seq Scan on") }, "\(name) after \(after):\n\(plan.joined(separator: "\n"))")
           // Two filters together walk the orders of one of them; by itself a page of 20 orders has 100 rows, each found in four
           // blocks or so.
           let most = name.hasPrefix("order_list_by_") && values.split(separator: ",").count > 1 ? 20_000 : 800

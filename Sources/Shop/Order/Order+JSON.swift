@@ -8,7 +8,7 @@ struct OrderRows {
   private struct Entry {
     let order: Int64
     let position: Int64
-    let row: Int
+    var row: Int
 
     static func precedes(_ a: Entry, _ b: Entry) -> Bool {
       a.order != b.order ? a.order < b.order : a.position < b.position
@@ -37,6 +37,16 @@ struct OrderRows {
       if !isSorted { entries.sort(by: Entry.precedes) }
     }
 
+    /// The row at a position, in a part that has one order's only.
+    func row(at position: Int64) -> Int? {
+      var (low, high) = (0, entries.count)
+      while low < high {
+        let middle = (low &+ high) / 2
+        if entries[middle].position < position { low = middle &+ 1 } else { high = middle }
+      }
+      return low < entries.count && entries[low].position == position ? entries[low].row : nil
+    }
+
     /// The next entry of `order`; entries of orders before it are passed over.
     mutating func next(of order: Int64) -> Entry? {
       while cursor < entries.count, entries[cursor].order < order { cursor &+= 1 }
@@ -49,6 +59,7 @@ struct OrderRows {
   private var orders = Part()
   private var lines = Part()
   private var tags = Part()
+  private var names = Part()
 
   /// Orders gathered.
   var count: Int { orders.entries.count }
@@ -60,18 +71,25 @@ struct OrderRows {
     orders.clear()
     lines.clear()
     tags.clear()
+    names.clear()
     for row in 0..<rows.rowCount {
       let kind = rows.bytes(row, 1)[0]
       let entry = Entry(order: rows.integer(row, 0), position: rows.integer(row, 2), row: row)
       switch kind {
       case UInt8(ascii: "0"): orders.append(entry)
       case UInt8(ascii: "1"): lines.append(entry)
+      case UInt8(ascii: "7"): names.append(entry)
       default: tags.append(entry)
       }
     }
     orders.sort()
     lines.sort()
     tags.sort()
+    names.sort()
+    if names.entries.isEmpty { return }
+    for index in tags.entries.indices {
+      if let row = names.row(at: tags.entries[index].position) { tags.entries[index].row = row }
+    }
   }
 
   /// Writes an order. Orders must be written in the order of their index, each once.
