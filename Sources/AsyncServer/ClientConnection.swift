@@ -44,6 +44,11 @@ final class ClientConnection: @unchecked Sendable {
   /// Bytes that may wait to be sent before nothing more is read.
   private static let longestBacklog = 1 << 20
 
+  /// What the loop is asked to tell of, and what while the socket is full. Told of room always, it would wake up each time that
+  /// the peer reads.
+  private static let usual: Readiness = [.readable, .hungUp]
+  private static let whileFull: Readiness = [.readable, .writable, .hungUp]
+
   /// Nil if the loop can't watch it.
   init?(owning descriptor: consuming Descriptor, server: Server) {
     let number = descriptor.number
@@ -52,7 +57,7 @@ final class ClientConnection: @unchecked Sendable {
     assembler = RequestAssembler(limits: server.configuration.limits)
     idleSince = server.loop.now
     do throws(SystemError) {
-      watch = try server.loop.watch(number, for: [.readable, .writable, .hungUp], edgeTriggered: true)
+      watch = try server.loop.watch(number, for: Self.usual, edgeTriggered: true)
     } catch {
       server.log.warning("\(error)")
       return nil
@@ -234,14 +239,25 @@ final class ClientConnection: @unchecked Sendable {
     unsent = bytes
     sentCount = written
     writingSince = server.loop.now
-    while sentCount < unsent.count {
+    watch(for: Self.whileFull)
+    while !isOver, sentCount < unsent.count {
       await watch.writable()
       guard !isOver, transfer(unsent, &sentCount) else { break }
     }
+    watch(for: Self.usual)
     unsent = []
     sentCount = 0
     writingSince = 0
     resume(&drained)
+  }
+
+  private func watch(for readiness: Readiness) {
+    do throws(SystemError) {
+      try watch.change(to: readiness)
+    } catch {
+      server.log.warning("\(error)")
+      end()
+    }
   }
 
   /// Writes as much as the socket takes; false if the peer has gone.

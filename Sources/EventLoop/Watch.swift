@@ -58,12 +58,13 @@ package final class Watch: @unchecked Sendable {
     await withUnsafeContinuation { reader = $0 }
   }
 
-  /// Watches for something else from now on.
+  /// Watches for something else from now on. What is the case already is reported once more.
   package func change(to readiness: Readiness) throws(SystemError) {
-    guard !isCancelled, readiness != mask else { return }
-    mask = readiness
+    let new = readiness.union(mask.intersection(.edge))
+    guard !isCancelled, new != mask else { return }
+    mask = new
     pending = []
-    try loop.change(self, to: readiness)
+    try loop.change(self, to: new)
   }
 
   /// Stops watching and lets everybody continue who waits. To be called before the descriptor is closed.

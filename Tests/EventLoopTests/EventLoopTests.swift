@@ -153,6 +153,31 @@ struct EventLoopTests {
     #expect(notes.lines == ["drained", "writable"])
   }
 
+  @Test("reports once more what is the case when a watch is changed, and then changes only")
+  func changed() async throws {
+    let (here, there) = socketPair()
+    defer {
+      close(here)
+      close(there)
+    }
+    let notes = Notes()
+    try await onLoop { loop in
+      guard let watch = try? loop.watch(here, for: .readable, edgeTriggered: true) else { return }
+      _ = write(there, "x", 1)
+      await watch.readable()
+      try? watch.change(to: [.readable, .writable])
+      await watch.writable()
+      notes.lines.append("writable")
+      await watch.readable()
+      notes.lines.append("readable")
+      let turns = loop.health.turns
+      await loop.sleep(.milliseconds(20))
+      notes.lines.append(loop.health.turns - turns < 5 ? "quiet" : "woken up again and again")
+      watch.cancel()
+    }
+    #expect(notes.lines == ["writable", "readable", "quiet"])
+  }
+
   @Test("lets a reader come to the end when bytes and hang-up came as one event")
   func bytesAndHangUp() async throws {
     let (here, there) = socketPair()

@@ -301,6 +301,20 @@ def test_a_peer_that_takes_no_answers_costs_a_bounded_buffer_and_is_let_go():
         assert house.request("GET", "/async/contact").status == 200
 
 
+def test_a_peer_that_takes_its_answers_late_gets_all_of_them():
+    with settings() as house, connect(house, "async") as late:
+        house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
+        stream = records(late)
+        for _ in range(3):
+            for number in range(1, 17):
+                late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
+            time.sleep(0.2)  # More than half of them no longer find room in the socket.
+            answers = [one_answer(stream) for _ in range(16)]
+            assert sorted(number for number, _ in answers) == list(range(1, 17))
+            (body,) = {whole.partition(b"\r\n\r\n")[2] for _, whole in answers}
+            assert body.count(b"x" * 200) == 99 and body.endswith(b"]")
+
+
 def test_a_connection_that_nobody_uses_is_closed_at_last():
     with settings(idle_timeout=1) as house, connect(house, "async") as client:
         client.sendall(fastcgi("/async/tag"))
