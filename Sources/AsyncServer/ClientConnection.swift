@@ -39,6 +39,8 @@ final class ClientConnection: @unchecked Sendable {
   private var isLast = false
   /// Whether we have closed the receiving side ourselves.
   private var isLeaving = false
+  /// Whether the peer has gone, and wants no answers any more.
+  private var hasGone = false
   private var isOver = false
 
   /// Bytes that may wait to be sent before nothing more is read.
@@ -62,7 +64,13 @@ final class ClientConnection: @unchecked Sendable {
       server.log.warning("\(error)")
       return nil
     }
-    watch.onHangUp = { [unowned self] in for request in underWay { request.abandon() } }
+    // A peer that has closed only its writing side may wait for its answers. Over TCP that looks like one that has gone, as
+    // nginx goes when its client has gone, and is taken for it.
+    if server.peersAreLocal { watch.hangUp = .closed }
+    watch.onHangUp = { [unowned self] in
+      hasGone = true
+      for request in underWay { request.abandon() }
+    }
   }
 
   /// Answers requests until the web server or we have had enough.
@@ -73,7 +81,7 @@ final class ClientConnection: @unchecked Sendable {
         underWay.append(item)
         group.addImmediateTask { await self.answer(item) }
       }
-      if !isLeaving { for request in underWay { request.abandon() } }
+      if isOver || hasGone { for request in underWay { request.abandon() } }
     }
     watch.cancel()
     // Closed here and not with the last reference, so that the peer sees the end at once.
@@ -82,14 +90,13 @@ final class ClientConnection: @unchecked Sendable {
 
   private func answer(_ item: RequestUnderWay) async {
     let began = server.loop.now
-    let assembled = item.assembled
     let response = await response(to: item, since: began)
     requestCount += 1
-    if !assembled.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
+    if !item.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
       isLast = true
     }
     await send(response, to: item)
-    assembler.finished(assembled.id)
+    assembler.finished(item.id)
     underWay.removeAll { $0 === item }
     server.answered(in: MonotonicClock.now - began)
     if underWay.isEmpty { idleSince = server.loop.now }
@@ -97,42 +104,37 @@ final class ClientConnection: @unchecked Sendable {
   }
 
   private func response(to item: RequestUnderWay, since began: UInt64) async -> Response {
-    if item.assembled.paramsAreTooLarge { return Shop.headerTooLarge() }
-    let request = Request(item.assembled)
+    guard var request = item.takeRequest() else { return Shop.headerTooLarge() }
     var response: Response
     var waited: UInt64 = 0
     if let page = server.statusPage(for: request) {
       response = page
     } else {
-      switch server.shop.begin(request) {
+      let step = server.shop.begin(request)
+      // Of a body nothing is needed any more: thousands may wait, each with up to a megabyte.
+      request.body = []
+      switch step {
       case .respond(let ready): response = ready
       case .query(let operation):
         let asked = server.loop.now
-        response = await server.pool.execute(operation, for: item)
-        waited = server.loop.now - asked
-      case .queries(let operations):
-        let asked = server.loop.now
-        response = await execute(operations, for: item)
+        response = await execute(operation, for: item)
         waited = server.loop.now - asked
       }
     }
     let spent = MonotonicClock.now - began
     server.shop.seal(
       &response, for: request, Response.Timing(database: waited, application: spent > waited ? spent - waited : 0))
-    if !watch.isHungUp { server.log.report(response, to: request) }
+    if !hasGone { server.log.report(response, to: request) }
     return response
   }
 
-  /// Executes all of them at once; the last one's answer.
-  private func execute(_ operations: [Operation], for item: RequestUnderWay) async -> Response {
-    var last = Response(.noContent)
-    await withTaskGroup(of: (Int, Response).self) { group in
-      for (index, operation) in operations.enumerated() {
-        group.addImmediateTask { (index, await self.server.pool.execute(operation, for: item)) }
-      }
-      for await (index, response) in group where index == operations.count - 1 { last = response }
+  /// Executes an operation, and at the same time those that go with it.
+  private func execute(_ operation: Operation, for item: RequestUnderWay) async -> Response {
+    if operation.others.isEmpty { return await server.pool.execute(operation, for: item) }
+    return await withDiscardingTaskGroup { group in
+      for other in operation.others { group.addImmediateTask { _ = await self.server.pool.execute(other, for: item) } }
+      return await server.pool.execute(operation, for: item)
     }
-    return last
   }
 
   /// Lets the reader find that there is no more to do.
@@ -157,7 +159,7 @@ final class ClientConnection: @unchecked Sendable {
         readingSince = 0
         switch action {
         case .request(let request): return request
-        case .aborted(let id): underWay.first { $0.assembled.id == id }?.abort()
+        case .aborted(let id): underWay.first { $0.id == id }?.abort()
         case .close(let fault):
           server.log.warning("FastCGI: \(fault)")
           isOver = true
@@ -212,7 +214,7 @@ final class ClientConnection: @unchecked Sendable {
   // MARK: Writing
 
   private func send(_ response: Response, to item: RequestUnderWay) async {
-    let id = item.assembled.id
+    let id = item.id
     server.writer.removeAll()
     if item.isAborted {
       server.writer.end(requestID: id, .requestComplete)
@@ -221,8 +223,8 @@ final class ClientConnection: @unchecked Sendable {
       response.writeHead(to: &server.head)
       server.writer.answer(requestID: id, head: server.head, body: response.omitsBody ? [] : response.body)
     }
-    // Others may still be under way, whose answers come behind.
-    if isLast, underWay.count == 1 { server.writer.farewell(requestID: id) }
+    // Others may still be under way, whose answers come behind. A peer that has asked for the end knows that it comes.
+    if isLast, item.keepsConnection, underWay.count == 1 { server.writer.farewell(requestID: id) }
     await write(server.writer.bytes)
   }
 

@@ -1,7 +1,6 @@
 // The loop's database connections, the queue in front of them, and who shares what.
 
 import CGI
-import DequeModule
 import EventLoop
 import Logging
 import Platform
@@ -16,9 +15,9 @@ final class DatabasePool: @unchecked Sendable {
   private let configuration: AsyncConfiguration
   private let loop: EventLoop
   private let shop: Shop
-  private var queue: Deque<Query> = []
+  private var queue = QueryQueue()
   /// Those whose statements are slow, or unknown: nothing is to be put behind them, and the others pass them.
-  private var slowQueue: Deque<Query> = []
+  private var slowQueue = QueryQueue()
   private var times = StatementTimes()
   private var reads = SharedReads()
   /// How many connections light reads keep to.
@@ -65,17 +64,19 @@ final class DatabasePool: @unchecked Sendable {
   func execute(_ operation: Operation, for request: RequestUnderWay) async -> Response {
     if let refusal = refusal(of: request, operation.statement) {
       counters.refused += 1
-      return shop.finish(operation, .failure(refusal))
+      return shop.refuse(operation, refusal)
     }
-    return await request.wait(for: query(for: operation)) ?? shop.finish(operation, .failure(.cancelled))
+    return await request.wait(for: query(for: operation)) ?? shop.refuse(operation, .cancelled)
   }
 
   private func refusal(of request: RequestUnderWay, _ statement: Statement) -> PostgresError? {
     if request.isAbandoned { return .cancelled }
     guard connections.contains(where: \.isReady) else { return lastError }
     // However many wait for slow ones, fast ones may come.
-    let waiting = times.isSlow(statement) ? slowQueue.count : queue.count
-    return waiting < configuration.queueLimit ? nil : .queueFull
+    let hasRoom =
+      times.isSlow(statement)
+      ? slowQueue.hasRoom(limit: configuration.queueLimit) : queue.hasRoom(limit: configuration.queueLimit)
+    return hasRoom ? nil : .queueFull
   }
 
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
@@ -98,9 +99,14 @@ final class DatabasePool: @unchecked Sendable {
       counters.abandoned += 1
       return
     }
-    let response = shop.finish(query.operation, result)
-    note(query.operation, response)
-    query.answer(response)
+    switch shop.finish(query.operation, result) {
+    case .respond(let response):
+      note(query.operation, response)
+      query.answer(response)
+    case .query(let operation):
+      query.continues(with: operation)
+      queue.append(query)
+    }
   }
 
   private func note(_ operation: Operation, _ response: Response) {

@@ -3,11 +3,11 @@
 import CGI
 import Shop
 
-/// One statement's execution. Several requests may wait for it, if they read the same.
+/// One statement's execution, or that of several, one after the other. Several requests may wait for it, if they read the same.
 ///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class Query: @unchecked Sendable {
-  let operation: Operation
+  private(set) var operation: Operation
   /// What it reads, if others may share it.
   let key: SharedReads.Key?
   /// Whether a connection has it: then it can't be taken back, nor joined.
@@ -45,6 +45,12 @@ final class Query: @unchecked Sendable {
     } else if let index = others.firstIndex(where: { $0.ticket == ticket }) {
       others.remove(at: index).continuation.resume(returning: nil)
     }
+  }
+
+  /// Its last operation has ended, and another one is to be executed before there is an answer.
+  func continues(with operation: Operation) {
+    self.operation = operation
+    isSent = false
   }
 
   func answer(_ response: Response) {

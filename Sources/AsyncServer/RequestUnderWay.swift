@@ -8,7 +8,10 @@ import Shop
 ///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class RequestUnderWay: @unchecked Sendable {
-  let assembled: AssembledRequest
+  let id: UInt16
+  let keepsConnection: Bool
+  /// What came, until it is looked at.
+  private var assembled: AssembledRequest?
   /// What it waits for in the database, and under which ticket.
   private var query: Query?
   private var ticket = 0
@@ -16,7 +19,18 @@ final class RequestUnderWay: @unchecked Sendable {
   private(set) var isAbandoned = false
   private(set) var isAborted = false
 
-  init(_ assembled: AssembledRequest) { self.assembled = assembled }
+  init(_ assembled: AssembledRequest) {
+    id = assembled.id
+    keepsConnection = assembled.keepsConnection
+    self.assembled = assembled
+  }
+
+  /// Hands over what is asked for, and keeps nothing of it; nil if its header was too long.
+  func takeRequest() -> Request? {
+    defer { assembled = nil }
+    guard let assembled, !assembled.paramsAreTooLarge else { return nil }
+    return Request(assembled)
+  }
 
   /// Waits for a query's answer; nil if the request was abandoned before the query was sent.
   func wait(for query: Query) async -> Response? {

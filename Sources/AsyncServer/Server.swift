@@ -29,6 +29,9 @@ final class Server: @unchecked Sendable {
   var writer = RecordWriter(capacity: 16 << 10)
   var head: [UInt8] = []
 
+  /// Whether the door is a Unix socket.
+  let peersAreLocal: Bool
+
   private let context: WorkerContext
   private var slot: WorkerSlot
   private let listenerWatch: Watch
@@ -62,6 +65,7 @@ final class Server: @unchecked Sendable {
     // Edges: each new connection is announced to every loop, and to each once.
     listenerWatch = try loop.watch(context.listener, for: .readable, edgeTriggered: true)
     signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
+    peersAreLocal = ListeningSocket.isLocal(context.listener)
     slot = WorkerSlot(context.scoreboard, context.slot)
     shop = Shop(mode: .async, benchHooks: configuration.hasBenchHooks)
     pool = DatabasePool(configuration, shop: shop, loop: loop, log: log)

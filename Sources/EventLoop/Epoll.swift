@@ -13,6 +13,8 @@ package struct Readiness: OptionSet, Sendable {
   package static let writable = Readiness(rawValue: clinux_EPOLLOUT)
   /// The peer has closed at least its writing side.
   package static let hungUp = Readiness(rawValue: clinux_EPOLLRDHUP | clinux_EPOLLHUP | clinux_EPOLLERR)
+  /// The peer has closed both sides, or there was an error. Reported whether watched for or not.
+  package static let closed = Readiness(rawValue: clinux_EPOLLHUP | clinux_EPOLLERR)
   /// Report changes only (edge-triggered), not states.
   static let edge = Readiness(rawValue: clinux_EPOLLET)
 }

@@ -15,11 +15,13 @@ package final class Watch: @unchecked Sendable {
   private var reader: UnsafeContinuation<Void, Never>?
   private var writer: UnsafeContinuation<Void, Never>?
   private var isCancelled = false
-  /// Whether the peer has closed at least its writing side.
+  /// Whether the peer has closed at least its writing side: there is an end to be read.
   package private(set) var isHungUp = false
 
-  /// Called once when the peer hangs up.
+  /// Called once when the peer hangs up: by default when it has closed at least its writing side.
   package var onHangUp: (() -> Void)?
+  /// What counts as that.
+  package var hangUp = Readiness.hungUp
 
   init(loop: EventLoop, number: Int32, token: UInt64, mask: Readiness) {
     self.loop = loop
@@ -97,8 +99,8 @@ package final class Watch: @unchecked Sendable {
         pending.insert(.writable)
       }
     }
-    if isOver {
-      isHungUp = true
+    if isOver { isHungUp = true }
+    if !readiness.isDisjoint(with: hangUp) {
       let hangUp = onHangUp
       onHangUp = nil
       hangUp?()

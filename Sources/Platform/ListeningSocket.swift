@@ -91,6 +91,16 @@ package struct ListeningSocket: ~Copyable {
     return clinux_listen_queue(listener, &waiting, &most) == 0 ? (Int(waiting), Int(most)) : nil
   }
 
+  /// Whether it is a Unix socket.
+  package static func isLocal(_ listener: Int32) -> Bool {
+    var address = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    let result = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(listener, $0, &length) }
+    }
+    return result == 0 && Int32(address.ss_family) == AF_UNIX
+  }
+
   private static func listening(_ address: ListenAddress) throws(SystemError) -> Descriptor {
     let descriptor = try bound(address)
     try descriptor.setCloseOnExec(true)
@@ -147,6 +157,8 @@ package struct ListeningSocket: ~Copyable {
     let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(first.ai_family, 1) })
     var on: Int32 = 1
     setsockopt(descriptor.number, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+    // What is accepted inherits it: an answer is not to wait until the one before has been acknowledged.
+    setsockopt(descriptor.number, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     try syscall("bind") { bind(descriptor.number, first.ai_addr, first.ai_addrlen) }
     return descriptor
   }

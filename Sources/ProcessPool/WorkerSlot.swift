@@ -52,8 +52,9 @@ package struct WorkerSlot {
   /// Nothing came over it.
   package func cameToNothing() { enter(.idle, MonotonicClock.now) }
 
-  /// The request is in, and the database is asked.
+  /// The request is in, and the database is asked; perhaps not for the first time.
   package mutating func asksDatabase() {
+    guard databaseBegan == 0 else { return }
     databaseBegan = MonotonicClock.now
     enter(.database, databaseBegan)
   }

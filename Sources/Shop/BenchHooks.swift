@@ -17,28 +17,25 @@ enum BenchHooks {
     "bench_contact_item", readOnly: true,
     "select id, name, email, xmin from contact, pg_sleep($2::bigint / 1000.0) where id = $1")
 
-  static func apply(_ request: borrowing Request, _ mode: Mode, to operation: Operation) -> Step {
+  static func apply(_ request: borrowing Request, _ mode: Mode, to operation: Operation) -> Operation {
     if let spin = number(request.benchSpin, most: longestSpin) {
       let end = ContinuousClock.now + .microseconds(spin)
       while ContinuousClock.now < end {}
     }
     guard case .item(.contact) = operation.reply, case .item(_, let id) = Route(path: request.path, mode: mode)
-    else { return .query(operation) }
+    else { return operation }
     if let delay = number(request.benchDelay, most: longestDelay) {
       var parameters = Parameters()
       parameters.append(id)
       parameters.append(delay)
-      return .query(Operation(statement: delayedContact, parameters: parameters, reply: operation.reply))
+      return Operation(statement: delayedContact, parameters: parameters, reply: operation.reply)
     }
-    if let count = number(request.benchStatements, most: mostStatements) {
-      return .queries(
-        (0..<count).map { offset in
-          var parameters = Parameters()
-          parameters.append(id + offset)
-          return Operation(statement: operation.statement, parameters: parameters, reply: operation.reply)
-        })
+    let reads = (0..<(number(request.benchStatements, most: mostStatements) ?? 0)).map { offset in
+      var parameters = Parameters()
+      parameters.append(id + offset)
+      return Operation(statement: operation.statement, parameters: parameters, reply: operation.reply)
     }
-    return .query(operation)
+    return Operation(together: reads) ?? operation
   }
 
   /// A whole number from 1 to `most`; nil for anything else.

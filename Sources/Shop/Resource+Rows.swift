@@ -68,5 +68,5 @@ extension Shop {
   /// Every statement that `begin` can ask for, but those of the bench hooks.
   package static let statements: [Statement] =
     Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
-    + [Order.item, Order.insert, Order.insertOnce, Order.update, Order.delete, health]
+    + [Order.item, Order.insert, Order.insertOrTell, Order.insertOnce, Order.update, Order.delete, health]
 }

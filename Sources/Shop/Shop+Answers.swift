@@ -24,6 +24,8 @@ extension Shop {
       guard rows.rowCount > 0 else { return noSuch(resource) }
       return object(resource, rows, .ok)
 
+    case .inserted(let order): return inserted(order, rows)
+
     case .created(let resource, let order, let isOnce):
       return created(resource, order, isOnce ? Idempotency.Outcome(rows) : .made, rows)
 
@@ -47,6 +49,24 @@ extension Shop {
     Problem.notFound(detail: "There is no \(resource.rawValue) with this id.").response(&writer)
   }
 
+  /// A new order, of what was sent and what the rows add to it.
+  func inserted(_ order: OrderInput, _ rows: ResultSet) -> Response {
+    let version = UInt64(clamping: rows.integer(0, 1))
+    let tags = (0..<rows.rowCount).filter { !rows.isNull($0, 2) }.sorted { rows.integer($0, 2) < rows.integer($1, 2) }
+    order.write(id: rows.bytes(0, 0), tags: tags.map { rows.string($0, 3) }, to: &writer)
+    var response = Response(.created, contentType: .json, body: writer.take())
+    // As of the rows that are read again later: all are of this transaction, and a tag's link and the tag count together.
+    let parts = UInt64(order.lines?.count ?? 0) + UInt64(tags.count)
+    response.entityTag = .rows(
+      version, parts: parts, sum: tags.reduce(parts * version) { $0 + UInt64(clamping: rows.integer($1, 4)) })
+    response.fields.append(location(.order, rows.integer(0, 0), mode))
+    return response
+  }
+
+  private func location(_ resource: Resource, _ id: Int64, _ mode: Mode) -> HTTPField {
+    HTTPField(name: .location, value: "\(mode.prefix)/\(resource.rawValue)/\(id)")
+  }
+
   func created(
     _ resource: Resource, _ order: OrderInput?, _ outcome: Idempotency.Outcome, _ rows: ResultSet
   ) -> Response {
@@ -62,7 +82,7 @@ extension Shop {
     }
     var response = object(resource, rows, .created)
     let id = resource == .order ? orderRows.id(0) : rows.integer(0, 0)
-    response.fields.append(HTTPField(name: .location, value: "\(mode.prefix)/\(resource.rawValue)/\(id)"))
+    response.fields.append(location(resource, id, mode))
     if isReplayed { response.fields.append(HTTPField(name: .idempotencyReplayed, value: "true")) }
     return response
   }

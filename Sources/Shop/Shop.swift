@@ -16,14 +16,12 @@ package enum Mode: String, Sendable, CaseIterable {
   package var prefix: String { "/\(rawValue)" }
 }
 
-/// What `begin` came to.
+/// What `begin` and `finish` come to.
 package enum Step {
-  /// Answer this: the database is not needed.
+  /// Answer this.
   case respond(Response)
   /// Execute this, then `finish`.
   case query(Operation)
-  /// Execute all of these, together where that is possible, then `finish` each: the last answer is the answer.
-  case queries([Operation])
 }
 
 /// A statement to execute, and what its rows will become.
@@ -31,15 +29,43 @@ package struct Operation: Sendable {
   package let statement: Statement
   package let parameters: Parameters
   let reply: Reply
+  /// To be executed with it, together where that is possible, for nobody: see `BenchHooks`.
+  package private(set) var others: [Operation] = []
+
+  init(statement: Statement, parameters: Parameters, reply: Reply) {
+    self.statement = statement
+    self.parameters = parameters
+    self.reply = reply
+  }
+
+  /// The last of `operations`, the others with it; nil if there are none.
+  init?(together operations: [Operation]) {
+    guard let last = operations.last else { return nil }
+    self = last
+    others = operations.dropLast()
+  }
 
   /// Whether it is executed once for its key, however often it is asked for.
   var isOnce: Bool { if case .created(_, _, isOnce: true) = reply { true } else { false } }
+
+  /// What says more of a failure than its error does: of a new order that a foreign key has stopped, what it is that is missing.
+  /// If that has come in between, the order is made after all.
+  func successor(to error: PostgresError) -> Operation? {
+    guard case .inserted(let order) = reply, case .statement(let fault) = error, fault.state == .foreignKeyViolation
+    else {
+      return nil
+    }
+    return Operation(
+      statement: Order.insertOrTell, parameters: parameters, reply: .created(.order, order, isOnce: false))
+  }
 }
 
 /// What the rows of a statement become.
 enum Reply: Sendable {
   case list(Resource, Page)
   case item(Resource)
+  /// The order that was sent. The rows say what of it its client can't know.
+  case inserted(OrderInput)
   /// The order that was sent, if it was one; and whether the rows may be those of an earlier request with the same key.
   case created(Resource, OrderInput?, isOnce: Bool)
   /// The order that was sent, if it was one; and whether the client named the state that it wants changed.
@@ -53,6 +79,7 @@ enum Reply: Sendable {
     case .list(let resource, _), .item(let resource), .created(let resource, _, _), .changed(let resource, _, _),
       .deleted(let resource, _):
       resource
+    case .inserted: .order
     case .health: nil
     }
   }
@@ -105,21 +132,23 @@ package final class Shop {
     }
     switch result {
     case .success(let operation):
-      return hasBenchHooks ? BenchHooks.apply(request, mode, to: operation) : .query(operation)
+      return .query(hasBenchHooks ? BenchHooks.apply(request, mode, to: operation) : operation)
     case .failure(let problem): return .respond(problem.response(&writer))
     }
   }
 
-  /// Rows to bytes, errors to statuses.
-  package func finish(_ operation: Operation, _ result: Result<ResultSet, PostgresError>) -> Response {
+  /// Rows to bytes, errors to statuses; or what else has to be asked first.
+  package func finish(_ operation: Operation, _ result: Result<ResultSet, PostgresError>) -> Step {
     switch result {
-    case .success(let rows): finish(operation.reply, rows)
-    case .failure(let error):
-      switch operation.reply {
-      case .health: health(error: error)
-      default: Problem(error, of: operation).response(&writer)
-      }
+    case .success(let rows): .respond(finish(operation.reply, rows))
+    case .failure(let error): operation.successor(to: error).map(Step.query) ?? .respond(refuse(operation, error))
     }
+  }
+
+  /// The answer to a request whose operation was not, or can't be, executed.
+  package func refuse(_ operation: Operation, _ error: PostgresError) -> Response {
+    if case .health = operation.reply { return health(error: error) }
+    return Problem(error, of: operation).response(&writer)
   }
 
   /// What every answer is given in the end, whoever made it: no body where none is wanted or the client has it already, and how
@@ -178,9 +207,8 @@ package final class Shop {
     switch Idempotency.key(of: request) {
     case .failure(let problem): return .failure(problem)
     case .success(nil):
-      return .success(
-        Operation(
-          statement: resource.insert, parameters: parameters, reply: .created(resource, order, isOnce: false)))
+      let reply = order.map(Reply.inserted) ?? .created(resource, nil, isOnce: false)
+      return .success(Operation(statement: resource.insert, parameters: parameters, reply: reply))
     case .success(.some(let key)):
       parameters.append(key)
       parameters.append(Idempotency.fingerprint(resource, request.body))

@@ -41,7 +41,7 @@ package enum PlainCGI {
     }
     request.finish()
     takeBody(&request)
-    let response = answer(request, database, options, benchHooks: benchHooks)
+    let response = answer(request, database, options, benchHooks: benchHooks, log: log)
     log.report(response, to: request)
     var bytes: [UInt8] = []
     response.writeHead(to: &bytes)
@@ -50,58 +50,28 @@ package enum PlainCGI {
   }
 
   private static func answer(
-    _ request: borrowing Request, _ database: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool
+    _ request: borrowing Request, _ info: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool, log: Logger
   ) -> Response {
     let isAsync = request.path.string.hasPrefix("\(Mode.async.prefix)/")
     let shop = Shop(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
+    var database = BlockingDatabase(info, options, log: log)
     let began = MonotonicClock.now
     var waited: UInt64 = 0
-    var response: Response
-    switch shop.begin(request) {
-    case .respond(let ready): response = ready
-    case .query(let operation):
-      response = Self.execute([operation], shop, database, options, &waited)
-    case .queries(let operations):
-      response = Self.execute(operations, shop, database, options, &waited)
+    var step = shop.begin(request)
+    while true {
+      switch step {
+      case .respond(var response):
+        let spent = MonotonicClock.now - began
+        shop.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
+        return response
+      case .query(let operation):
+        let asked = MonotonicClock.now
+        for other in operation.others { _ = shop.finish(other, database.execute(other)) }
+        let result = database.execute(operation)
+        waited += MonotonicClock.now - asked
+        step = shop.finish(operation, result)
+      }
     }
-    let spent = MonotonicClock.now - began
-    shop.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
-    return response
-  }
-
-  /// Connects, and executes one after another; the last one's answer.
-  private static func execute(
-    _ operations: [Operation], _ shop: Shop, _ database: ConnectionInfo, _ options: Connection.Options,
-    _ waited: inout UInt64
-  ) -> Response {
-    let asked = MonotonicClock.now
-    let connection: Result<Connection, PostgresError>
-    do throws(PostgresError) {
-      connection = .success(try Connection.connect(to: database, options))
-    } catch {
-      connection = .failure(error.beforeSending)
-    }
-    var response = Response(.noContent)
-    var prepared: Statement?
-    for operation in operations {
-      let result = connection.flatMap { rows(of: operation, on: $0, isPrepared: prepared === operation.statement) }
-      prepared = operation.statement
-      waited = MonotonicClock.now - asked
-      response = shop.finish(operation, result)
-    }
-    return response
-  }
-
-  private static func rows(
-    of operation: Operation, on connection: Connection, isPrepared: Bool
-  ) -> Result<ResultSet, PostgresError> {
-    do throws(PostgresError) {
-      // Only this one: nobody comes after us.
-      if !isPrepared { try connection.prepare(operation.statement) }
-    } catch {
-      return .failure(error.beforeSending)
-    }
-    return connection.execute(operation.statement, operation.parameters)
   }
 
   /// Reads as much as CONTENT_LENGTH says (§4.2): standard input may stay open behind it.

@@ -182,19 +182,17 @@ struct Worker: ~Copyable {
   }
 
   private mutating func answer(_ request: borrowing Request) -> Response {
-    switch shop.begin(request) {
-    case .respond(let response): return response
-    case .query(let operation):
-      slot.asksDatabase()
-      let result = database.execute(operation)
-      slot.hasDatabasesAnswer()
-      return shop.finish(operation, result)
-    case .queries(let operations):
-      slot.asksDatabase()
-      defer { slot.hasDatabasesAnswer() }
-      var response = Response(.noContent)
-      for operation in operations { response = shop.finish(operation, database.execute(operation)) }
-      return response
+    var step = shop.begin(request)
+    while true {
+      switch step {
+      case .respond(let response): return response
+      case .query(let operation):
+        slot.asksDatabase()
+        for other in operation.others { _ = shop.finish(other, database.execute(other)) }
+        let result = database.execute(operation)
+        slot.hasDatabasesAnswer()
+        step = shop.finish(operation, result)
+      }
     }
   }
 

@@ -215,6 +215,26 @@ struct EventLoopTests {
     #expect(notes.lines == ["hung up", "true", "continued"])
   }
 
+  @Test("tells apart a peer that has closed one side and one that has closed both, if it is to")
+  func halfClosed() async throws {
+    let (here, there) = socketPair()
+    defer { close(here) }
+    let notes = Notes()
+    try await onLoop { loop in
+      guard let watch = try? loop.watch(here, for: [.readable, .hungUp], edgeTriggered: true) else { return }
+      watch.hangUp = .closed
+      watch.onHangUp = { notes.lines.append("hung up") }
+      shutdown(there, Int32(SHUT_WR))
+      await watch.readable()
+      await loop.sleep(.milliseconds(5))
+      notes.lines.append("there is an end to be read: \(watch.isHungUp)")
+      close(there)
+      await loop.sleep(.milliseconds(5))
+      watch.cancel()
+    }
+    #expect(notes.lines == ["there is an end to be read: true", "hung up"])
+  }
+
   @Test("does not deliver a closed descriptor's events to the next that has its number")
   func staleEvents() async throws {
     let notes = Notes()

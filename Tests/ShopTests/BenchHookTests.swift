@@ -48,12 +48,9 @@ struct BenchHookTests {
   @Test("make one request many statements", arguments: [("1", 1), ("256", 256)])
   func statements(_ text: String, _ count: Int) throws {
     let shop = Shop(mode: .sync, benchHooks: true)
-    guard case .queries(let operations) = shop.begin(request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)]))
-    else {
-      throw Unexpected.query
-    }
-    #expect(operations.count == count)
-    #expect(operations.last?.parameters.bytes == Array("\(6 + count)\0".utf8))
+    let last = try operation(shop, request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)]))
+    #expect(last.parameters.bytes == Array("\(6 + count)\0".utf8))
+    #expect(last.others.map(\.parameters.bytes) == (7..<6 + count).map { Array("\($0)\0".utf8) })
   }
 
   @Test("make any request compute for a time")

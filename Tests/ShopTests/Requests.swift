@@ -32,9 +32,14 @@ func response(_ shop: Shop, _ request: Request) throws -> Response {
 func operation(_ shop: Shop, _ request: Request) throws -> Operation {
   switch shop.begin(request) {
   case .query(let operation): return operation
-  case .queries: throw Unexpected.query
   case .respond(let response): throw Unexpected.response(text(response))
   }
+}
+
+/// The answer that a result comes to.
+func finish(_ shop: Shop, _ operation: Operation, _ result: Result<ResultSet, PostgresError>) throws -> Response {
+  guard case .respond(let response) = shop.finish(operation, result) else { throw Unexpected.query }
+  return response
 }
 
 enum Unexpected: Error {

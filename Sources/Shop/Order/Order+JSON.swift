@@ -1,4 +1,4 @@
-// From the rows of an order's statement to JSON: each row joins its order here, and is put in its place.
+// An order as JSON: from the rows of a statement, each of which joins its order here, or from what was sent.
 
 import JSON
 import Postgres
@@ -95,34 +95,82 @@ struct OrderRows {
   /// Writes an order. Orders must be written in the order of their index, each once.
   mutating func write(_ index: Int, of rows: ResultSet, to writer: inout JSONWriter) {
     let order = orders.entries[index]
-    writer.raw(#"{"id":"#)
-    writer.raw(rows.bytes(order.row, 0))
-    writer.raw(#","name":"#)
-    writer.string(rows.bytes(order.row, 3))
-    writer.raw(#","contact_id":"#)
-    writer.raw(rows.bytes(order.row, 4))
-    writer.raw(#","order_lines":["#)
-    var total: Int128 = 0
-    var isFirst = true
+    var shape = OrderShape()
+    shape.begin(rows.bytes(order.row, 0), name: rows.bytes(order.row, 3), contact: rows.bytes(order.row, 4), &writer)
     while let line = lines.next(of: order.order) {
-      if isFirst { writer.raw(#"{"product_id":"#) } else { writer.raw(#",{"product_id":"#) }
-      isFirst = false
-      writer.raw(rows.bytes(line.row, 4))
-      writer.raw(#","quantity":"#)
-      writer.raw(rows.bytes(line.row, 5))
-      writer.raw(#","price":"#)
-      writer.decimal(rows.bytes(line.row, 6))
-      writer.raw("}")
-      total &+= Int128(rows.integer(line.row, 5)) &* Int128(Money.tenThousandths(rows.bytes(line.row, 6)))
+      let (quantity, price) = (rows.bytes(line.row, 5), rows.bytes(line.row, 6))
+      let worth = Int128(rows.integer(line.row, 5)) &* Int128(Money.tenThousandths(price))
+      shape.line(rows.bytes(line.row, 4), quantity: quantity, price: price, worth: worth, &writer)
     }
+    shape.endLines(&writer)
+    while let tag = tags.next(of: order.order) { shape.tag(rows.bytes(tag.row, 3), &writer) }
+    shape.end(&writer)
+  }
+}
+
+extension OrderInput {
+  /// Writes the order that was made of it.
+  func write(id: Span<UInt8>, tags: [String], to writer: inout JSONWriter) {
+    var shape = OrderShape()
+    shape.begin(id, name: (name ?? "").utf8.span, contact: String(contactID ?? 0).utf8.span, &writer)
+    for line in lines ?? [] {
+      shape.line(
+        String(line.productID).utf8.span, quantity: String(line.quantity).utf8.span,
+        price: Money.text(ofPrice: line.price).utf8.span, worth: Int128(line.quantity) &* Int128(line.price), &writer)
+    }
+    shape.endLines(&writer)
+    for tag in tags { shape.tag(tag.utf8.span, &writer) }
+    shape.end(&writer)
+  }
+}
+
+/// An order's JSON, whatever its pieces come from: begin, lines, endLines, tags, end.
+private struct OrderShape {
+  /// Ten-thousandths.
+  private var total: Int128 = 0
+  private var isFirst = true
+
+  /// Numbers are passed as their text.
+  func begin(_ id: Span<UInt8>, name: Span<UInt8>, contact: Span<UInt8>, _ writer: inout JSONWriter) {
+    writer.raw(#"{"id":"#)
+    writer.raw(id)
+    writer.raw(#","name":"#)
+    writer.string(name)
+    writer.raw(#","contact_id":"#)
+    writer.raw(contact)
+    writer.raw(#","order_lines":["#)
+  }
+
+  /// `worth` is quantity × price, in ten-thousandths.
+  @inline(__always)
+  mutating func line(
+    _ product: Span<UInt8>, quantity: Span<UInt8>, price: Span<UInt8>, worth: Int128, _ writer: inout JSONWriter
+  ) {
+    if isFirst { writer.raw(#"{"product_id":"#) } else { writer.raw(#",{"product_id":"#) }
+    isFirst = false
+    writer.raw(product)
+    writer.raw(#","quantity":"#)
+    writer.raw(quantity)
+    writer.raw(#","price":"#)
+    writer.decimal(price)
+    writer.raw("}")
+    total &+= worth
+  }
+
+  mutating func endLines(_ writer: inout JSONWriter) {
     writer.raw(#"],"tags":["#)
     isFirst = true
-    while let tag = tags.next(of: order.order) {
-      if isFirst { writer.raw(#"{"name":"#) } else { writer.raw(#",{"name":"#) }
-      isFirst = false
-      writer.string(rows.bytes(tag.row, 3))
-      writer.raw("}")
-    }
+  }
+
+  @inline(__always)
+  mutating func tag(_ name: Span<UInt8>, _ writer: inout JSONWriter) {
+    if isFirst { writer.raw(#"{"name":"#) } else { writer.raw(#",{"name":"#) }
+    isFirst = false
+    writer.string(name)
+    writer.raw("}")
+  }
+
+  func end(_ writer: inout JSONWriter) {
     writer.raw(#"],"amount_total":"#)
     Money.write(total: total, to: &writer)
     writer.raw("}")

@@ -1,0 +1,36 @@
+// Queries that wait for a connection, bounded in number and in bytes.
+
+import DequeModule
+
+/// A queue of queries, the oldest first.
+struct QueryQueue {
+  private var queries: Deque<Query> = []
+  /// What the values of all of them take, and how much that may be.
+  private var bytes = 0
+  private static let bytesLimit = 64 << 20
+
+  var count: Int { queries.count }
+  var first: Query? { queries.first }
+
+  /// Whether one more may wait where `limit` may.
+  func hasRoom(limit: Int) -> Bool { queries.count < limit && bytes < Self.bytesLimit }
+
+  mutating func append(_ query: Query) {
+    bytes += query.operation.parameters.bytes.count
+    queries.append(query)
+  }
+
+  /// Puts a query before all others.
+  mutating func prepend(_ query: Query) {
+    bytes += query.operation.parameters.bytes.count
+    queries.prepend(query)
+  }
+
+  mutating func removeFirst() { _ = popFirst() }
+
+  mutating func popFirst() -> Query? {
+    guard let query = queries.popFirst() else { return nil }
+    bytes -= query.operation.parameters.bytes.count
+    return query
+  }
+}
