@@ -1,6 +1,7 @@
 // The conversation with the server as steps between which an event loop waits (libpq, "Pipeline Mode").
 
 import CPostgres
+import Glibc
 
 extension Connection {
   /// What has to happen before the next step.
@@ -71,8 +72,20 @@ extension Connection {
     }
   }
 
-  /// Takes in what the socket has. False if the connection broke.
-  package func consumeInput() -> Bool { PQconsumeInput(handle) == 1 }
+  /// Takes in what the socket has, and what TLS has decrypted of it: of that the socket will not tell. libpq reads at least 8 KiB
+  /// at a time, which is a whole record of PostgreSQL's own, but not of every proxy's (16 KiB, RFC 8446 §5.1). False if the
+  /// connection broke.
+  package func consumeInput() -> Bool {
+    repeat {
+      guard PQconsumeInput(handle) == 1 else { return false }
+    } while hasDecryptedInput
+    return true
+  }
+
+  private var hasDecryptedInput: Bool {
+    guard PQsslInUse(handle) == 1, let tls = PQsslStruct(handle, "OpenSSL") else { return false }
+    return sslPending?(tls) ?? 0 > 0
+  }
 
   /// The next answer that is complete; nil when more input is needed.
   ///
@@ -104,4 +117,9 @@ extension Connection {
 
   /// Why the connection broke, for the log.
   package var failure: String { message }
+}
+
+/// SSL_pending(3) of the library that libpq uses; nil if that is another one.
+private let sslPending = dlsym(nil, "SSL_pending").map {
+  unsafeBitCast($0, to: (@convention(c) (UnsafeMutableRawPointer) -> CInt).self)
 }

@@ -177,6 +177,17 @@ class House:
         return code
 
 
+@contextlib.contextmanager
+def locked(house, table):
+    """While nobody can read `table`."""
+    lock = house.psql_open(f'begin; lock table "{table}"')
+    try:
+        yield lock
+    finally:
+        lock.kill()
+        lock.wait()
+
+
 def comparable(answer, mode):
     """What of an answer has to be equal on both doors."""
     skip = {"date", "x-request-id", "server-timing"}

@@ -4,14 +4,18 @@ import contextlib
 import os
 import select
 import socket
+import ssl
+import subprocess
 import threading
+import time
 
 
 class Proxy:
     """Passes bytes on between a TCP port of its own and a Unix socket, until it is told to do otherwise."""
 
-    def __init__(self, target):
-        self.target = target
+    def __init__(self, target, tls=None):
+        """`tls`: an SSLContext, to be a server that speaks it."""
+        self.target, self.tls = target, tls
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
@@ -25,6 +29,8 @@ class Proxy:
         # Bytes still to pass in a direction ("down" to the responder, "up" to the server) before the connection that
         # they stand on is cut; what to say instead of the rest; whether to be silent instead of cutting.
         self.left, self.last_words, self.is_silent, self.refuses = {}, b"", False, False
+        # What comes is passed on in pieces of so many bytes, each after so many seconds.
+        self.piece, self.delay = 65536, 0
 
     def cut_after(self, count, direction, last_words=b"", silent=False):
         with self.lock:
@@ -57,6 +63,8 @@ class Proxy:
                 here.close()
                 continue
             here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.tls and not (here := self._encrypted(here)):
+                continue
             there = socket.socket(socket.AF_UNIX)
             try:
                 there.connect(self.target)
@@ -67,13 +75,23 @@ class Proxy:
                 self.pairs.append((here, there))
             threading.Thread(target=self._pass, args=(here, there), daemon=True).start()
 
+    def _encrypted(self, here):
+        """Answers SSLRequest (PostgreSQL, "SSL Session Encryption")."""
+        try:
+            assert here.recv(8)[4:] == (80877103).to_bytes(4, "big"), "the responder did not ask for TLS"
+            here.sendall(b"S")
+            return self.tls.wrap_socket(here, server_side=True)
+        except OSError:
+            here.close()
+
     def _pass(self, here, there):
         silent = set()
         with contextlib.suppress(OSError), here, there:
             while True:
                 for source in select.select([s for s in (here, there) if s not in silent], [], [], 0.5)[0]:
                     sink, direction = (there, "up") if source is here else (here, "down")
-                    data = source.recv(65536)
+                    time.sleep(self.delay)
+                    data = source.recv(self.piece)
                     if not data:
                         return
                     with self.lock:
@@ -101,5 +119,16 @@ class Proxy:
             self.leave()
 
 
-def in_front_of(house):
-    return Proxy(os.path.join(house.path("run"), ".s.PGSQL.5432"))
+def in_front_of(house, tls=None):
+    return Proxy(os.path.join(house.path("run"), ".s.PGSQL.5432"), tls)
+
+
+def certified(folder):
+    """An SSLContext with a certificate of its own."""
+    certificate, key = f"{folder}/certificate.pem", f"{folder}/key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -14,8 +15,9 @@ import time
 
 import pytest
 
-from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, temporary_folder
-from test_faults import ORDER, Load, answer, connect, fastcgi, record
+from fastcgi_client import Crowd, answer, connect, fastcgi, one_answer, record, records, with_id
+from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, locked, temporary_folder
+from test_faults import ORDER, Load
 
 STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
 LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'"
@@ -33,17 +35,6 @@ def settings(**values):
             house.stop()
 
 
-@contextlib.contextmanager
-def locked(house, table):
-    """While nobody can read `table`."""
-    lock = house.psql_open(f'begin; lock table "{table}"')
-    try:
-        yield lock
-    finally:
-        lock.kill()
-        lock.wait()
-
-
 def status(house):
     return house.request("GET", "/async/status").json
 
@@ -52,27 +43,13 @@ def master(house):
     return house.children("async")[0]
 
 
+def memory(process):
+    """Resident, in kB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{process}/status").read_text()).group(1))
+
+
 def log(house):
     return pathlib.Path(house.path("log/async.log")).read_text()
-
-
-class Crowd:
-    """Many who ask for the same at once, each over a connection of its own."""
-
-    def __init__(self, house, path, count, **fields):
-        self.clients = [connect(house, "async") for _ in range(count)]
-        for client in self.clients:
-            client.sendall(fastcgi(path, **fields))
-
-    def answers(self):
-        return [answer(client) for client in self.clients]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for client in self.clients:
-            client.close()
 
 
 # Shared reads
@@ -189,72 +166,6 @@ def test_slow_reads_take_a_connection_each_and_the_others_pass_them():
             assert all(b"200 OK" in answer for answer in slow.answers())
 
 
-# Multiplexing
-
-def records(client):
-    """(type, request id, content) of what comes."""
-    data = client.makefile("rb")
-    while header := data.read(8):
-        length = int.from_bytes(header[4:6], "big")
-        yield header[1], int.from_bytes(header[2:4], "big"), data.read(length + header[6])[:length]
-
-
-def with_id(whole, request_id):
-    """The same records for another request."""
-    out, at = b"", 0
-    while at < len(whole):
-        length = int.from_bytes(whole[at + 4:at + 6], "big")
-        out += whole[at:at + 2] + request_id.to_bytes(2, "big") + whole[at + 4:at + 8 + length]
-        at += 8 + length
-    return out
-
-
-def one_answer(stream):
-    """The next request's id and STDOUT."""
-    content = {}
-    for kind, request_id, piece in stream:
-        if kind == 6:
-            content[request_id] = content.get(request_id, b"") + piece
-        if kind == 3:
-            return request_id, content.get(request_id, b"")
-    raise AssertionError(f"the connection ended after {content}")
-
-
-def test_requests_on_one_connection_are_answered_as_they_are_ready(stocked):
-    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
-        first, second = with_id(fastcgi("/async/tag"), 1), with_id(fastcgi("/async/contact/2"), 2)
-        # Interleaved record by record.
-        client.sendall(first[:16] + second[:16] + first[16:-8] + second[16:] + first[-8:])
-        stream = records(client)
-        request_id, body = one_answer(stream)
-        assert request_id == 2 and body.endswith(b'{"id":2,"name":"Bob","email":"bob@example.org"}')
-        client.sendall(with_id(fastcgi("/async/nothing"), 40000))
-        assert one_answer(stream)[0] == 40000
-        lock.kill()
-        request_id, body = one_answer(stream)
-        assert request_id == 1 and b"shopping" in body
-
-
-def test_an_aborted_request_is_ended_and_the_connection_goes_on(stocked):
-    with locked(stocked, "tag") as lock, connect(stocked, "async") as client, Crowd(stocked, "/async/tag", 1):
-        eventually(lambda: stocked.psql(LOCKED) == [("1",)])
-        client.sendall(with_id(fastcgi("/async/tag"), 5) + record(2, request_id=5))
-        stream = records(client)
-        assert next(stream) == (3, 5, bytes(8)), "an aborted request that was not sent yet is ended without an answer"
-        client.sendall(with_id(fastcgi("/async/contact/1"), 5))
-        assert one_answer(stream)[1].endswith(b'"ann@example.org"}')
-        lock.kill()
-
-
-def test_more_requests_than_allowed_on_a_connection_are_overloaded(stocked):
-    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
-        client.sendall(b"".join(with_id(fastcgi("/async/tag"), number) for number in range(1, 18)))
-        stream = records(client)
-        assert next(stream) == (3, 17, bytes([0, 0, 0, 0, 2, 0, 0, 0]))
-        lock.kill()
-        assert sorted(one_answer(stream)[0] for _ in range(16)) == list(range(1, 17))
-
-
 # Limits
 
 def test_a_header_that_is_too_long_is_a_431(stocked):
@@ -286,17 +197,13 @@ def test_a_peer_that_takes_no_answers_costs_a_bounded_buffer_and_is_let_go():
     with settings(peer_timeout=2) as house:
         house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
         (loop,) = descendants(master(house), 1)
-
-        def memory():
-            return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{loop}/status").read_text()).group(1))
-
-        before = memory()
+        before = memory(loop)
         with connect(house, "async") as greedy:
             greedy.settimeout(1)
             with pytest.raises(OSError):
                 for number in range(1, 60_000):
                     greedy.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
-            assert memory() - before < 20_000, "kB: what it does not take is heaped up"
+            assert memory(loop) - before < 20_000, "kB: what it does not take is heaped up"
             eventually(lambda: "a peer took too long" in log(house), message="it was not let go")
         assert house.request("GET", "/async/contact").status == 200
 
@@ -362,6 +269,50 @@ def test_ten_thousand_connections_most_idle_a_few_slow_are_all_served():
         for client in clients:
             client.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_bodies_do_not_stay_in_memory_while_their_requests_wait():
+    """Two hundred megabytes of white space, around orders that wait for their contact's row."""
+    with settings() as house:
+        (loop,) = descendants(master(house), 1)
+        lock = house.psql_open("begin; select from contact where id = 1 for update")
+        clients = []
+        try:
+            padded = json.dumps(ORDER).encode() + b" " * 1_000_000
+            whole = fastcgi("/async/order", "POST", body=padded, content_type="application/json", keep=0)
+            for _ in range(200):
+                clients.append(connect(house, "async"))
+                clients[-1].sendall(whole)
+            eventually(lambda: status(house)["requests_under_way"] == 201, message="they have not all arrived")
+            taken = memory(loop)
+            assert taken < 100_000, f"the loop takes {taken} kB"
+            lock.kill()
+            assert {answer(client)[:19] for client in clients} == {b"Status: 201 Created"}
+        finally:
+            lock.kill()
+            for client in clients:
+                client.close()
+
+
+def test_a_write_whose_client_has_gone_before_it_was_sent_is_not_carried_out():
+    with settings(db_connections=1) as house:
+        house.request("POST", "/async/tag", {"name": "known"})
+        with locked(house, "tag") as lock:
+            with Crowd(house, "/async/tag", 1):
+                eventually(lambda: house.psql(LOCKED) == [("1",)])
+                # Held up: nothing is put behind a statement that does not end.
+                time.sleep(0.02)
+                gone, stays = [connect(house, "async") for _ in range(2)]
+                for client, name in ((gone, b"gone"), (stays, b"stays")):
+                    client.sendall(fastcgi("/async/tag", "POST", body=b'{"name":"%s"}' % name, content_type="application/json"))
+                eventually(lambda: status(house)["database"]["queue"] == 2, message="they do not wait in the queue")
+                gone.close()
+                eventually(lambda: status(house)["requests_under_way"] == 3)
+                lock.kill()
+                assert b"201 Created" in answer(stays)
+                stays.close()
+        assert house.psql("select name from tag order by id") == [("known",), ("stays",)]
+        assert status(house)["database"]["abandoned"] >= 1
 
 
 # Its own health

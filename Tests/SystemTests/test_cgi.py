@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
+from fastcgi_client import answer, record
 from house import PROGRAM, clean_environment, eventually, free_port, listens, temporary_folder
-from test_faults import answer, record
 
 CONTACT = b'{"name":"Ann","email":"ann@example.org"}'
 

@@ -130,7 +130,7 @@ def test_responders_take_a_socket_from_their_parent(house, command):
         process = subprocess.Popen([PROGRAM, command, "--listen", "fd:0"], stdin=listener, stderr=subprocess.DEVNULL,
                                    env=clean_environment(DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop"))
         try:
-            from test_faults import answer, fastcgi
+            from fastcgi_client import answer, fastcgi
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(30)
                 client.connect(f"{folder}/s")

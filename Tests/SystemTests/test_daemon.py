@@ -13,8 +13,8 @@ import subprocess
 
 import pytest
 
+from fastcgi_client import answer, fastcgi
 from house import MODES, PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, listens, temporary_folder
-from test_faults import answer, fastcgi
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 

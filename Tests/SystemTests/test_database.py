@@ -1,5 +1,6 @@
 """What the event loop does when its database, or the way to it, fails."""
 
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -9,9 +10,9 @@ import subprocess
 
 import pytest
 
+from fastcgi_client import answer, fastcgi
 from house import PROGRAM, clean_environment, descendants, eventually, listens, temporary_folder
-from proxy import in_front_of
-from test_faults import answer, fastcgi
+from proxy import certified, in_front_of
 
 
 class Loop:
@@ -25,12 +26,12 @@ class Loop:
             self.process = subprocess.Popen([PROGRAM, "async", "--listen", f"unix:{self.path}"], env=environment, stdout=out, stderr=out)
         eventually(lambda: listens(self.path), message="it did not start")
 
-    def ask(self, path, method="GET", body=b""):
+    def ask(self, path, method="GET", body=b"", query=""):
         """(status, whole answer)"""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(60)
             client.connect(self.path)
-            client.sendall(fastcgi(path, method, body=body, keep=0, content_type="application/json" if body else ""))
+            client.sendall(fastcgi(path, method, query, body, keep=0, content_type="application/json" if body else ""))
             whole = answer(client)
             return int(whole.split()[1]), whole
 
@@ -52,7 +53,7 @@ def loop(**settings):
 
 @contextlib.contextmanager
 def behind_proxy(house, **settings):
-    with in_front_of(house) as proxy, loop(DB_HOST="127.0.0.1", DB_PORT=proxy.port, FORKLOOP_ASYNC_DB_CONNECTIONS=2, **settings) as one:
+    with in_front_of(house) as proxy, loop(**{"DB_HOST": "127.0.0.1", "DB_PORT": proxy.port, "FORKLOOP_ASYNC_DB_CONNECTIONS": 2, **settings}) as one:
         eventually(one.is_well, message="it does not work through the proxy")
         yield proxy, one
 
@@ -101,8 +102,14 @@ def test_no_write_is_lost_or_done_twice_wherever_its_conversation_breaks(own_hou
 
 
 def test_it_connects_again_wherever_connecting_breaks(own_house):
-    with behind_proxy(own_house) as (proxy, one):
-        for at in range(0, 1100, 11):
+    with behind_proxy(own_house, FORKLOOP_ASYNC_DB_CONNECTIONS=1) as (proxy, one):
+        def connects_again():
+            proxy.drop_all()
+            eventually(one.is_well)
+
+        count = sizes(proxy, one, connects_again)["down"]
+        assert 300 < count < 2000
+        for at in range(count):
             proxy.cut_after(at, "down")
             proxy.drop_all()
             eventually(one.is_well, message=f"it did not recover from a cut after byte {at}")
@@ -129,6 +136,33 @@ def test_a_server_that_falls_silent_costs_its_time_limit_and_nothing_more(own_ho
         # Given up, it was a read: the other connection answers it.
         assert b"Status: 200 " in answer(client)
         assert "does not answer" in one.log.read_text()
+
+
+@pytest.mark.parametrize("piece, delay", [(1, 0), (7, 0.001), (65536, 0.05)])
+def test_a_server_that_is_far_away_is_understood(own_house, piece, delay):
+    """Its bytes come late, and in pieces that have nothing to do with its messages."""
+    with behind_proxy(own_house) as (proxy, one), concurrent.futures.ThreadPoolExecutor(6) as crowd:
+        proxy.piece, proxy.delay = piece, delay
+        bodies = [b'{"name":"d%d"}' % number for number in range(6)]
+        written = list(crowd.map(lambda body: one.ask("/async/tag", "POST", body), bodies))
+        read = list(crowd.map(lambda number: one.ask(f"/async/contact/{number}"), range(1, 7)))
+    assert [status for status, _ in written] == [201] * 6 and [status for status, _ in read] == [200] * 6, (written, read)
+    for number, (_, whole) in enumerate(read, 1):
+        assert whole.endswith(b'"name":"c%d","email":"c@example.org"}' % number), whole
+    for body, (_, whole) in zip(bodies, written):
+        assert whole.endswith(b"," + body[1:]), whole
+
+
+def test_records_of_tls_that_are_longer_than_what_libpq_reads_are_read_to_their_end(own_house):
+    """What TLS has decrypted does not show at the socket. PostgreSQL's own records are short enough; a proxy's may not be."""
+    own_house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 1000)")
+    with temporary_folder() as folder, in_front_of(own_house, certified(folder)) as proxy:
+        with loop(DB_HOST="127.0.0.1", DB_PORT=proxy.port, PGSSLMODE="require", FORKLOOP_ASYNC_DB_CONNECTIONS=1) as one:
+            eventually(one.is_well)
+            proxy.delay = 0.005  # So that there is more than a record to be sent.
+            for limit in range(20, 1000, 7):
+                status, whole = one.ask("/async/contact", query=f"limit={limit}")
+                assert status == 200 and whole.count(b'"id"') == limit
 
 
 def test_a_server_that_is_away_at_first_is_found_when_it_comes(own_house):

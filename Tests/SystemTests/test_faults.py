@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from fastcgi_client import answer, connect, fastcgi
 from house import MODES, PROGRAM, ROOT, House, clean_environment, descendants, eventually, free_port, is_running, request, temporary_folder
 
 
@@ -269,91 +270,6 @@ def test_nothing_is_left_when_up_itself_is_killed():
         again = House(folder)
         assert again.request("GET", "/sync/contact").status == 200
         assert again.stop() == 0
-
-
-# A FastCGI client of our own, for what nginx would never do.
-
-def record(kind, content=b"", request_id=1):
-    return bytes([1, kind]) + request_id.to_bytes(2, "big") + len(content).to_bytes(2, "big") + b"\0\0" + content
-
-
-def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type="", **more):
-    pairs = more | {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "CONTENT_TYPE": content_type, "CONTENT_LENGTH": str(len(body)) if body else ""}
-    params = b"".join(bytes([len(n), len(v)]) + n.encode() + v.encode() for n, v in pairs.items())
-    bodies = b"".join(record(5, body[i:i + 60000]) for i in range(0, len(body), 60000))
-    return record(1, bytes([0, 1, keep, 0, 0, 0, 0, 0])) + record(4, params) + record(4) + bodies + record(5)
-
-
-def connect(house, mode):
-    client = socket.socket(socket.AF_UNIX)
-    # Connected before there is a time limit: with one, a full listen queue is an error and not a wait (unix(7), EAGAIN).
-    client.connect(house.path(f"run/{mode}.sock"))
-    client.settimeout(30)
-    return client
-
-
-def answer(client):
-    """STDOUT up to END_REQUEST."""
-    out, data = b"", client.makefile("rb")
-    while True:
-        header = data.read(8)
-        assert len(header) == 8, f"the connection ended after {out!r}"
-        content = data.read(int.from_bytes(header[4:6], "big"))
-        data.read(header[6])
-        if header[1] == 6:
-            out += content
-        elif header[1] == 3:
-            return out
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_request_in_single_bytes_is_answered(stocked, mode):
-    with connect(stocked, mode) as client:
-        for byte in fastcgi(f"/{mode}/tag", keep=0):
-            client.sendall(bytes([byte]))
-        assert answer(client).startswith(b"Status: 200 OK\r\n")
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_peers_that_go_away_at_every_byte_harm_nobody(stocked, mode):
-    whole = fastcgi(f"/{mode}/tag", "POST", body=b'{"name":"gone"}', content_type="application/json")
-    for end in range(len(whole)):
-        with connect(stocked, mode) as client:
-            client.sendall(whole[:end])
-    with connect(stocked, mode) as client:
-        client.sendall(fastcgi(f"/{mode}/tag", keep=0))
-        assert b"gone" not in answer(client), "half a request was carried out"
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_garbage_harms_nobody(stocked, mode):
-    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, bytes(range(256)) * 20, record(4, b"\xff" * 50) * 5, record(1, b"\0"), record(3) * 3):
-        with connect(stocked, mode) as client:
-            client.sendall(garbage)
-            client.shutdown(socket.SHUT_WR)
-            client.settimeout(10)
-            try:
-                while client.recv(4096):
-                    pass
-            except ConnectionResetError:
-                pass
-    with connect(stocked, mode) as client:
-        client.sendall(fastcgi(f"/{mode}/tag", keep=0))
-        assert answer(client).startswith(b"Status: 200")
-
-
-def test_the_loop_keeps_a_connection_and_answers_one_request_after_another(stocked):
-    with connect(stocked, "async") as client:
-        for number in range(20):
-            client.sendall(fastcgi("/async/tag", "POST", body=json.dumps({"name": f"k{number}"}).encode(), content_type="application/json"))
-            assert answer(client).startswith(b"Status: 201")
-        client.sendall(fastcgi("/async/tag"))
-        assert b"k19" in answer(client)
-        # An id is taken until its request is answered (FastCGI 1.0, 3.3).
-        lock = stocked.psql_open("begin; lock table tag")
-        client.sendall(fastcgi("/async/tag") + fastcgi("/async/contact"))
-        assert client.recv(1) == b""
-        lock.kill()
 
 
 def test_a_slow_reader_does_not_hold_up_the_loop(stocked):

@@ -10,8 +10,9 @@ import subprocess
 
 import pytest
 
+from fastcgi_client import answer, fastcgi
 from house import PROGRAM, House, clean_environment, descendants, eventually, free_port, request, temporary_folder
-from test_faults import ORDER, Load, answer, fastcgi
+from test_faults import ORDER, Load
 from test_prefork import STOCK, alone, master, pool, status
 
 

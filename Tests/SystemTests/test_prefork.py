@@ -14,8 +14,9 @@ import time
 
 import pytest
 
+from fastcgi_client import answer, fastcgi
 from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, listens, temporary_folder
-from test_faults import ORDER, Load, answer, fastcgi
+from test_faults import ORDER, Load
 
 STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
 

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
+from fastcgi_client import answer, fastcgi
 from house import MODES, PROGRAM, clean_environment, eventually, listens, temporary_folder
 from test_api import ORDER
-from test_faults import answer, fastcgi
 
 OTHER = {"sync": "async", "async": "sync"}
 PARTS = {"contact": {"name": "Ann", "email": "ann@example.org"}, "product": {"name": "Pen"}, "tag": {"name": "shopping"}, "order": ORDER}

@@ -1,0 +1,249 @@
+"""FastCGI 1.0 as a client of our own speaks it: all that the specification allows, and what no web server should say."""
+
+import array
+import fcntl
+import itertools
+import json
+import re
+import socket
+import termios
+
+import pytest
+
+from fastcgi_client import Crowd, answer, begin, connect, fastcgi, one_answer, pairs, record, records, variables, with_id
+from house import MODES, eventually, locked
+from test_async import LOCKED
+
+CONTACT = pairs(variables("/async/contact/2"))
+BOB = b'{"id":2,"name":"Bob","email":"bob@example.org"}'
+ENDED = (3, 1, bytes(8))
+
+
+def posted(body, content_length):
+    """A request whose STDIN has `body`, and whose CONTENT_LENGTH says something else."""
+    params = pairs(variables("/async/contact", "POST", content_type="application/json") | {"CONTENT_LENGTH": str(content_length)})
+    return begin() + record(4, params) + record(4) + record(5, body) + record(5)
+
+
+def values(*names):
+    return record(9, pairs(dict.fromkeys(names, "")), 0)
+
+
+def multiplexes(*more):
+    return (10, 0, pairs({"FCGI_MPXS_CONNS": "1", **dict(more)}))
+
+
+# What is sent, and the records that come: (type, request id, content), of an answer its status and its body.
+CONVERSATIONS = {
+    "a request": (fastcgi("/async/contact/2"), [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "padding on every record, empty ones too": (
+        begin(padding=255) + record(4, CONTACT, padding=3) + record(4, padding=8) + record(5, padding=255),
+        [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "lengths in four bytes": (
+        begin() + record(4, pairs(variables("/async/contact/2"), long=True)) + record(4) + record(5),
+        [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "variables cut inside a length, over several records": (
+        begin() + record(4, pairs({"A": "x" * 300})[:3]) + record(4, pairs({"A": "x" * 300})[3:] + CONTACT[:1]) + record(4, CONTACT[1:]) + record(4) + record(5),
+        [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "names and values of no length": (
+        begin() + record(4, bytes(2) + CONTACT + bytes(2)) + record(4) + record(5), [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "a body longer than CONTENT_LENGTH": (
+        posted(b'{"name":"a","email":"a@b"} ', 5), [(6, 1, (b"400 Bad Request", None)), ENDED]),
+    "a body shorter than CONTENT_LENGTH": (
+        posted(b'{"name":"a","email":"a@b"}', 50), [(6, 1, (b"400 Bad Request", None)), ENDED]),
+    "a body where none is read": (
+        begin() + record(4, CONTACT) + record(4) + record(5, b"x" * 100) + record(5, b"y") + record(5), [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "HEAD": (fastcgi("/async/contact/2", "HEAD"), [(6, 1, (b"200 OK", b"")), ENDED]),
+    "a DATA record, which only filters have": (
+        begin() + record(8, b"data") + record(4, CONTACT) + record(4) + record(8) + record(5), [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "an authorizer": (begin(role=2) + record(4, CONTACT) + record(4), [(3, 1, bytes([0, 0, 0, 0, 3, 0, 0, 0]))]),
+    "a filter": (begin(role=3) + record(4, CONTACT) + record(4) + record(5) + record(8), [(3, 1, bytes([0, 0, 0, 0, 3, 0, 0, 0]))]),
+    "a role that there is not": (begin(role=77), [(3, 1, bytes([0, 0, 0, 0, 3, 0, 0, 0]))]),
+    "GET_VALUES before, in and after a request": (
+        values("FCGI_MPXS_CONNS") + begin() + values("FCGI_MPXS_CONNS", "OTHER") + record(4, CONTACT) + record(4) + record(5) + values("OTHER"),
+        [multiplexes(), multiplexes(), (6, 1, (b"200 OK", BOB)), ENDED, (10, 0, b"")]),
+    "management records of an unknown type": (
+        record(77, b"abc", 0, padding=5) + begin() + record(99, b"", 0) + record(4, CONTACT) + record(4) + record(5),
+        [(11, 0, bytes([77, 0, 0, 0, 0, 0, 0, 0])), (11, 0, bytes([99, 0, 0, 0, 0, 0, 0, 0])), (6, 1, (b"200 OK", BOB)), ENDED]),
+    "an application record without a request id": (
+        record(5, b"x", 0) + fastcgi("/async/contact/2"), [(11, 0, bytes([5, 0, 0, 0, 0, 0, 0, 0])), (6, 1, (b"200 OK", BOB)), ENDED]),
+    "records of a request that has not begun": (
+        record(4, CONTACT, 9) + record(5, b"x", 9) + record(2, b"", 9) + record(44, b"x", 9) + fastcgi("/async/contact/2"), [(6, 1, (b"200 OK", BOB)), ENDED]),
+    "an abort before the request is whole": (
+        begin() + record(4, CONTACT) + record(2) + with_id(fastcgi("/async/contact/2"), 2), [ENDED, (6, 2, (b"200 OK", BOB)), (3, 2, bytes(8))]),
+    "two requests one after the other": (
+        fastcgi("/async/contact/2") + with_id(fastcgi("/async/nothing"), 7),
+        [(6, 1, (b"200 OK", BOB)), ENDED, (6, 7, (b"404 Not Found", None)), (3, 7, bytes(8))]),
+    "two requests into each other": (
+        begin(1) + begin(2) + record(4, CONTACT, 2) + record(4, CONTACT, 1) + record(4, b"", 2) + record(4, b"", 1) + record(5, b"", 2) + record(5, b"", 1),
+        [(6, 1, (b"200 OK", BOB)), ENDED, (6, 2, (b"200 OK", BOB)), (3, 2, bytes(8))]),
+    "another version": (record(1, bytes([0, 1, 1, 0, 0, 0, 0, 0]), version=2), ["closed"]),
+    "a BEGIN_REQUEST that is too short": (record(1, bytes([0, 1])), ["closed"]),
+    "variables that end in the middle of one": (begin() + record(4, CONTACT[:-3]) + record(4) + record(5), ["closed"]),
+    "the id of a request that is under way": (begin() + begin(), ["closed"]),
+    "a connection that is not to be kept": (fastcgi("/async/contact/2", keep=0), [(6, 1, (b"200 OK", BOB)), ENDED, "closed"]),
+}
+
+
+def unread(client):
+    """How much of what was sent the other side has not read yet."""
+    left = array.array("i", [0])
+    fcntl.ioctl(client, termios.TIOCOUTQ, left)
+    return left[0]
+
+
+def outcome(house, pieces, expected):
+    """What comes when the pieces are sent, each after the one before has been read. Requests have no order among each other."""
+    got = {}
+    with connect(house, "async") as client:
+        for piece in pieces:
+            client.sendall(piece)
+            while len(pieces) > 1 and unread(client):
+                pass
+        stream, left = records(client), len(expected)
+        while left > 0:
+            kind, request_id, content = next(stream, ("closed", 0, b""))
+            of = got.setdefault(request_id, [])
+            if kind == 6 and of and of[-1][0] == 6:
+                of[-1] = (6, request_id, of[-1][2] + content)
+                continue
+            of.append("closed" if kind == "closed" else (kind, request_id, content))
+            left -= 1
+        if "closed" not in expected:  # Nothing else comes, and the connection goes on.
+            client.sendall(with_id(fastcgi("/async/nothing"), 500))
+            assert next(stream)[:2] == (6, 500)
+    return got
+
+
+def seen(item, expected):
+    """An answer without what changes from time to time."""
+    if not isinstance(item, tuple) or item[0] != 6:
+        return item
+    head, _, body = item[2].partition(b"\r\n\r\n")
+    status = re.match(rb"Status: (.*)\r\n", head)[1]
+    return (6, item[1], (status, None if expected and expected[2][1] is None else body))
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_a_conversation_is_the_same_wherever_it_is_cut(stocked, name):
+    """Whole, in two pieces cut at every byte, and byte by byte."""
+    sent, expected = CONVERSATIONS[name]
+    wanted = {}
+    for item in expected:
+        wanted.setdefault(0 if item == "closed" else item[1], []).append(item)
+    ways = [[sent], *([sent[:cut], sent[cut:]] for cut in range(1, len(sent))), [bytes([byte]) for byte in sent]]
+    for pieces in ways:
+        try:
+            got = outcome(stocked, pieces, expected)
+        except (BrokenPipeError, ConnectionResetError):
+            assert "closed" in expected, f"closed on pieces of {[len(p) for p in pieces]} bytes"
+            continue
+        found = {of: [seen(item, want) for item, want in itertools.zip_longest(items, wanted.get(of, []))] for of, items in got.items()}
+        assert found == wanted, f"sent in pieces of {[len(p) for p in pieces]} bytes"
+
+
+def test_an_answer_of_several_records_is_whole(stocked):
+    stocked.psql("insert into contact (name, email) select repeat('x', 255), 'c@example.org' from generate_series(1, 998)")
+    with connect(stocked, "async") as client:
+        client.sendall(fastcgi("/async/contact", query="limit=1000"))
+        got = list(itertools.takewhile(lambda item: item[0] != 3, records(client)))
+    assert {kind for kind, _, _ in got} == {6} and [len(content) for _, _, content in got[:-1]] == [65535] * (len(got) - 1)
+    whole = b"".join(content for _, _, content in got)
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert len(json.loads(body)) == 1000 and b"Content-Length: %d" % len(body) in head
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_peer_that_has_said_everything_and_closes_its_side_gets_its_answer(stocked, mode):
+    with locked(stocked, "tag") as lock, connect(stocked, mode) as client:
+        client.sendall(fastcgi(f"/{mode}/tag"))
+        client.shutdown(socket.SHUT_WR)
+        eventually(lambda: stocked.psql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == [("1",)])
+        lock.kill()
+        assert b"shopping" in answer(client)
+        assert client.recv(1) == b"", "the connection was not closed"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_request_in_single_bytes_is_answered(stocked, mode):
+    with connect(stocked, mode) as client:
+        for byte in fastcgi(f"/{mode}/tag", keep=0):
+            client.sendall(bytes([byte]))
+        assert answer(client).startswith(b"Status: 200 OK\r\n")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_peers_that_go_away_at_every_byte_harm_nobody(stocked, mode):
+    whole = fastcgi(f"/{mode}/tag", "POST", body=b'{"name":"gone"}', content_type="application/json")
+    for end in range(len(whole)):
+        with connect(stocked, mode) as client:
+            client.sendall(whole[:end])
+    with connect(stocked, mode) as client:
+        client.sendall(fastcgi(f"/{mode}/tag", keep=0))
+        assert b"gone" not in answer(client), "half a request was carried out"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_garbage_harms_nobody(stocked, mode):
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, bytes(range(256)) * 20, record(4, b"\xff" * 50) * 5, record(1, b"\0"), record(3) * 3):
+        with connect(stocked, mode) as client:
+            client.sendall(garbage)
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(10)
+            try:
+                while client.recv(4096):
+                    pass
+            except ConnectionResetError:
+                pass
+    with connect(stocked, mode) as client:
+        client.sendall(fastcgi(f"/{mode}/tag", keep=0))
+        assert answer(client).startswith(b"Status: 200")
+
+
+def test_the_loop_keeps_a_connection_and_answers_one_request_after_another(stocked):
+    with connect(stocked, "async") as client:
+        for number in range(20):
+            client.sendall(fastcgi("/async/tag", "POST", body=json.dumps({"name": f"k{number}"}).encode(), content_type="application/json"))
+            assert answer(client).startswith(b"Status: 201")
+        client.sendall(fastcgi("/async/tag"))
+        assert b"k19" in answer(client)
+        # An id is taken until its request is answered (FastCGI 1.0, 3.3).
+        lock = stocked.psql_open("begin; lock table tag")
+        client.sendall(fastcgi("/async/tag") + fastcgi("/async/contact"))
+        assert client.recv(1) == b""
+        lock.kill()
+
+
+def test_requests_on_one_connection_are_answered_as_they_are_ready(stocked):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
+        first, second = with_id(fastcgi("/async/tag"), 1), with_id(fastcgi("/async/contact/2"), 2)
+        # Interleaved record by record.
+        client.sendall(first[:16] + second[:16] + first[16:-8] + second[16:] + first[-8:])
+        stream = records(client)
+        request_id, body = one_answer(stream)
+        assert request_id == 2 and body.endswith(b'{"id":2,"name":"Bob","email":"bob@example.org"}')
+        client.sendall(with_id(fastcgi("/async/nothing"), 40000))
+        assert one_answer(stream)[0] == 40000
+        lock.kill()
+        request_id, body = one_answer(stream)
+        assert request_id == 1 and b"shopping" in body
+
+
+def test_an_aborted_request_is_ended_and_the_connection_goes_on(stocked):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client, Crowd(stocked, "/async/tag", 1):
+        eventually(lambda: stocked.psql(LOCKED) == [("1",)])
+        client.sendall(with_id(fastcgi("/async/tag"), 5) + record(2, request_id=5))
+        stream = records(client)
+        assert next(stream) == (3, 5, bytes(8)), "an aborted request that was not sent yet is ended without an answer"
+        client.sendall(with_id(fastcgi("/async/contact/1"), 5))
+        assert one_answer(stream)[1].endswith(b'"ann@example.org"}')
+        lock.kill()
+
+
+def test_more_requests_than_allowed_on_a_connection_are_overloaded(stocked):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
+        client.sendall(b"".join(with_id(fastcgi("/async/tag"), number) for number in range(1, 18)))
+        stream = records(client)
+        assert next(stream) == (3, 17, bytes([0, 0, 0, 0, 2, 0, 0, 0]))
+        lock.kill()
+        assert sorted(one_answer(stream)[0] for _ in range(16)) == list(range(1, 17))
