@@ -90,12 +90,11 @@ final class ClientConnection: @unchecked Sendable {
 
   private func answer(_ item: RequestUnderWay) async {
     let began = server.loop.now
-    let response = await response(to: item, since: began)
-    requestCount += 1
-    if !item.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
-      isLast = true
-    }
-    await send(response, to: item)
+    begin(item)
+    let asksDatabase = item.isWaiting
+    await item.wait()
+    for other in item.others { await other.wait() }
+    if !finish(item, since: began, waited: asksDatabase ? server.loop.now - began : 0) { await drain() }
     assembler.finished(item.id)
     underWay.removeAll { $0 === item }
     server.answered(in: MonotonicClock.now - began)
@@ -103,38 +102,54 @@ final class ClientConnection: @unchecked Sendable {
     if isLast, underWay.isEmpty { end() }
   }
 
-  private func response(to item: RequestUnderWay, since began: UInt64) async -> Response {
-    guard var request = item.takeRequest() else { return Shop.headerTooLarge() }
-    var response: Response
-    var waited: UInt64 = 0
+  /// Answers at once, or has the database asked.
+  private func begin(_ item: RequestUnderWay) {
+    guard var request = item.request.take() else {
+      item.response = Shop.headerTooLarge()
+      return
+    }
     if let page = server.statusPage(for: request) {
-      response = page
+      item.response = page
     } else {
-      let step = server.shop.begin(request)
-      // Of a body nothing is needed any more: thousands may wait, each with up to a megabyte.
-      request.body = []
-      switch step {
-      case .respond(let ready): response = ready
+      switch server.shop.begin(request) {
+      case .respond(let response): item.response = response
       case .query(let operation):
-        let asked = server.loop.now
-        response = await execute(operation, for: item)
-        waited = server.loop.now - asked
+        item.others = operation.others.map { other in
+          let beside = RequestUnderWay()
+          server.pool.execute(other, for: beside)
+          return beside
+        }
+        server.pool.execute(operation, for: item)
       }
     }
-    let spent = MonotonicClock.now - began
-    server.shop.seal(
-      &response, for: request, Response.Timing(database: waited, application: spent > waited ? spent - waited : 0))
-    if !hasGone { server.log.report(response, to: request) }
-    return response
+    // Thousands may wait, each with up to a megabyte of which nothing is needed any more.
+    request.body = []
+    item.request = request
   }
 
-  /// Executes an operation, and at the same time those that go with it.
-  private func execute(_ operation: Operation, for item: RequestUnderWay) async -> Response {
-    if operation.others.isEmpty { return await server.pool.execute(operation, for: item) }
-    return await withDiscardingTaskGroup { group in
-      for other in operation.others { group.addImmediateTask { _ = await self.server.pool.execute(other, for: item) } }
-      return await server.pool.execute(operation, for: item)
+  /// Sends the answer; false if the socket was full, and `drain` has to see to the rest.
+  private func finish(_ item: RequestUnderWay, since began: UInt64, waited: UInt64) -> Bool {
+    requestCount += 1
+    if !item.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
+      isLast = true
     }
+    server.writer.removeAll()
+    if var response = item.response.take(), !item.isAborted {
+      if let request = item.request.take() {
+        let spent = MonotonicClock.now - began
+        let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
+        server.shop.seal(&response, for: request, timing)
+        if !hasGone { server.log.report(response, to: request) }
+      }
+      server.head.removeAll(keepingCapacity: true)
+      response.writeHead(to: &server.head)
+      server.writer.answer(requestID: item.id, head: server.head, body: response.omitsBody ? [] : response.body)
+    } else {
+      server.writer.end(requestID: item.id, .requestComplete)
+    }
+    // Others may still be under way, whose answers come behind. A peer that has asked for the end knows that it comes.
+    if isLast, item.keepsConnection, underWay.count == 1 { server.writer.farewell(requestID: item.id) }
+    return write(server.writer.bytes)
   }
 
   /// Lets the reader find that there is no more to do.
@@ -168,7 +183,7 @@ final class ClientConnection: @unchecked Sendable {
         continue
       }
       let replies = assembler.takeReplies()
-      if !replies.isEmpty { await write(replies) }
+      if !replies.isEmpty, !write(replies) { await drain() }
       if !assembler.isReceiving {
         readingSince = 0
       } else if readingSince == 0 {
@@ -213,34 +228,24 @@ final class ClientConnection: @unchecked Sendable {
 
   // MARK: Writing
 
-  private func send(_ response: Response, to item: RequestUnderWay) async {
-    let id = item.id
-    server.writer.removeAll()
-    if item.isAborted {
-      server.writer.end(requestID: id, .requestComplete)
-    } else {
-      server.head.removeAll(keepingCapacity: true)
-      response.writeHead(to: &server.head)
-      server.writer.answer(requestID: id, head: server.head, body: response.omitsBody ? [] : response.body)
-    }
-    // Others may still be under way, whose answers come behind. A peer that has asked for the end knows that it comes.
-    if isLast, item.keepsConnection, underWay.count == 1 { server.writer.farewell(requestID: id) }
-    await write(server.writer.bytes)
-  }
-
-  /// Writes all of it. Whoever finds the socket full waits until everything has gone, for itself and for those who come
-  /// after: they leave their bytes behind it.
-  private func write(_ bytes: [UInt8]) async {
-    if isOver { return }
+  /// Writes all of it, or leaves what the socket does not take for `drain`: false for whoever is the first to leave something,
+  /// and has to call that. The others leave theirs behind it.
+  private func write(_ bytes: [UInt8]) -> Bool {
+    if isOver { return true }
     guard unsent.isEmpty else {
       unsent += bytes
-      return
+      return true
     }
     var written = 0
-    guard transfer(bytes, &written), written < bytes.count else { return }
+    guard transfer(bytes, &written), written < bytes.count else { return true }
     unsent = bytes
     sentCount = written
     writingSince = server.loop.now
+    return false
+  }
+
+  /// Waits until everything has gone that was left.
+  private func drain() async {
     watch(for: Self.whileFull)
     while !isOver, sentCount < unsent.count {
       await watch.writable()

@@ -28,7 +28,7 @@ final class DatabaseConnection: @unchecked Sendable {
   /// The oldest first.
   private var expected: Deque<Expected> = []
   /// Writes whose rows are here and whose commit is not: it comes with the Sync.
-  private var uncommitted: [(query: Query, result: Result<ResultSet, PostgresError>)] = []
+  private var uncommitted: Deque<(query: Query, result: Result<ResultSet, PostgresError>)> = []
   /// Queries among `expected`.
   private(set) var depth = 0
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
@@ -236,9 +236,7 @@ final class DatabaseConnection: @unchecked Sendable {
     pool.note(answered, took: loop.now - segmentSince)
     answered.removeAll(keepingCapacity: true)
     segmentSince = loop.now
-    let committed = uncommitted
-    uncommitted.removeAll(keepingCapacity: true)
-    for (query, result) in committed { pool.complete(query, result) }
+    while let (query, result) = uncommitted.popFirst() { pool.complete(query, result) }
   }
 
   /// Waits until the socket has something for us, or takes what is left to send.

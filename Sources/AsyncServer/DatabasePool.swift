@@ -59,14 +59,18 @@ final class DatabasePool: @unchecked Sendable {
     loop.atEndOfTurn { [unowned self] in self.dispatch() }
   }
 
-  /// Executes an operation and makes its answer. If the request is abandoned before it was sent, it is dropped; after that its
-  /// answer is let run dry.
-  func execute(_ operation: Operation, for request: RequestUnderWay) async -> Response {
+  /// Has an operation executed and the request's answer made, for which it can wait then, unless it was refused, which is an
+  /// answer, too. If the request is abandoned before the operation was sent, that is dropped, and there is no answer; after
+  /// that the answer is let run dry.
+  func execute(_ operation: Operation, for request: RequestUnderWay) {
     if let refusal = refusal(of: request, operation.statement) {
       counters.refused += 1
-      return shop.refuse(operation, refusal)
+      request.response = shop.refuse(operation, refusal)
+      return
     }
-    return await request.wait(for: query(for: operation)) ?? shop.refuse(operation, .cancelled)
+    let query = query(for: operation)
+    if !query.isAbandoned { counters.shared += 1 }
+    query.add(request)
   }
 
   private func refusal(of request: RequestUnderWay, _ statement: Statement) -> PostgresError? {
@@ -88,7 +92,6 @@ final class DatabasePool: @unchecked Sendable {
     }
     let (query, mayStart) = reads.query(for: operation)
     if mayStart { queue.append(query) }
-    if query.nextTicket > 0 { counters.shared += 1 }
     return query
   }
 

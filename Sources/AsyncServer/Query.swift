@@ -14,37 +14,35 @@ final class Query: @unchecked Sendable {
   var isSent = false
   var isRepeated = false
 
-  /// The tickets of those who wait, and how to tell them. Nearly always there is one.
-  private var first: (ticket: Int, continuation: UnsafeContinuation<Response?, Never>)?
-  private var others: [(ticket: Int, continuation: UnsafeContinuation<Response?, Never>)] = []
-  private(set) var nextTicket = 0
+  /// Those who wait. Nearly always there is one.
+  private var first: RequestUnderWay?
+  private var others: [RequestUnderWay] = []
 
-  init(_ operation: Operation, key: SharedReads.Key? = nil) {
+  init(_ operation: consuming Operation, key: SharedReads.Key? = nil) {
     self.operation = operation
     self.key = key
   }
 
-  /// Waits for the answer, under the ticket that was the next; nil if the ticket was given back.
-  func wait() async -> Response? {
-    await withUnsafeContinuation {
-      let waiter = (nextTicket, $0)
-      nextTicket += 1
-      if first == nil { first = waiter } else { others.append(waiter) }
-    }
-  }
-
-  /// Nobody waits any more.
+  /// Nobody waits, any more or yet.
   var isAbandoned: Bool { first == nil && others.isEmpty }
 
-  /// The holder of `ticket` has gone: it waits no more, unless the query was sent. Then its answer is nobody's.
-  func leave(_ ticket: Int) {
+  /// Has `request` told of the answer.
+  func add(_ request: RequestUnderWay) {
+    if first == nil { first = request } else { others.append(request) }
+    request.joins(self)
+  }
+
+  /// Lets `request` wait no more, unless the query was sent. Then its answer is nobody's.
+  func leave(_ request: RequestUnderWay) {
     guard !isSent else { return }
-    if let waiter = first, waiter.ticket == ticket {
+    if first === request {
       first = nil
-      waiter.continuation.resume(returning: nil)
-    } else if let index = others.firstIndex(where: { $0.ticket == ticket }) {
-      others.remove(at: index).continuation.resume(returning: nil)
+    } else if let index = others.firstIndex(where: { $0 === request }) {
+      others.remove(at: index)
+    } else {
+      return
     }
+    request.proceed(with: nil)
   }
 
   /// Its last operation has ended, and another one is to be executed before there is an answer.
@@ -54,12 +52,10 @@ final class Query: @unchecked Sendable {
   }
 
   func answer(_ response: Response) {
-    let waiters = others
+    let (one, more) = (first, others)
+    first = nil
     others = []
-    if let waiter = first {
-      first = nil
-      waiter.continuation.resume(returning: response)
-    }
-    for waiter in waiters { waiter.continuation.resume(returning: response) }
+    one?.proceed(with: response)
+    for request in more { request.proceed(with: response) }
   }
 }

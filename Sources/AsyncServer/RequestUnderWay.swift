@@ -1,4 +1,4 @@
-// A request that has no answer yet: what it waits for, and whether anybody still wants it.
+// A request that has no answer yet: what it asks for, what it waits for, and whether anybody still wants it.
 
 import CGI
 import FastCGI
@@ -6,15 +6,21 @@ import Shop
 
 /// A request between its last record and its answer's.
 ///
+/// What is long lives here and not in the task that serves it, whose memory grows with everything that it keeps while it waits.
+///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class RequestUnderWay: @unchecked Sendable {
   let id: UInt16
   let keepsConnection: Bool
-  /// What came, until it is looked at.
-  private var assembled: AssembledRequest?
-  /// What it waits for in the database, and under which ticket.
+  /// What is asked for; nil if its header was too long.
+  var request: Request?
+  /// Nil until there is one, and for good if the request was abandoned before its query was sent.
+  var response: Response?
+  /// What goes with it to the database for nobody (`Operation.others`).
+  var others: [RequestUnderWay] = []
+  /// What it waits for in the database.
   private var query: Query?
-  private var ticket = 0
+  private var waiter: UnsafeContinuation<Void, Never>?
   /// Nobody wants its answer any more; whether that is because the web server has said so.
   private(set) var isAbandoned = false
   private(set) var isAborted = false
@@ -22,27 +28,36 @@ final class RequestUnderWay: @unchecked Sendable {
   init(_ assembled: AssembledRequest) {
     id = assembled.id
     keepsConnection = assembled.keepsConnection
-    self.assembled = assembled
+    request = assembled.paramsAreTooLarge ? nil : Request(assembled)
   }
 
-  /// Hands over what is asked for, and keeps nothing of it; nil if its header was too long.
-  func takeRequest() -> Request? {
-    defer { assembled = nil }
-    guard let assembled, !assembled.paramsAreTooLarge else { return nil }
-    return Request(assembled)
+  /// One that nobody has sent.
+  init() {
+    id = 0
+    keepsConnection = true
   }
 
-  /// Waits for a query's answer; nil if the request was abandoned before the query was sent.
-  func wait(for query: Query) async -> Response? {
-    self.query = query
-    ticket = query.nextTicket
-    defer { self.query = nil }
-    return await query.wait()
+  /// Whether there is something to wait for.
+  var isWaiting: Bool { query != nil }
+
+  /// Will be told when `query` has an answer.
+  func joins(_ query: Query) { self.query = query }
+
+  /// Waits until what it has joined has an answer, or until the request was abandoned before it was sent.
+  func wait() async { if isWaiting { await withUnsafeContinuation { waiter = $0 } } }
+
+  /// Its wait has ended; without an answer if it was abandoned.
+  func proceed(with response: Response?) {
+    self.response = response
+    query = nil
+    let continuation = waiter
+    waiter = nil
+    continuation?.resume()
   }
 
   func abandon() {
     isAbandoned = true
-    query?.leave(ticket)
+    query?.leave(self)
   }
 
   /// ABORT_REQUEST (FastCGI 1.0 §5.4).

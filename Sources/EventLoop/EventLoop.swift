@@ -18,7 +18,9 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   private let wakeup: Wakeup
   private let fromOutside = Mutex<[UnownedJob]>([])
 
+  /// Jobs to run, and the batch that is being run: two buffers that change places and keep their memory.
   private var jobs: [UnownedJob] = []
+  private var batch: [UnownedJob] = []
   private var watches: [Watch?] = []
   private var freeSlots: [Int] = []
   private var timers = Timers<UnsafeContinuation<Void, Never>>()
@@ -114,15 +116,12 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   }
 
   private func runJobs(_ executor: UnownedTaskExecutor) {
-    var batch: [UnownedJob] = []
     while !jobs.isEmpty {
       swap(&batch, &jobs)
       health.jobs += UInt64(batch.count)
       for job in batch { job.runSynchronously(on: executor) }
       batch.removeAll(keepingCapacity: true)
     }
-    // Keep the larger of the two buffers for the next turn.
-    if batch.capacity > jobs.capacity { swap(&batch, &jobs) }
   }
 
   private func takeJobsFromOutside() {

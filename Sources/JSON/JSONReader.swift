@@ -86,6 +86,8 @@ package struct JSONReader {
     var members: [JSONValue.Member] = []
     skipSpace()
     if take(UInt8(ascii: "}")) { return .object(members) }
+    // As many as the objects have that are read here.
+    members.reserveCapacity(4)
     while true {
       skipSpace()
       guard next == UInt8(ascii: "\"") else { throw error("a name in quotes is missing") }
@@ -115,7 +117,7 @@ package struct JSONReader {
 
   private mutating func number() throws(JSONSyntaxError) -> ExactDecimal {
     let negative = take(UInt8(ascii: "-"))
-    var digits: [UInt8] = []
+    var digits = ExactDecimal.Digits()
     func isDigit(_ byte: UInt8?) -> Bool { byte.map { $0 &- 0x30 < 10 } ?? false }
     guard isDigit(next) else { throw error("not a JSON value") }
     if take(0x30) {
@@ -129,7 +131,7 @@ package struct JSONReader {
     if take(UInt8(ascii: ".")) {
       guard isDigit(next) else { throw error("a digit is missing after the point") }
       while let byte = next, isDigit(byte) {
-        if byte > 0x30 || !digits.isEmpty { digits.append(byte - 0x30) }
+        digits.append(byte - 0x30)
         exponent -= 1
         at += 1
       }

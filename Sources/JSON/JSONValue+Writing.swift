@@ -26,19 +26,9 @@ extension JSONValue: ExpressibleByDictionaryLiteral {
 extension ExactDecimal {
   /// An integer divided by 10^`places`.
   package init(_ integer: some BinaryInteger, places: Int = 0) {
-    self.init(
-      isNegative: integer < 0, digits: integer.magnitude.description.utf8.map { $0 - 0x30 }, exponent: -places)
-  }
-
-  /// In JSON's form, without an exponent.
-  var text: String {
-    var text = digits.isEmpty ? "0" : String(decoding: digits.map { $0 + 0x30 }, as: UTF8.self)
-    if exponent > 0 { text += String(repeating: "0", count: exponent) }
-    if exponent < 0 {
-      text = String(repeating: "0", count: max(0, 1 - exponent - text.utf8.count)) + text
-      text.insert(".", at: text.index(text.endIndex, offsetBy: exponent))
-    }
-    return isNegative ? "-" + text : text
+    var digits = Digits()
+    for digit in integer.magnitude.description.utf8 { digits.append(digit - 0x30) }
+    self.init(isNegative: integer < 0, digits: digits, exponent: -places)
   }
 }
 

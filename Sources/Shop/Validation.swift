@@ -68,17 +68,16 @@ struct Validation {
     _ object: Members, _ key: String, _ pointer: JSONPointer, longest: Int
   ) -> String? {
     guard let value = required(object, key, pointer) else { return nil }
-    let pointer = pointer.member(key)
     guard case .string(let text) = value else {
-      report(pointer, .wrongType, "\(key) must be a string, not \(value.kind).")
+      report(pointer.member(key), .wrongType, "\(key) must be a string, not \(value.kind).")
       return nil
     }
     if text.utf8.contains(0) {
-      report(pointer, .nulCharacter, "\(key) must not hold U+0000.")
+      report(pointer.member(key), .nulCharacter, "\(key) must not hold U+0000.")
     } else if text.unicodeScalars.allSatisfy(\.properties.isWhitespace) {
-      report(pointer, .blank, "\(key) must not be blank.")
+      report(pointer.member(key), .blank, "\(key) must not be blank.")
     } else if text.utf8.count > longest, text.unicodeScalars.count > longest {
-      report(pointer, .tooLong, "\(key) must have at most \(longest) characters.")
+      report(pointer.member(key), .tooLong, "\(key) must have at most \(longest) characters.")
     } else {
       return text
     }
@@ -97,11 +96,12 @@ struct Validation {
     required(object, key, pointer).flatMap { integer($0, key, pointer.member(key), range) }
   }
 
+  /// `pointer` is made only where something is wrong: each part of one is an allocation.
   mutating func integer(
-    _ value: JSONValue, _ what: String, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
+    _ value: JSONValue, _ what: String, _ pointer: @autoclosure () -> JSONPointer, _ range: ClosedRange<Int64>
   ) -> Int64? {
     guard case .number(let number) = value else {
-      report(pointer, .wrongType, "\(what) must be an integer, not \(value.kind).")
+      report(pointer(), .wrongType, "\(what) must be an integer, not \(value.kind).")
       return nil
     }
     do throws(ExactDecimal.Misfit) {
@@ -110,9 +110,9 @@ struct Validation {
       throw .outOfRange
     } catch {
       switch error {
-      case .tooManyDecimals: report(pointer, .wrongType, "\(what) must be an integer.")
+      case .tooManyDecimals: report(pointer(), .wrongType, "\(what) must be an integer.")
       case .outOfRange:
-        report(pointer, .outOfRange, "\(what) must be from \(range.lowerBound) to \(range.upperBound).")
+        report(pointer(), .outOfRange, "\(what) must be from \(range.lowerBound) to \(range.upperBound).")
       }
       return nil
     }
@@ -126,9 +126,8 @@ struct Validation {
   /// A price in ten-thousandths.
   mutating func price(_ object: Members, _ key: String, _ pointer: JSONPointer) -> Int64? {
     guard let value = required(object, key, pointer) else { return nil }
-    let pointer = pointer.member(key)
     guard case .number(let number) = value else {
-      report(pointer, .wrongType, "\(key) must be a number, not \(value.kind).")
+      report(pointer.member(key), .wrongType, "\(key) must be a number, not \(value.kind).")
       return nil
     }
     do throws(ExactDecimal.Misfit) {
@@ -138,9 +137,10 @@ struct Validation {
     } catch {
       switch error {
       case .tooManyDecimals:
-        report(pointer, .tooManyDecimals, "\(key) must have at most \(Money.priceDecimals) decimals.")
+        report(pointer.member(key), .tooManyDecimals, "\(key) must have at most \(Money.priceDecimals) decimals.")
       case .outOfRange:
-        report(pointer, .outOfRange, "\(key) must be from 0 to \(Money.text(ofPrice: Money.prices.upperBound)).")
+        report(
+          pointer.member(key), .outOfRange, "\(key) must be from 0 to \(Money.text(ofPrice: Money.prices.upperBound)).")
       }
       return nil
     }
@@ -153,13 +153,12 @@ struct Validation {
   ) -> [JSONValue]? {
     if !isRequired, isPatch ? object[key] == .null : object[key] == nil { return [] }
     guard let value = required(object, key, pointer) else { return nil }
-    let pointer = pointer.member(key)
     guard case .array(let elements) = value else {
-      report(pointer, .wrongType, "\(key) must be an array, not \(value.kind).")
+      report(pointer.member(key), .wrongType, "\(key) must be an array, not \(value.kind).")
       return nil
     }
     guard elements.count <= most else {
-      report(pointer, .tooManyItems, "\(key) must have at most \(most) items, not \(elements.count).")
+      report(pointer.member(key), .tooManyItems, "\(key) must have at most \(most) items, not \(elements.count).")
       return nil
     }
     return elements

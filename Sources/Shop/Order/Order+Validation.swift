@@ -51,9 +51,9 @@ struct OrderInput: Sendable {
     tagIDs = validation.array(object, "tag_ids", root, most: Self.mostTags, isRequired: false).map { tags in
       var ids: [Int64] = []
       for (index, tag) in tags.enumerated() {
-        let pointer = root.member("tag_ids").element(index)
-        guard let id = validation.integer(tag, "A tag's id", pointer, 1...Int64.max) else { continue }
-        if ids.contains(id) { validation.report(pointer, .repeated, "The tag \(id) is given more than once.") }
+        func pointer() -> JSONPointer { root.member("tag_ids").element(index) }
+        guard let id = validation.integer(tag, "A tag's id", pointer(), 1...Int64.max) else { continue }
+        if ids.contains(id) { validation.report(pointer(), .repeated, "The tag \(id) is given more than once.") }
         ids.append(id)
       }
       return ids
