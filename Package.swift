@@ -91,7 +91,7 @@ let package = Package(
     .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
     .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
     .testTarget(name: "AsyncServerTests", dependencies: ["AsyncServer", "Postgres"], swiftSettings: house),
-    .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool"], swiftSettings: house),
+    .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: house),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: house),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: house),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),

@@ -141,6 +141,8 @@ final class ClientConnection: @unchecked Sendable {
         server.shop.seal(&response, for: request, timing)
         if !hasGone { server.log.report(response, to: request) }
       }
+      // Head and records.
+      server.buffers.reused += 2
       server.head.removeAll(keepingCapacity: true)
       response.writeHead(to: &server.head)
       server.writer.answer(requestID: item.id, head: server.head, body: response.omitsBody ? [] : response.body)
@@ -218,6 +220,7 @@ final class ClientConnection: @unchecked Sendable {
       mayHoldMore = transfer == .bytes(server.readBuffer.count)
       switch transfer {
       case .bytes(let count):
+        server.buffers.reused += 1
         unread.append(contentsOf: server.readBuffer[..<count])
         return true
       case .wouldBlock: continue
@@ -233,11 +236,13 @@ final class ClientConnection: @unchecked Sendable {
   private func write(_ bytes: [UInt8]) -> Bool {
     if isOver { return true }
     guard unsent.isEmpty else {
+      server.buffers.backlogged += 1
       unsent += bytes
       return true
     }
     var written = 0
     guard transfer(bytes, &written), written < bytes.count else { return true }
+    server.buffers.backlogged += 1
     unsent = bytes
     sentCount = written
     writingSince = server.loop.now

@@ -10,6 +10,14 @@ import Platform
 import ProcessPool
 import Shop
 
+/// What became of the loop's own buffers.
+struct BufferUse {
+  /// Times that one was used again.
+  var reused: UInt64 = 0
+  /// Answers that had to be copied from one, since the peer's socket was full.
+  var backlogged: UInt64 = 0
+}
+
 /// Accepts connections and looks after them until it is told to stop.
 ///
 /// TERM: answer what stands in the queue, then end. QUIT: end after the requests under way.
@@ -28,6 +36,8 @@ final class Server: @unchecked Sendable {
   /// Where answers are put together, for all connections in turn: they are copied where a socket does not take them at once.
   var writer = RecordWriter(capacity: 16 << 10)
   var head: [UInt8] = []
+  /// How often these were used again, where each request would else have had its own.
+  var buffers = BufferUse()
 
   /// Whether the door is a Unix socket.
   let peersAreLocal: Bool
@@ -212,7 +222,7 @@ final class Server: @unchecked Sendable {
     let isStatus = request.path.equals("/async/status")
     guard isStatus || request.path.equals("/async/metrics") else { return nil }
     let page = StatusPage(
-      health: loop.health, pool: pool, connections: connections.count,
+      health: loop.health, buffers: buffers, pool: pool, connections: connections.count,
       underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,
       listenQueue: ListeningSocket.queue(of: context.listener))
     return isStatus

@@ -10,6 +10,7 @@ import ProcessPool
 /// One loop, and what all have done, at one moment.
 struct StatusPage {
   let health: LoopHealth
+  let buffers: BufferUse
   let pool: DatabasePool
   /// Connections of this loop, and requests that have no answer yet.
   let connections: Int
@@ -56,12 +57,18 @@ struct StatusPage {
     number("connections", connections, &writer)
     number("requests_under_way", underWay, &writer)
     writer.raw(#","loop":{"turns":"#)
-    writer.integer(health.turns)
+    writer.integer(health.turns.count)
     number("jobs", health.jobs, &writer)
-    seconds("busy_seconds", health.busy, &writer)
-    seconds("longest_turn_seconds", health.longestTurn, &writer)
+    seconds("busy_seconds", health.turns.sum, &writer)
+    seconds("longest_turn_seconds", health.turns.longest, &writer)
     number("slow_turns", health.slowTurns, &writer)
-    seconds("longest_lag_seconds", health.longestLag, &writer)
+    number("timers", health.lags.count, &writer)
+    seconds("lag_seconds", health.lags.sum, &writer)
+    seconds("longest_lag_seconds", health.lags.longest, &writer)
+    writer.raw(#"},"memory":{"heap_bytes":"#)
+    writer.integer(Memory.heap)
+    number("allocations_avoided", buffers.reused, &writer)
+    number("backlogged_answers", buffers.backlogged, &writer)
     writer.raw(#"},"database":{"queue":"#)
     writer.integer(pool.queueLength)
     number("slow_queue", pool.slowQueueLength, &writer)
@@ -113,11 +120,17 @@ struct StatusPage {
       text.gauge("listen_queue_limit", "How many may wait.", listenQueue.most)
     }
     text.gauge("requests_under_way", "Requests that the answering loop has not answered yet.", underWay)
-    text.counter("turns", "Turns of the answering loop.", health.turns)
+    text.histogram("turn_seconds", "Turns of the answering loop: from events to the next wait.", health.turns)
     text.counter("slow_turns", "Turns of the answering loop longer than --slow-turn.", health.slowTurns)
-    text.secondsCounter("loop_busy_seconds", "Time that the answering loop was not waiting.", health.busy)
-    text.secondsGauge("loop_longest_turn_seconds", "The longest turn of the answering loop.", health.longestTurn)
-    text.secondsGauge("loop_longest_lag_seconds", "The most that one of its timers was late.", health.longestLag)
+    text.secondsGauge("longest_turn_seconds", "The longest turn of the answering loop.", health.turns.longest)
+    text.histogram("timer_lag_seconds", "By how much timers of the answering loop were late.", health.lags)
+    text.secondsGauge("longest_timer_lag_seconds", "The most that one of them was late.", health.lags.longest)
+    text.gauge("heap_bytes", "Memory that the answering loop has allocated.", Memory.heap)
+    text.counter(
+      "allocations_avoided", "Reads and answers for which a buffer of the answering loop's was used again.",
+      buffers.reused)
+    text.counter(
+      "backlogged_answers", "Answers that were copied since their peer's socket was full.", buffers.backlogged)
     text.gauge("database_queue", "Statements of the answering loop that wait for a pipeline.", pool.queueLength)
     text.gauge(
       "database_slow_queue", "Those that wait for a connection to themselves, since they are slow.",

@@ -106,9 +106,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
 
   private func turnEnded(at end: UInt64) {
     let length = end - now
-    health.turns += 1
-    health.busy += length
-    health.longestTurn = max(health.longestTurn, length)
+    health.turns.add(length)
     if let slowTurn, length > slowTurn.limit {
       health.slowTurns += 1
       slowTurn.tell(length)
@@ -193,7 +191,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   private func wakeTimers() {
     guard !timers.isEmpty else { return }
     while let next = timers.next, let waiter = timers.takeDue(now) {
-      health.longestLag = max(health.longestLag, now - next)
+      health.lags.add(now - next)
       waiter.resume()
     }
   }

@@ -4,6 +4,9 @@ import CLinux
 import Glibc
 
 package enum Memory {
+  /// Bytes that this process has allocated and not freed, mallinfo(3).
+  package static var heap: Int { clinux_heap() }
+
   /// Resident bytes (RSS), pages shared with others counted in full, from /proc/PID/statm; 0 if the process has gone.
   package static func resident(of process: pid_t) -> Int {
     let number = clinux_open_read("/proc/\(process)/statm")

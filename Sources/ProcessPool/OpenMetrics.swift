@@ -1,5 +1,7 @@
 // OpenMetrics 1.0 text: what Prometheus reads.
 
+import Platform
+
 /// Metrics whose names begin with one prefix, one after another.
 package struct OpenMetrics {
   private let prefix: String
@@ -43,15 +45,24 @@ package struct OpenMetrics {
 
   /// How long requests took.
   package mutating func latency(_ name: String, _ help: String, _ totals: Totals) {
+    histogram(name, help, totals.latency, sum: totals.busy)
+  }
+
+  package mutating func histogram(_ name: String, _ help: String, _ durations: Durations) {
+    histogram(name, help, durations.counts, sum: durations.sum)
+  }
+
+  /// `counts` by the buckets of `Latency`, `sum` in nanoseconds; `name` ends in `_seconds`.
+  private mutating func histogram(_ name: String, _ help: String, _ counts: [UInt64], sum: UInt64) {
     family(name, "histogram", help, unit: "seconds")
-    var sum: UInt64 = 0
-    for (index, count) in totals.latency.enumerated() {
-      sum += count
+    var total: UInt64 = 0
+    for (index, count) in counts.enumerated() {
+      total += count
       let bound = index < Latency.bounds.count ? Self.seconds(Latency.bounds[index]) : "+Inf"
-      sample("\(name)_bucket", labels: "le=\"\(bound)\"", String(sum))
+      sample("\(name)_bucket", labels: "le=\"\(bound)\"", String(total))
     }
-    sample("\(name)_sum", Self.seconds(totals.busy))
-    sample("\(name)_count", String(sum))
+    sample("\(name)_sum", Self.seconds(sum))
+    sample("\(name)_count", String(total))
   }
 
   /// The whole text, closed.

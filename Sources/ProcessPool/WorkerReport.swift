@@ -1,6 +1,7 @@
 // What the scoreboard has to say of a worker, and of all.
 
 import Glibc
+import Platform
 
 /// What a worker is doing.
 package enum WorkerState: UInt32, Sendable, CaseIterable {
@@ -18,22 +19,6 @@ package enum WorkerState: UInt32, Sendable, CaseIterable {
   package var isServing: Bool { self == .reading || self == .database || self == .writing }
 
   package var name: String { "\(self)" }
-}
-
-/// How long requests took, in buckets.
-package enum Latency {
-  /// Upper bounds in nanoseconds; the last bucket has none.
-  package static let bounds: [UInt64] = [
-    100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000, 50_000_000, 100_000_000,
-    250_000_000, 500_000_000, 1_000_000_000, 2_500_000_000, 5_000_000_000, 10_000_000_000, 30_000_000_000,
-  ]
-  package static let bucketCount = 18
-
-  package static func bucket(_ nanoseconds: UInt64) -> Int {
-    var index = 0
-    while index < bounds.count, nanoseconds > bounds[index] { index += 1 }
-    return index
-  }
 }
 
 /// Counters of a worker, or of all.

@@ -170,9 +170,9 @@ struct EventLoopTests {
       notes.lines.append("writable")
       await watch.readable()
       notes.lines.append("readable")
-      let turns = loop.health.turns
+      let turns = loop.health.turns.count
       await loop.sleep(.milliseconds(20))
-      notes.lines.append(loop.health.turns - turns < 5 ? "quiet" : "woken up again and again")
+      notes.lines.append(loop.health.turns.count - turns < 5 ? "quiet" : "woken up again and again")
       watch.cancel()
     }
     #expect(notes.lines == ["writable", "readable", "quiet"])
@@ -336,6 +336,29 @@ struct TimersTests {
     #expect(notes.lines == ["worked until 0", "slept until 1", "and no longer: 1"])
   }
 
+  @Test("knows how long its turns were and by how much its timers were late")
+  func health() async throws {
+    let notes = Notes()
+    try await onLoop { loop in
+      await withTaskGroup(of: Void.self) { group in
+        group.addTask { await loop.sleep(.milliseconds(2)) }
+        group.addTask {
+          await loop.sleep(.milliseconds(1))
+          // Whoever blocks the loop makes a turn long, and timers late.
+          usleep(20_000)
+          await loop.sleep(.milliseconds(1))
+        }
+      }
+      let (turns, lags) = (loop.health.turns, loop.health.lags)
+      notes.lines = [
+        "\(turns.longest >= 20_000_000)", "\(turns.sum >= turns.longest)",
+        "\(turns.counts.reduce(0, +) == turns.count)",
+        "\(lags.longest >= 18_000_000)", "\(lags.count)",
+      ]
+    }
+    #expect(notes.lines == ["true", "true", "true", "true", "3"])
+  }
+
   @Test("lets a thousand sleepers sleep again and again, and none of them too long")
   func manyTimers() async throws {
     let notes = Notes()
@@ -350,7 +373,8 @@ struct TimersTests {
           }
         }
       }
-      if loop.health.longestLag != 0 { notes.lines.append("late by \(loop.health.longestLag)") }
+      if loop.health.lags.longest != 0 { notes.lines.append("late by \(loop.health.lags.longest)") }
+      if loop.health.lags.count != 10_000 { notes.lines.append("\(loop.health.lags.count) timers") }
     }
     #expect(notes.lines == [])
   }

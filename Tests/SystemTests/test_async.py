@@ -212,6 +212,7 @@ def test_a_peer_that_takes_its_answers_late_gets_all_of_them():
     with settings() as house, connect(house, "async") as late:
         house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
         stream = records(late)
+        before = status(house)["memory"]["backlogged_answers"]
         for _ in range(3):
             for number in range(1, 17):
                 late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
@@ -220,6 +221,7 @@ def test_a_peer_that_takes_its_answers_late_gets_all_of_them():
             assert sorted(number for number, _ in answers) == list(range(1, 17))
             (body,) = {whole.partition(b"\r\n\r\n")[2] for _, whole in answers}
             assert body.count(b"x" * 200) == 99 and body.endswith(b"]")
+        assert status(house)["memory"]["backlogged_answers"] > before, "the socket took them all: this has shown nothing"
 
 
 def test_a_connection_that_nobody_uses_is_closed_at_last():
@@ -351,6 +353,22 @@ def test_the_metrics_are_open_metrics(stocked):
         name = line.split()[2] if line.startswith("#") else re.match(r"\w+", line).group()
         assert any(name in (f, *(f"{f}_{s}" for s in ("total", "bucket", "sum", "count"))) for f, _ in families), line
     assert int(re.search(r"^forkloop_async_request_seconds_count (\d+)$", text, re.M).group(1)) > 0
+
+
+def test_the_loop_tells_what_it_does_and_what_it_saves(stocked):
+    before = status(stocked)
+    for _ in range(50):
+        assert stocked.request("GET", "/async/contact").status == 200
+    after = status(stocked)
+    loop, memory = after["loop"], after["memory"]
+    assert loop["turns"] > before["loop"]["turns"] and loop["longest_turn_seconds"] * loop["turns"] >= loop["busy_seconds"] > 0
+    assert loop["timers"] > 0 and loop["longest_lag_seconds"] * loop["timers"] >= loop["lag_seconds"] > 0
+    # A read, a head and the records of each.
+    assert memory["allocations_avoided"] - before["memory"]["allocations_avoided"] >= 150 and 0 < memory["heap_bytes"] < 100_000_000, memory
+    text = stocked.request("GET", "/async/metrics").body.decode()
+    for name in ("turn_seconds", "timer_lag_seconds", "request_seconds"):
+        (count,) = re.findall(rf"^forkloop_async_{name}_count (\d+)$", text, re.M)
+        assert re.findall(rf'^forkloop_async_{name}_bucket{{le="\+Inf"}} (\d+)$', text, re.M) == [count] and int(count) > 0
 
 
 def test_a_turn_that_takes_long_is_logged_with_what_it_did():

@@ -47,6 +47,9 @@ void clinux_set_last_words_descriptor(int descriptor);
 // Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).
 int clinux_end_soon_on(int signal, unsigned seconds);
 
+// Bytes that this process has allocated and not freed, mallinfo(3).
+size_t clinux_heap(void);
+
 // memfd_create(2): `size` bytes of shared memory, all zero, without a name in the file system.
 int clinux_shared_memory(const char *name, size_t size);
 // How many connections wait to be accepted, and how many may: TCP_INFO for TCP, sock_diag(7) for Unix sockets, whose
