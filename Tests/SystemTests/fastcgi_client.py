@@ -34,9 +34,13 @@ def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type="", **m
 
 
 def connect(house, mode):
+    return connect_to(house.path(f"run/{mode}.sock"))
+
+
+def connect_to(path):
     client = socket.socket(socket.AF_UNIX)
     # Connected before there is a time limit: with one, a full listen queue is an error and not a wait (unix(7), EAGAIN).
-    client.connect(house.path(f"run/{mode}.sock"))
+    client.connect(path)
     client.settimeout(30)
     return client
 
