@@ -20,7 +20,7 @@ final class DatabasePool: @unchecked Sendable {
   private var slowQueue = QueryQueue()
   private var times = StatementTimes()
   private var reads = SharedReads()
-  /// How many connections light reads keep to.
+  /// How many connections light reads keep to at first.
   private static let readers = 2
   /// Up to how many statements on its way a connection counts as keeping up.
   private static let keepsUp = 16
@@ -158,13 +158,16 @@ final class DatabasePool: @unchecked Sendable {
     for connection in connections { connection.endOfTurn() }
   }
 
-  /// Reads stay on the first connections while those keep up: the fewer servers wake up for light reads, the less each costs.
+  /// Reads stay on the first two connections while those keep up, then on the first half while there is room: the fewer servers
+  /// wake up for light reads, the less each costs, and more at work than there are processors only get into each other's way.
   /// Writes wait for their commit and go to all.
   ///
   /// Nothing is put behind a statement that is slow, or has run for a while: it waits here for the first connection that moves.
   private func choose(for statement: Statement) -> DatabaseConnection? {
-    let first = connections[..<min(Self.readers, connections.count)]
-    if statement.isReadOnly, let few = leastBusy(of: first), few.depth < Self.keepsUp { return few }
+    if statement.isReadOnly {
+      if let few = leastBusy(of: connections.prefix(Self.readers)), few.depth < Self.keepsUp { return few }
+      if let half = leastBusy(of: connections.prefix(max(Self.readers, connections.count / 2))) { return half }
+    }
     return leastBusy(of: connections[...])
   }
 
