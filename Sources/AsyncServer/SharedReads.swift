@@ -3,7 +3,7 @@
 // A read that is asked for joins an equal one that has not been sent yet: its snapshot will be younger than the request.
 // One that has been sent it can't join, since that may not see what was committed meanwhile; it waits for its end, with
 // all the others that come until then, and is the next. So each answer is at least as fresh as its request, and however
-// many ask for the same, the database has it once at a time.
+// many ask for the same, the database has it once at a time; or twice, where that costs little and few would wait for long.
 
 import Postgres
 import Shop
@@ -22,37 +22,41 @@ struct SharedReads {
   }
 
   private struct Entry {
-    /// The one in the queue or at the server.
-    var current: Query
-    /// The one that starts when that has ended.
+    /// Those in the queue or at the server, the youngest last.
+    var running: [Query]
+    /// The one that starts when one of them has ended.
     var next: Query?
   }
 
   private var entries: [Key: Entry] = [:]
 
-  /// The query that will answer `operation`, and whether it is new and may start now.
-  mutating func query(for operation: Operation) -> (Query, mayStart: Bool) {
+  /// The query that will answer `operation`, of which at most `most` may run at a time, and whether it is new and may start now.
+  mutating func query(for operation: Operation, most: Int) -> (Query, mayStart: Bool) {
     let key = Key(operation)
     guard let entry = entries[key] else {
       let query = Query(operation, key: key)
-      entries[key] = Entry(current: query)
+      entries[key] = Entry(running: [query])
       return (query, true)
     }
-    if !entry.current.isSent { return (entry.current, false) }
+    if let youngest = entry.running.last, !youngest.isSent { return (youngest, false) }
     if let next = entry.next { return (next, false) }
-    let next = Query(operation, key: key)
-    entries[key]?.next = next
-    return (next, false)
+    let query = Query(operation, key: key)
+    let mayStart = entry.running.count < most
+    if mayStart { entries[key]?.running.append(query) } else { entries[key]?.next = query }
+    return (query, mayStart)
   }
 
   /// Takes note that `query` has ended; the one that may start now, if any has waited for it.
-  mutating func ended(_ query: Query) -> Query? {
-    guard let key = query.key, let entry = entries[key], entry.current === query else { return nil }
-    guard let next = entry.next else {
-      entries[key] = nil
-      return nil
+  mutating func ended(_ query: Query, most: Int) -> Query? {
+    guard let key = query.key, let index = entries[key]?.running.firstIndex(where: { $0 === query }) else { return nil }
+    entries[key]?.running.remove(at: index)
+    guard let entry = entries[key], entry.running.count < most else { return nil }
+    if let next = entry.next {
+      entries[key]?.running.append(next)
+      entries[key]?.next = nil
+      return next
     }
-    entries[key] = Entry(current: next)
-    return next
+    if entry.running.isEmpty { entries[key] = nil }
+    return nil
   }
 }

@@ -75,6 +75,19 @@ import Testing
     #expect(!times.isSlow(slow))
   }
 
+  @Test("one that takes a tenth of a millisecond is light, and one that takes half a one, or has never run, is not")
+  func light() {
+    var times = StatementTimes()
+    #expect(!times.isLight(fast))
+    for _ in 0..<10 {
+      times.note([fast, fast], took: millisecond / 5)
+      times.note([slow], took: millisecond / 2)
+    }
+    #expect(times.isLight(fast) && !times.isLight(slow) && !times.isSlow(slow))
+    for _ in 0..<10 { times.note([fast], took: millisecond) }
+    #expect(!times.isLight(fast))
+  }
+
   @Test("nothing that took any time says nothing")
   func none() {
     var times = StatementTimes()

@@ -119,8 +119,8 @@ enum Order {
   /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Its rows are what the client can't
   /// know: the order's id and transaction, and of each tag the id, the name and the transaction, NULL where there are no tags.
   ///
-  /// It does not look whether all that it refers to is there, which would cost a fifth more: foreign keys stop it if not, and
-  /// `insertOrTell` finds out what it is.
+  /// It does not look whether all that it refers to is there, which nearly always is work for nothing: foreign keys stop it if
+  /// not, and `insertOrTell` finds out what it is.
   static let insert = Statement(
     "order_insert", readOnly: false,
     """

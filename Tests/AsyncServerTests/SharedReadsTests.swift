@@ -1,0 +1,78 @@
+// Who shares what, as a transcript: a read comes, is sent, ends.
+
+import CGI
+import Postgres
+import Testing
+
+@testable import AsyncServer
+@testable import Shop
+
+@Suite struct SharedReadsTests {
+  private func read(_ id: Int64) -> Operation {
+    var parameters = Parameters()
+    parameters.append(id)
+    return Operation(statement: Resource.tag.item, parameters: parameters, reply: .item(.tag))
+  }
+
+  @Test("whoever comes before a read is sent joins it, and whoever comes later joins the next")
+  func joining() {
+    var reads = SharedReads()
+    let (first, starts) = reads.query(for: read(1), most: 1)
+    #expect(starts)
+    let (same, startsAgain) = reads.query(for: read(1), most: 1)
+    #expect(same === first && !startsAgain)
+    first.isSent = true
+    let (next, nextStarts) = reads.query(for: read(1), most: 1)
+    #expect(next !== first && !nextStarts)
+    #expect(reads.query(for: read(1), most: 1).0 === next)
+    #expect(reads.ended(first, most: 1) === next)
+    #expect(reads.query(for: read(1), most: 1).0 === next, "it is in the queue, and not sent yet")
+    next.isSent = true
+    #expect(reads.ended(next, most: 1) == nil)
+    #expect(reads.query(for: read(1), most: 1).mayStart, "nothing is left of it")
+  }
+
+  @Test("reads of other rows are others")
+  func others() {
+    var reads = SharedReads()
+    #expect(reads.query(for: read(1), most: 1).mayStart && reads.query(for: read(2), most: 1).mayStart)
+  }
+
+  @Test("two may run at a time, and a third waits for either")
+  func two() {
+    var reads = SharedReads()
+    let first = reads.query(for: read(1), most: 2).0
+    first.isSent = true
+    let (second, starts) = reads.query(for: read(1), most: 2)
+    #expect(second !== first && starts)
+    #expect(reads.query(for: read(1), most: 2).0 === second, "it was not sent yet")
+    second.isSent = true
+    let (third, thirdStarts) = reads.query(for: read(1), most: 2)
+    #expect(third !== first && third !== second && !thirdStarts)
+    #expect(reads.ended(second, most: 2) === third)
+    third.isSent = true
+    #expect(reads.ended(first, most: 2) == nil && reads.ended(third, most: 2) == nil)
+  }
+
+  @Test("where only one may run any more, the next waits until both have ended")
+  func fewer() {
+    var reads = SharedReads()
+    let running = (0..<2).map { _ in
+      let query = reads.query(for: read(1), most: 2).0
+      query.isSent = true
+      return query
+    }
+    let next = reads.query(for: read(1), most: 2).0
+    #expect(reads.ended(running[0], most: 1) == nil)
+    #expect(reads.ended(running[1], most: 1) === next)
+  }
+
+  @Test("a read that was sent again is as if it had not been sent")
+  func again() {
+    var reads = SharedReads()
+    let query = reads.query(for: read(1), most: 1).0
+    query.isSent = true
+    query.isSent = false
+    #expect(reads.query(for: read(1), most: 1).0 === query)
+  }
+}
