@@ -48,13 +48,12 @@ package struct Operation: Sendable {
   /// Whether it is executed once for its key, however often it is asked for.
   var isOnce: Bool { if case .created(_, _, isOnce: true) = reply { true } else { false } }
 
-  /// What says more of a failure than its error does: of a new order that a foreign key has stopped, what it is that is missing.
+  /// What says more of a failure than its error does: of a new order that a constraint has stopped, what it is that is missing.
   /// If that has come in between, the order is made after all.
   func successor(to error: PostgresError) -> Operation? {
-    guard case .inserted(let order) = reply, case .statement(let fault) = error, fault.state == .foreignKeyViolation
-    else {
-      return nil
-    }
+    guard case .inserted(let order) = reply, case .statement(let fault) = error,
+      fault.state == .foreignKeyViolation || fault.state == .notNullViolation
+    else { return nil }
     return Operation(
       statement: Order.insertOrTell, parameters: parameters, reply: .created(.order, order, isOnce: false))
   }

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -390,3 +391,23 @@ def test_a_traceparent_goes_into_the_logs(own_house):
         assert not any("evil" in line for line in lines(f"{mode}.log", f"e-{mode}"))
         access = eventually(lambda: lines("access.log", f'"id":"r-{mode}"'), message="nginx has not logged it")
         assert json.loads(access[0])["traceparent"] == trace
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tag_that_comes_while_an_order_with_it_is_made_is_in_the_answer_or_refused(stocked, mode):
+    """The order waits for its contact; what it refers to comes after it has begun."""
+    lock = stocked.psql_open("begin; select from contact where id = 1 for update")
+    answers = []
+    order = {"name": "early", "contact_id": 1, "order_lines": [], "tag_ids": [1, 77]}
+    client = threading.Thread(target=lambda: answers.append(stocked.request("POST", f"/{mode}/order", order)))
+    client.start()
+    try:
+        eventually(lambda: stocked.psql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == [("1",)])
+        stocked.psql("insert into tag (id, name) values (77, 'late')")
+    finally:
+        lock.kill()
+        client.join()
+    (made,) = answers
+    assert made.status == 201 and made.json["tags"] == [{"name": "shopping"}, {"name": "late"}], made
+    read = stocked.request("GET", made.header("Location"))
+    assert (read.body, read.header("ETag")) == (made.body, made.header("ETag"))

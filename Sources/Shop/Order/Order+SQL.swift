@@ -119,8 +119,9 @@ enum Order {
   /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Its rows are what the client can't
   /// know: the order's id and transaction, and of each tag the id, the name and the transaction, NULL where there are no tags.
   ///
-  /// It does not look whether all that it refers to is there, which nearly always is work for nothing: foreign keys stop it if
-  /// not, and `insertOrTell` finds out what it is.
+  /// It does not look whether all that it refers to is there, which nearly always is work for nothing: constraints stop it if
+  /// not, and `insertOrTell` finds out what it is. Tags are linked as they are seen here, NULL for one that is not: one that comes
+  /// in the same moment, which a foreign key would let pass, can't be missing from the answer alone.
   static let insert = Statement(
     "order_insert", readOnly: false,
     """
@@ -128,8 +129,10 @@ enum Order {
     lines as (
       insert into order_line (order_id, product_id, quantity, price)
       select id, unnest($3::bigint[]), unnest($4::int[]), unnest($5::numeric[]) from made),
-    links as (insert into order_tag_rel (order_id, tag_id) select id, unnest($6::bigint[]) from made)
-    select made.id, made.tag, t.id, t.name, t.xmin from made left join tag t on t.id = any ($6)
+    tags as materialized (
+      select t.id, t.name, t.xmin as tag from unnest($6::bigint[]) sent left join tag t on t.id = sent),
+    links as (insert into order_tag_rel (order_id, tag_id) select made.id, tags.id from made, tags)
+    select made.id, made.tag, tags.id, tags.name, tags.tag from made left join tags on true
     """)
 
   /// The same values. Leaves nothing but a gap in the ids if anything is missing, and says what. A function of the schema, which
