@@ -96,7 +96,7 @@ final class DatabasePool: @unchecked Sendable {
   }
 
   /// How often the same read may run at a time. A second run of a light one costs the database little, and few clients, who would
-  /// wait for the first and then all come at once, are answered more evenly: a sixth more of them at 4 and 16 connections. Of
+  /// wait for the first and then all come at once, are answered more evenly: a tenth more of them at 4 and 16 connections. Of
   /// one that costs more, one run at a time serves a tenth more.
   private func concurrency(of statement: Statement) -> Int { times.isLight(statement) ? 2 : 1 }
 
