@@ -1,6 +1,6 @@
 // An order's statements. Each reads orders, lines and tags in one snapshot, or writes them in one transaction.
 //
-// Their rows are of several kinds, told apart by the second column and in no promised order:
+// But for those of `insert`, their rows are of several kinds, told apart by the second column and in no promised order:
 //
 //   id        kind       position  text  a           b         c      tag
 //   order     0 order    0         name  contact_id                   of the order's row
