@@ -341,22 +341,20 @@ struct TimersTests {
     let notes = Notes()
     try await onLoop { loop in
       await withTaskGroup(of: Void.self) { group in
-        group.addTask { await loop.sleep(.milliseconds(2)) }
-        group.addTask {
-          await loop.sleep(.milliseconds(1))
-          // Whoever blocks the loop makes a turn long, and timers late.
-          usleep(20_000)
-          await loop.sleep(.milliseconds(1))
-        }
+        group.addTask { await loop.sleep(.milliseconds(1)) }
+        // Jobs run in the order in which they came: after this the other one sleeps.
+        await Task.yield()
+        // Whoever blocks the loop makes a turn long, and timers late.
+        usleep(20_000)
       }
       let (turns, lags) = (loop.health.turns, loop.health.lags)
       notes.lines = [
         "\(turns.longest >= 20_000_000)", "\(turns.sum >= turns.longest)",
         "\(turns.counts.reduce(0, +) == turns.count)",
-        "\(lags.longest >= 18_000_000)", "\(lags.count)",
+        "\(lags.longest >= 19_000_000)", "\(lags.count)",
       ]
     }
-    #expect(notes.lines == ["true", "true", "true", "true", "3"])
+    #expect(notes.lines == ["true", "true", "true", "true", "1"])
   }
 
   @Test("lets a thousand sleepers sleep again and again, and none of them too long")
