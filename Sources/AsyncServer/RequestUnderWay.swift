@@ -4,55 +4,68 @@ import CGI
 import FastCGI
 import Shop
 
-/// A request between its last record and its answer's.
-///
-/// What is long lives here and not in the task that serves it, whose memory grows with everything that it keeps while it waits.
+/// A request between its last record and its answer.
 ///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class RequestUnderWay: @unchecked Sendable {
   let id: UInt16
   let keepsConnection: Bool
+  /// When it was complete, in monotonic nanoseconds.
+  let began: UInt64
   /// What is asked for; nil if its header was too long.
   var request: Request?
   /// Nil until there is one, and for good if the request was abandoned before its query was sent.
   var response: Response?
-  /// What goes with it to the database for nobody (`Operation.others`).
-  var others: [RequestUnderWay] = []
-  /// What it waits for in the database.
+  /// Whether the database was asked.
+  private(set) var asksDatabase = false
+  /// What it waits for in the database, and how much of that there is: others may go with it (`Operation.others`).
   private var query: Query?
-  private var waiter: UnsafeContinuation<Void, Never>?
+  private var awaited = 0
+  /// Whom it goes with; nil: it has come by itself, on this connection.
+  private unowned let principal: RequestUnderWay?
+  private unowned let connection: ClientConnection
   /// Nobody wants its answer any more; whether that is because the web server has said so.
   private(set) var isAbandoned = false
   private(set) var isAborted = false
 
-  init(_ assembled: AssembledRequest) {
+  init(_ assembled: AssembledRequest, on connection: ClientConnection, at now: UInt64) {
     id = assembled.id
     keepsConnection = assembled.keepsConnection
+    began = now
     request = assembled.paramsAreTooLarge ? nil : Request(assembled)
+    principal = nil
+    self.connection = connection
   }
 
-  /// One that nobody has sent.
-  init() {
-    id = 0
+  /// One that nobody has sent: what comes of it is awaited by `principal`, and no more.
+  init(beside principal: RequestUnderWay) {
+    id = principal.id
     keepsConnection = true
+    began = principal.began
+    self.principal = principal
+    connection = principal.connection
   }
 
   /// Whether there is something to wait for.
-  var isWaiting: Bool { query != nil }
+  var isWaiting: Bool { awaited > 0 }
 
   /// Will be told when `query` has an answer.
-  func joins(_ query: Query) { self.query = query }
+  func joins(_ query: Query) {
+    self.query = query
+    asksDatabase = true
+    (principal ?? self).awaited += 1
+  }
 
-  /// Waits until what it has joined has an answer, or until the request was abandoned before it was sent.
-  func wait() async { if isWaiting { await withUnsafeContinuation { waiter = $0 } } }
-
-  /// Its wait has ended; without an answer if it was abandoned.
+  /// What it has joined has an answer; or none, if the request was abandoned before that was sent.
   func proceed(with response: Response?) {
     self.response = response
     query = nil
-    let continuation = waiter
-    waiter = nil
-    continuation?.resume()
+    (principal ?? self).hasOneLess()
+  }
+
+  private func hasOneLess() {
+    awaited -= 1
+    if awaited == 0 { connection.answer(self) }
   }
 
   func abandon() {

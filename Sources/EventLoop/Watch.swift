@@ -2,7 +2,7 @@
 
 import Platform
 
-/// A registration with the loop. At most one task waits to read and one to write.
+/// A registration with the loop. At most one task waits to read and one to write, or one for either.
 ///
 /// Unchecked Sendable: it is made, used and cancelled on its loop's thread only.
 package final class Watch: @unchecked Sendable {
@@ -14,6 +14,7 @@ package final class Watch: @unchecked Sendable {
   private var pending: Readiness = []
   private var reader: UnsafeContinuation<Void, Never>?
   private var writer: UnsafeContinuation<Void, Never>?
+  private var either: UnsafeContinuation<Void, Never>?
   private var isCancelled = false
   /// Whether the peer has closed at least its writing side: there is an end to be read.
   package private(set) var isHungUp = false
@@ -51,13 +52,13 @@ package final class Watch: @unchecked Sendable {
     await withUnsafeContinuation { writer = $0 }
   }
 
-  /// Waits for either.
+  /// Waits for either, or an interruption.
   package func readableOrWritable() async {
     if isCancelled || !pending.isEmpty {
       pending = []
       return
     }
-    await withUnsafeContinuation { reader = $0 }
+    await withUnsafeContinuation { either = $0 }
   }
 
   /// Watches for something else from now on. What is the case already is reported once more.
@@ -75,28 +76,26 @@ package final class Watch: @unchecked Sendable {
     isCancelled = true
     loop.remove(self)
     onHangUp = nil
-    resume(&reader)
-    resume(&writer)
+    interrupt()
   }
 
   /// Lets whoever waits continue, as if the descriptor were ready: for time limits.
   package func interrupt() {
     resume(&reader)
     resume(&writer)
+    resume(&either)
   }
 
   func deliver(_ readiness: Readiness) {
     let isOver = !readiness.isDisjoint(with: .hungUp)
-    if readiness.contains(.readable) || isOver {
-      if reader != nil { resume(&reader) } else { pending.insert(.readable) }
-    }
-    if readiness.contains(.writable) || isOver {
-      if writer != nil {
-        resume(&writer)
-      } else if !mask.contains(.edge), reader != nil {
-        resume(&reader)
-      } else {
-        pending.insert(.writable)
+    if either != nil {
+      resume(&either)
+    } else {
+      if readiness.contains(.readable) || isOver {
+        if reader != nil { resume(&reader) } else { pending.insert(.readable) }
+      }
+      if readiness.contains(.writable) || isOver {
+        if writer != nil { resume(&writer) } else { pending.insert(.writable) }
       }
     }
     if isOver { isHungUp = true }
