@@ -21,9 +21,6 @@ final class ClientConnection: @unchecked Sendable {
   private let watch: Watch
   private unowned let server: Server
   private var assembler: RequestAssembler
-  /// What was read last, and from where on it has not been looked at yet.
-  private var unread: [UInt8] = []
-  private var position = 0
   /// Whether the last read may have left something behind, of which no edge will tell.
   private var mayHoldMore = false
   /// Requests that have no answer yet.
@@ -78,7 +75,7 @@ final class ClientConnection: @unchecked Sendable {
 
   /// Answers requests until the web server or we have had enough.
   func serve() async {
-    while let request = await nextRequest() { begin(RequestUnderWay(request, on: self, at: server.loop.now)) }
+    while await read() {}
     hasEnded = true
     if isOver || hasGone { for request in underWay { request.abandon() } }
     // A query that was sent comes back here.
@@ -103,26 +100,25 @@ final class ClientConnection: @unchecked Sendable {
   // MARK: Answering
 
   /// Answers at once, or has the database asked.
-  private func begin(_ item: RequestUnderWay) {
-    underWay.append(item)
-    guard var request = item.request.take() else {
-      item.response = Shop.headerTooLarge()
-      return answer(item)
-    }
-    if let page = server.statusPage(for: request) {
-      item.response = page
-    } else {
-      switch server.shop.begin(request) {
-      case .respond(let response): item.response = response
-      case .query(let operation):
-        for other in operation.others { server.pool.execute(other, for: RequestUnderWay(beside: item)) }
-        server.pool.execute(operation, for: item)
-      }
-    }
+  private func begin(_ assembled: AssembledRequest) {
+    var request = Request(assembled)
+    let step = answerFromHere(assembled, request).map(Step.respond) ?? server.shop.begin(request)
     // Thousands may wait, each with up to a megabyte of which nothing is needed any more.
     request.body = []
-    item.request = request
+    let item = RequestUnderWay(assembled, request, on: self, at: server.loop.now)
+    underWay.append(item)
+    switch step {
+    case .respond(let response): item.response = response
+    case .query(let operation):
+      for other in operation.others { server.pool.execute(other, for: RequestUnderWay(beside: item)) }
+      server.pool.execute(operation, for: item)
+    }
     if !item.isWaiting { answer(item) }
+  }
+
+  /// The answer that is no business of the shop's.
+  private func answerFromHere(_ assembled: AssembledRequest, _ request: borrowing Request) -> Response? {
+    assembled.paramsAreTooLarge ? Shop.headerTooLarge() : server.statusPage(for: request)
   }
 
   /// Sends the answer, or as much as the socket takes. Called once, when all has come that the request had to wait for.
@@ -134,13 +130,11 @@ final class ClientConnection: @unchecked Sendable {
     }
     server.writer.removeAll()
     if var response = item.response.take(), !item.isAborted {
-      if let request = item.request.take() {
-        let waited = item.asksDatabase ? server.loop.now - item.began : 0
-        let spent = MonotonicClock.now - item.began
-        let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
-        server.shop.seal(&response, for: request, timing)
-        if !hasGone { server.log.report(response, to: request) }
-      }
+      let waited = item.asksDatabase ? server.loop.now - item.began : 0
+      let spent = MonotonicClock.now - item.began
+      let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
+      server.shop.seal(&response, for: item.request, timing)
+      if !hasGone { server.log.report(response, to: item.request) }
       // Head and records.
       server.buffers.reused += 2
       server.head.removeAll(keepingCapacity: true)
@@ -168,62 +162,43 @@ final class ClientConnection: @unchecked Sendable {
 
   // MARK: Reading
 
-  /// The next request; nil when there will be none.
-  private func nextRequest() async -> AssembledRequest? {
-    while !isOver {
-      if let action = takeAction() {
-        readingSince = 0
-        switch action {
-        case .request(let request): return request
-        case .aborted(let id): underWay.first { $0.id == id }?.abort()
-        case .close(let fault):
-          server.log.warning("FastCGI: \(fault)")
-          isOver = true
-          return nil
-        }
-        continue
-      }
-      let replies = assembler.takeReplies()
-      if !replies.isEmpty { write(replies) }
-      if !assembler.isReceiving {
-        readingSince = 0
-      } else if readingSince == 0 {
-        readingSince = server.loop.now
-      }
-      // A peer that does not take its answers is not asked for more.
-      while !isOver, unsent.count - sentCount > Self.longestBacklog { await changed() }
-      guard !isOver, await read() else { return nil }
-    }
-    return nil
-  }
-
-  private func takeAction() -> RequestAssembler.Action? {
-    guard !unread.isEmpty else { return nil }
-    let action = unread.withUnsafeBufferPointer { assembler.next(Span(_unsafeElements: $0), &position) }
-    if position == unread.count {
-      position = 0
-      // A large body should not leave its room behind on an idle connection.
-      unread.removeAll(keepingCapacity: unread.capacity <= 8192)
-    }
-    return action
-  }
-
-  /// Waits for bytes; false at the end of the stream.
+  /// Waits for bytes and takes them in; false when there will be no more.
   private func read() async -> Bool {
-    while true {
-      // An edge comes once: after a hang-up there always is an end to be read, behind whatever else there is.
-      if !mayHoldMore, !watch.isHungUp { await changed() }
-      if isOver { return false }
-      let transfer = Transfer.read(descriptor.number, into: server.readBuffer)
-      mayHoldMore = transfer == .bytes(server.readBuffer.count)
-      switch transfer {
-      case .bytes(let count):
-        server.buffers.reused += 1
-        unread.append(contentsOf: server.readBuffer[..<count])
-        return true
-      case .wouldBlock: continue
-      case .end, .failed: return false
+    // An edge comes once: after a hang-up there always is an end to be read, behind whatever else there is.
+    if !mayHoldMore, !watch.isHungUp { await changed() }
+    // A peer that does not take its answers is not asked for more.
+    while !isOver, unsent.count - sentCount > Self.longestBacklog { await changed() }
+    if isOver { return false }
+    let transfer = Transfer.read(descriptor.number, into: server.readBuffer)
+    mayHoldMore = transfer == .bytes(server.readBuffer.count)
+    switch transfer {
+    case .bytes(let count): take(Span(_unsafeBytes: server.readBuffer[..<count]))
+    case .wouldBlock: break
+    case .end, .failed: return false
+    }
+    return !isOver
+  }
+
+  /// Begins every request that is complete now.
+  private func take(_ bytes: Span<UInt8>) {
+    server.buffers.reused += 1
+    var position = 0
+    while !isOver, let action = assembler.next(bytes, &position) {
+      readingSince = 0
+      switch action {
+      case .request(let request): begin(request)
+      case .aborted(let id): underWay.first { $0.id == id }?.abort()
+      case .close(let fault):
+        server.log.warning("FastCGI: \(fault)")
+        isOver = true
       }
+    }
+    let replies = assembler.takeReplies()
+    if !replies.isEmpty { write(replies) }
+    if !assembler.isReceiving {
+      readingSince = 0
+    } else if readingSince == 0 {
+      readingSince = server.loop.now
     }
   }
 

@@ -9,7 +9,7 @@ import Shop
 final class Query: @unchecked Sendable {
   private(set) var operation: Operation
   /// What it reads, if others may share it.
-  let key: SharedReads.Key?
+  let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
   var isSent = false
   var isRepeated = false
@@ -18,9 +18,9 @@ final class Query: @unchecked Sendable {
   private var first: RequestUnderWay?
   private var others: [RequestUnderWay] = []
 
-  init(_ operation: consuming Operation, key: SharedReads.Key? = nil) {
+  init(_ operation: consuming Operation, read: SharedReads.Read? = nil) {
     self.operation = operation
-    self.key = key
+    self.read = read
   }
 
   /// Nobody waits, any more or yet.

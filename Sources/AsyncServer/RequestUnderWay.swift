@@ -12,8 +12,8 @@ final class RequestUnderWay: @unchecked Sendable {
   let keepsConnection: Bool
   /// When it was complete, in monotonic nanoseconds.
   let began: UInt64
-  /// What is asked for; nil if its header was too long.
-  var request: Request?
+  /// What is asked for, without its body.
+  let request: Request
   /// Nil until there is one, and for good if the request was abandoned before its query was sent.
   var response: Response?
   /// Whether the database was asked.
@@ -28,11 +28,11 @@ final class RequestUnderWay: @unchecked Sendable {
   private(set) var isAbandoned = false
   private(set) var isAborted = false
 
-  init(_ assembled: AssembledRequest, on connection: ClientConnection, at now: UInt64) {
+  init(_ assembled: AssembledRequest, _ request: Request, on connection: ClientConnection, at now: UInt64) {
     id = assembled.id
     keepsConnection = assembled.keepsConnection
     began = now
-    request = assembled.paramsAreTooLarge ? nil : Request(assembled)
+    self.request = request
     principal = nil
     self.connection = connection
   }
@@ -42,6 +42,7 @@ final class RequestUnderWay: @unchecked Sendable {
     id = principal.id
     keepsConnection = true
     began = principal.began
+    request = Request()
     self.principal = principal
     connection = principal.connection
   }

@@ -12,51 +12,59 @@ import Shop
 struct SharedReads {
   /// What makes two reads equal: statement and values.
   struct Key: Hashable {
-    private let statement: ObjectIdentifier
+    private let statement: Int
     private let values: [UInt8]
 
     init(_ operation: Operation) {
-      statement = ObjectIdentifier(operation.statement)
+      statement = operation.statement.number
       values = operation.parameters.bytes
+    }
+
+    func hash(into hasher: inout Hasher) {
+      hasher.combine(statement)
+      values.withUnsafeBytes { hasher.combine(bytes: $0) }
     }
   }
 
-  private struct Entry {
+  /// One read, and its queries.
+  final class Read {
+    let key: Key
     /// Those in the queue or at the server, the youngest last.
-    var running: [Query]
+    fileprivate var running: [Query] = []
     /// The one that starts when one of them has ended.
-    var next: Query?
+    fileprivate var next: Query?
+
+    init(_ key: Key) { self.key = key }
   }
 
-  private var entries: [Key: Entry] = [:]
+  private var reads: [Key: Read] = [:]
 
   /// The query that will answer `operation`, of which at most `most` may run at a time, and whether it is new and may start now.
   mutating func query(for operation: Operation, most: Int) -> (Query, mayStart: Bool) {
     let key = Key(operation)
-    guard let entry = entries[key] else {
-      let query = Query(operation, key: key)
-      entries[key] = Entry(running: [query])
-      return (query, true)
+    let read = reads[key] ?? Read(key)
+    if let youngest = read.running.last, !youngest.isSent { return (youngest, false) }
+    if let next = read.next { return (next, false) }
+    let query = Query(operation, read: read)
+    guard read.running.count < most else {
+      read.next = query
+      return (query, false)
     }
-    if let youngest = entry.running.last, !youngest.isSent { return (youngest, false) }
-    if let next = entry.next { return (next, false) }
-    let query = Query(operation, key: key)
-    let mayStart = entry.running.count < most
-    if mayStart { entries[key]?.running.append(query) } else { entries[key]?.next = query }
-    return (query, mayStart)
+    if read.running.isEmpty { reads[key] = read }
+    read.running.append(query)
+    return (query, true)
   }
 
   /// Takes note that `query` has ended; the one that may start now, if any has waited for it.
   mutating func ended(_ query: Query, most: Int) -> Query? {
-    guard let key = query.key, let index = entries[key]?.running.firstIndex(where: { $0 === query }) else { return nil }
-    entries[key]?.running.remove(at: index)
-    guard let entry = entries[key], entry.running.count < most else { return nil }
-    if let next = entry.next {
-      entries[key]?.running.append(next)
-      entries[key]?.next = nil
+    guard let read = query.read, let index = read.running.firstIndex(where: { $0 === query }) else { return nil }
+    read.running.remove(at: index)
+    if let next = read.next, read.running.count < most {
+      read.running.append(next)
+      read.next = nil
       return next
     }
-    if entry.running.isEmpty { entries[key] = nil }
+    if read.running.isEmpty { reads[read.key] = nil }
     return nil
   }
 }

@@ -15,29 +15,32 @@ struct StatementTimes {
   /// was four times the hindrance.
   private static let weight = 0.25
 
-  /// Moving averages in nanoseconds.
-  private var averages: [ObjectIdentifier: Double] = [:]
+  /// Moving averages in nanoseconds, by the statements' numbers; nil where one has never run.
+  private var averages: [Double?] = []
 
   /// Takes note that `statements` together took `nanoseconds`. Answers come when the last of a segment has ended: which of them
   /// it was nobody knows, and they share the blame. One that is blamed runs alone from then on, and so shows what it is.
   mutating func note(_ statements: [Statement], took nanoseconds: UInt64) {
     guard !statements.isEmpty else { return }
     let each = Double(nanoseconds) / Double(statements.count) * Self.weight
-    for statement in statements {
-      let before = averages[ObjectIdentifier(statement)] ?? 0
-      averages[ObjectIdentifier(statement)] = before * (1 - Self.weight) + each
+    for number in statements.map(\.number) {
+      if number >= averages.count { averages += repeatElement(nil, count: number - averages.count + 1) }
+      averages[number] = (averages[number] ?? 0) * (1 - Self.weight) + each
     }
   }
 
   /// Whether others should not be put behind it. Of one that has never run nobody knows: many may be asked for before the first
   /// is answered.
   func isSlow(_ statement: Statement) -> Bool {
-    guard let average = averages[ObjectIdentifier(statement)] else { return true }
-    return average >= Double(Self.hindrance)
+    average(statement).map { $0 >= Double(Self.hindrance) } ?? true
   }
 
   /// Whether it is done before it is worth waiting for.
   func isLight(_ statement: Statement) -> Bool {
-    averages[ObjectIdentifier(statement)].map { $0 < Self.lightness } ?? false
+    average(statement).map { $0 < Self.lightness } ?? false
+  }
+
+  private func average(_ statement: Statement) -> Double? {
+    statement.number < averages.count ? averages[statement.number] : nil
   }
 }

@@ -1,12 +1,13 @@
 // Comparing and naming stretches of bytes without making a String of each.
 
+import Glibc
+
 extension Span<UInt8> {
   /// Whether these are exactly the bytes of `text`.
   @inlinable
   package func equals(_ text: StaticString) -> Bool {
     guard count == text.utf8CodeUnitCount else { return false }
-    for index in indices where self[unchecked: index] != text.utf8Start[index] { return false }
-    return true
+    return withUnsafeBytes { bytes in bytes.baseAddress.map { memcmp($0, text.utf8Start, count) == 0 } ?? true }
   }
 
   /// Whether these are the bytes of `text`, ASCII letters compared without their case.
@@ -25,26 +26,37 @@ extension [UInt8] {
     append(contentsOf: UnsafeBufferPointer(start: literal.utf8Start, count: literal.utf8CodeUnitCount))
   }
 
-  /// A number's digits in `base`, with at least `width` of them.
-  mutating func append(decimal value: UInt64, width: Int = 1, base: UInt64 = 10) {
-    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 20) { digits in
+  /// A number divided by 10^`decimals`, with as many decimals.
+  mutating func append(decimal value: UInt64, decimals: Int = 0) {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 24) { digits in
       var (rest, first) = (value, digits.count)
-      while rest > 0 || first > digits.count - width {
-        let digit = UInt8(truncatingIfNeeded: rest % base)
+      let point = decimals > 0 ? digits.count - decimals - 1 : 0
+      repeat {
         first -= 1
-        digits[first] = digit < 10 ? 0x30 + digit : 0x57 + digit
-        rest /= base
+        if first == point, decimals > 0 {
+          digits[first] = UInt8(ascii: ".")
+          first -= 1
+        }
+        digits[first] = 0x30 + UInt8(truncatingIfNeeded: rest % 10)
+        rest /= 10
+      } while rest > 0 || (decimals > 0 && first >= point)
+      append(contentsOf: UnsafeBufferPointer(rebasing: digits[first...]))
+    }
+  }
+
+  /// All sixteen hexadecimal digits of a number.
+  mutating func append(hexadecimal value: UInt64) {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 16) { digits in
+      for index in digits.indices {
+        let digit = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * index) & 15)
+        digits[index] = digit < 10 ? 0x30 + digit : 0x57 + digit
       }
-      append(contentsOf: digits[first...])
+      append(contentsOf: UnsafeBufferPointer(digits))
     }
   }
 
   /// Nanoseconds as milliseconds with three decimals.
-  mutating func append(milliseconds nanoseconds: UInt64) {
-    append(decimal: nanoseconds / 1_000_000)
-    append(UInt8(ascii: "."))
-    append(decimal: nanoseconds / 1_000 % 1_000, width: 3)
-  }
+  mutating func append(milliseconds nanoseconds: UInt64) { append(decimal: nanoseconds / 1_000, decimals: 3) }
 }
 
 extension UInt8 {

@@ -13,7 +13,7 @@ package enum EntityTag: Equatable, Sendable {
   package func write(to bytes: inout [UInt8]) {
     bytes.append(UInt8(ascii: "\""))
     switch self {
-    case .digest(let digest): bytes.append(decimal: digest, width: 16, base: 16)
+    case .digest(let digest): bytes.append(hexadecimal: digest)
     case .row(let row): bytes.append(decimal: row)
     case .rows(let row, let parts, let sum):
       bytes.append(decimal: row)

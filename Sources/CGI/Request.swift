@@ -15,8 +15,21 @@ package struct Request {
 
   private var storage: [UInt8]
   /// Where in the storage each variable's value stands; method and length are parsed at once.
-  private var places = Places(repeating: 0..<0)
-  private typealias Places = InlineArray<12, Range<Int>>
+  private var places = Places(repeating: Place())
+  private typealias Places = InlineArray<12, Place>
+
+  /// A range, in half the room: requests are many, and go from hand to hand.
+  private struct Place {
+    var start: UInt32 = 0
+    var end: UInt32 = 0
+    var range: Range<Int> { Int(start)..<Int(end) }
+
+    init() {}
+    init(_ range: Range<Int>) {
+      start = UInt32(range.lowerBound)
+      end = UInt32(range.upperBound)
+    }
+  }
 
   /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
   package init(storage: [UInt8] = []) { self.storage = storage }
@@ -28,32 +41,29 @@ package struct Request {
     body = []
     bodyIsTooLarge = false
     storage.removeAll(keepingCapacity: true)
-    places = Places(repeating: 0..<0)
+    places = Places(repeating: Place())
   }
 
   /// The path, decoded: SCRIPT_NAME and PATH_INFO together, which is the whole of it whatever the gateway takes for the
   /// script.
-  package var path: Span<UInt8> {
-    storage.span.extracting(places[pathPlace])
-  }
-  private var pathPlace: Int { (places[Variable.pathInfo.rawValue].isEmpty ? Variable.scriptName : .pathInfo).rawValue }
+  package var path: Span<UInt8> { storage.span.extracting(range(range(.pathInfo).isEmpty ? .scriptName : .pathInfo)) }
   /// QUERY_STRING, as it was sent.
-  package var query: Span<UInt8> { storage.span.extracting(places[Variable.queryString.rawValue]) }
-  package var contentType: Span<UInt8> { storage.span.extracting(places[Variable.contentType.rawValue]) }
+  package var query: Span<UInt8> { storage.span.extracting(range(.queryString)) }
+  package var contentType: Span<UInt8> { storage.span.extracting(range(.contentType)) }
   /// The id under which the gateway logs the request.
-  package var requestID: Span<UInt8> { storage.span.extracting(places[Variable.requestID.rawValue]) }
+  package var requestID: Span<UInt8> { storage.span.extracting(range(.requestID)) }
   /// `traceparent` (W3C Trace Context §3.2).
-  package var traceParent: Span<UInt8> { storage.span.extracting(places[Variable.traceParent.rawValue]) }
+  package var traceParent: Span<UInt8> { storage.span.extracting(range(.traceParent)) }
   /// `If-Match` and `If-None-Match` (RFC 9110 §13.1); empty where they were not sent.
-  package var ifMatch: Span<UInt8> { storage.span.extracting(places[Variable.ifMatch.rawValue]) }
-  package var ifNoneMatch: Span<UInt8> { storage.span.extracting(places[Variable.ifNoneMatch.rawValue]) }
+  package var ifMatch: Span<UInt8> { storage.span.extracting(range(.ifMatch)) }
+  package var ifNoneMatch: Span<UInt8> { storage.span.extracting(range(.ifNoneMatch)) }
   /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
-  package var idempotencyKey: Span<UInt8> { storage.span.extracting(places[Variable.idempotencyKey.rawValue]) }
+  package var idempotencyKey: Span<UInt8> { storage.span.extracting(range(.idempotencyKey)) }
 
   /// `Bench-Delay`, `Bench-Statements` and `Bench-Spin`: see `BenchHooks`.
-  package var benchDelay: Span<UInt8> { storage.span.extracting(places[Variable.benchDelay.rawValue]) }
-  package var benchStatements: Span<UInt8> { storage.span.extracting(places[Variable.benchStatements.rawValue]) }
-  package var benchSpin: Span<UInt8> { storage.span.extracting(places[Variable.benchSpin.rawValue]) }
+  package var benchDelay: Span<UInt8> { storage.span.extracting(range(.benchDelay)) }
+  package var benchStatements: Span<UInt8> { storage.span.extracting(range(.benchStatements)) }
+  package var benchSpin: Span<UInt8> { storage.span.extracting(range(.benchSpin)) }
 
   /// Takes a variable whose value stands at `value` in the storage. Unknown names are passed over.
   package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
@@ -61,7 +71,7 @@ package struct Request {
     switch variable {
     case .requestMethod: method = Self.method(storage.span.extracting(value))
     case .contentLength: contentLength = value.isEmpty ? nil : Self.length(storage.span.extracting(value))
-    default: places[variable.rawValue] = value
+    default: places[variable.rawValue] = Place(value)
     }
   }
 
@@ -75,14 +85,16 @@ package struct Request {
 
   /// Call when all variables are in.
   package mutating func finish() {
-    let (script, info) = (places[Variable.scriptName.rawValue], places[Variable.pathInfo.rawValue])
+    let (script, info) = (range(.scriptName), range(.pathInfo))
     if !script.isEmpty, !info.isEmpty {
       let start = storage.count
       storage.append(contentsOf: storage[script])
       storage.append(contentsOf: storage[info])
-      places[Variable.pathInfo.rawValue] = start..<storage.count
+      places[Variable.pathInfo.rawValue] = Place(start..<storage.count)
     }
   }
+
+  private func range(_ variable: Variable) -> Range<Int> { places[variable.rawValue].range }
 
   private static func method(_ text: Span<UInt8>) -> HTTPRequest.Method {
     if text.equals("GET") { return .get }

@@ -52,41 +52,38 @@ package struct Response {
 
   /// Appends the header in CGI's form: `Status:`, the fields, an empty line.
   package func writeHead(to bytes: inout [UInt8]) {
+    // Each line brings the end of the one before it.
     if status.code == 200 {
-      bytes.append("Status: 200 OK\r\n")
+      bytes.append("Status: 200 OK")
     } else {
       bytes.append("Status: ")
-      bytes.append(contentsOf: "\(status.code) \(status.reasonPhrase)\r\n".utf8)
+      bytes.append(contentsOf: "\(status.code) \(status.reasonPhrase)".utf8)
     }
     if let contentType {
-      bytes.append("Content-Type: ")
+      bytes.append("\r\nContent-Type: ")
       bytes.append(contentType.value)
-      bytes.append("\r\n")
     }
     for field in fields {
+      bytes.append("\r\n")
       bytes.append(contentsOf: field.name.rawName.utf8)
       bytes.append(": ")
       bytes.append(contentsOf: field.value.utf8)
-      bytes.append("\r\n")
     }
     if let entityTag {
-      bytes.append("ETag: ")
+      bytes.append("\r\nETag: ")
       entityTag.write(to: &bytes)
-      bytes.append("\r\n")
     }
     if let timing {
-      bytes.append("Server-Timing: db;dur=")
+      bytes.append("\r\nServer-Timing: db;dur=")
       bytes.append(milliseconds: timing.database)
       bytes.append(", app;dur=")
       bytes.append(milliseconds: timing.application)
-      bytes.append("\r\n")
     }
     // A 204 has no Content-Length (RFC 9110 §8.6), and a 304's would be the whole body's.
     if status.code != 204, status.code != 304 {
-      bytes.append("Content-Length: ")
+      bytes.append("\r\nContent-Length: ")
       bytes.append(decimal: UInt64(body.count))
-      bytes.append("\r\n")
     }
-    bytes.append("\r\n")
+    bytes.append("\r\n\r\n")
   }
 }

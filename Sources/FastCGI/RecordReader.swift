@@ -13,63 +13,61 @@ package struct RecordReader {
     case unknownVersion(UInt8)
   }
 
-  private enum State {
-    case header
-    case content(left: Int, padding: Int)
-    case padding(left: Int)
-  }
-
-  private var state = State.header
   private var header: InlineArray<8, UInt8> = .init(repeating: 0)
   private var headerCount = 0
+  /// Whether a record has begun, and what of it is still to come.
+  private var isInRecord = false
+  private var contentLeft = 0
+  private var paddingLeft = 0
 
   package init() {}
 
   /// Whether the stream stands between two records.
-  package var isBetweenRecords: Bool {
-    if case .header = state { headerCount == 0 } else { false }
-  }
+  package var isBetweenRecords: Bool { !isInRecord && headerCount == 0 }
 
   /// The next event of `input` from `position` on, which is moved behind it; nil when the input is used up.
   package mutating func next(_ input: Span<UInt8>, _ position: inout Int) -> Event? {
-    switch state {
-    case .header:
-      while headerCount < RecordHeader.size {
-        guard position < input.count else { return nil }
-        header[headerCount] = input[position]
-        headerCount += 1
-        position += 1
-        // Said at once: no need to wait for seven more bytes of what is no FastCGI.
-        if headerCount == 1, header[0] != RecordHeader.version {
-          headerCount = 0
-          return .unknownVersion(header[0])
-        }
-      }
-      headerCount = 0
-      guard let parsed = RecordHeader(header.span) else { return .unknownVersion(header[0]) }
-      state = .content(left: Int(parsed.contentLength), padding: Int(parsed.paddingLength))
-      return .begin(parsed)
-
-    case .content(let left, let padding):
-      if left == 0 {
-        state = .padding(left: padding)
-        return next(input, &position)
-      }
-      let count = min(left, input.count - position)
-      guard count > 0 else { return nil }
-      defer { position += count }
-      state = .content(left: left - count, padding: padding)
-      return .content(position..<position + count)
-
-    case .padding(let left):
-      let count = min(left, input.count - position)
-      position += count
-      guard count == left else {
-        state = .padding(left: left - count)
-        return nil
-      }
-      state = .header
-      return .end
+    guard isInRecord else { return nextHeader(input, &position) }
+    if contentLeft > 0 {
+      let start = position
+      position += min(contentLeft, input.count - position)
+      contentLeft -= position - start
+      return position == start ? nil : .content(start..<position)
     }
+    let count = min(paddingLeft, input.count - position)
+    position += count
+    paddingLeft -= count
+    isInRecord = paddingLeft > 0
+    return isInRecord ? nil : .end
+  }
+
+  private mutating func nextHeader(_ input: Span<UInt8>, _ position: inout Int) -> Event? {
+    // Nearly always it comes in one piece.
+    if headerCount == 0, input.count - position >= RecordHeader.size, input[position] == RecordHeader.version {
+      position += RecordHeader.size
+      return begin(input.extracting(position - RecordHeader.size..<position))
+    }
+    while headerCount < RecordHeader.size {
+      guard position < input.count else { return nil }
+      header[headerCount] = input[position]
+      headerCount += 1
+      position += 1
+      // Said at once: no need to wait for seven more bytes of what is no FastCGI.
+      if headerCount == 1, header[0] != RecordHeader.version {
+        headerCount = 0
+        return .unknownVersion(header[0])
+      }
+    }
+    headerCount = 0
+    let whole = header
+    return begin(whole.span)
+  }
+
+  private mutating func begin(_ bytes: Span<UInt8>) -> Event {
+    guard let header = RecordHeader(bytes) else { return .unknownVersion(bytes[0]) }
+    isInRecord = true
+    contentLeft = Int(header.contentLength)
+    paddingLeft = Int(header.paddingLength)
+    return .begin(header)
   }
 }

@@ -43,8 +43,7 @@ package struct RecordWriter {
   /// END_REQUEST (§5.5).
   package mutating func end(requestID: UInt16, _ status: ProtocolStatus, applicationStatus: UInt32 = 0) {
     header(.endRequest, requestID: requestID, contentLength: 8)
-    for shift in [24, 16, 8, 0] as [UInt32] { bytes.append(UInt8(truncatingIfNeeded: applicationStatus >> shift)) }
-    bytes += [status.rawValue, 0, 0, 0]
+    append(UInt64(applicationStatus) << 32 | UInt64(status.rawValue) << 24)
   }
 
   /// UNKNOWN_TYPE (§4.2): the answer to a management record that is not understood.
@@ -53,13 +52,13 @@ package struct RecordWriter {
   }
 
   private mutating func header(_ kind: RecordKind, requestID: UInt16, contentLength: Int) {
-    bytes.append(RecordHeader.version)
-    bytes.append(kind.rawValue)
-    bytes.append(UInt8(requestID >> 8))
-    bytes.append(UInt8(requestID & 0xFF))
-    bytes.append(UInt8(contentLength >> 8))
-    bytes.append(UInt8(contentLength & 0xFF))
-    bytes.append(0)
-    bytes.append(0)
+    append(
+      UInt64(RecordHeader.version) << 56 | UInt64(kind.rawValue) << 48 | UInt64(requestID) << 32
+        | UInt64(contentLength) << 16)
+  }
+
+  /// Eight bytes, the highest first.
+  private mutating func append(_ word: UInt64) {
+    withUnsafeBytes(of: word.bigEndian) { bytes.append(contentsOf: $0.bindMemory(to: UInt8.self)) }
   }
 }

@@ -90,6 +90,7 @@ package struct RequestAssembler {
 
   /// Hands over the replies gathered so far.
   package mutating func takeReplies() -> [UInt8] {
+    if replies.bytes.isEmpty { return [] }
     defer { replies = RecordWriter() }
     return replies.bytes
   }

@@ -1,16 +1,23 @@
 // SQL with a name, and the values that go with it.
 
+import Synchronization
+
 /// A statement that a connection prepares once and then executes by name. One object, one statement.
 package final class Statement: Sendable {
   package let name: String
   package let sql: String
   /// Whether it only reads, so that it may be sent again when a connection broke before it was answered.
   package let isReadOnly: Bool
+  /// Which of the process's statements it is, from 0: an index for whoever keeps something about each.
+  package let number: Int
+
+  private static let count = Atomic(0)
 
   package init(_ name: String, readOnly: Bool, _ sql: String) {
     self.name = name
     self.sql = sql
     isReadOnly = readOnly
+    number = Self.count.wrappingAdd(1, ordering: .relaxed).oldValue
   }
 }
 
