@@ -25,9 +25,10 @@ final class ClientConnection: @unchecked Sendable {
   private var mayHoldMore = false
   /// Requests that have no answer yet.
   private var underWay: [RequestUnderWay] = []
-  /// What the socket did not take, and from where on it is still to be sent.
+  /// What the socket did not take, from where on it is still to be sent, and up to where it has waited since `writingSince`.
   private var unsent: [UInt8] = []
   private var sentCount = 0
+  private var dueCount = 0
   /// Since when something has been arriving, and leaving, and nothing at all, in monotonic nanoseconds; 0: it is not.
   private var readingSince: UInt64 = 0
   private var writingSince: UInt64 = 0
@@ -77,9 +78,12 @@ final class ClientConnection: @unchecked Sendable {
   func serve() async {
     while await read() {}
     hasEnded = true
-    if isOver || hasGone { for request in underWay { request.abandon() } }
-    // A query that was sent comes back here.
-    while !underWay.isEmpty || (!isOver && !unsent.isEmpty) { await changed() }
+    while true {
+      // What the database has been asked already is waited for, whoever wants it.
+      if isOver || hasGone { for request in underWay { request.abandon() } }
+      if underWay.isEmpty, isOver || unsent.isEmpty { break }
+      await changed()
+    }
     watch.cancel()
     // Closed here and not with the last reference, so that the peer sees the end at once.
     shutdown(descriptor.number, Int32(SHUT_RDWR))
@@ -88,7 +92,7 @@ final class ClientConnection: @unchecked Sendable {
   /// Waits until there is something to read, or the end has come; writes what there is room for.
   private func changed() async {
     await watch.readableOrWritable()
-    if !unsent.isEmpty { flush() }
+    flush()
   }
 
   /// Lets the task find that there is no more to do.
@@ -164,8 +168,14 @@ final class ClientConnection: @unchecked Sendable {
 
   /// Waits for bytes and takes them in; false when there will be no more.
   private func read() async -> Bool {
-    // An edge comes once: after a hang-up there always is an end to be read, behind whatever else there is.
-    if !mayHoldMore, !watch.isHungUp { await changed() }
+    if mayHoldMore {
+      // Whoever sends without a pause leaves the others their turns.
+      await server.loop.sleep(.zero)
+      flush()
+    } else if !watch.isHungUp {
+      // An edge comes once: after a hang-up there always is an end to be read, behind whatever else there is.
+      await changed()
+    }
     // A peer that does not take its answers is not asked for more.
     while !isOver, unsent.count - sentCount > Self.longestBacklog { await changed() }
     if isOver { return false }
@@ -173,7 +183,8 @@ final class ClientConnection: @unchecked Sendable {
     mayHoldMore = transfer == .bytes(server.readBuffer.count)
     switch transfer {
     case .bytes(let count): take(Span(_unsafeBytes: server.readBuffer[..<count]))
-    case .wouldBlock: break
+    // After a hang-up that would be a surprise, and the next attempt no better.
+    case .wouldBlock: return !isOver && !watch.isHungUp
     case .end, .failed: return false
     }
     return !isOver
@@ -215,18 +226,22 @@ final class ClientConnection: @unchecked Sendable {
     var written = 0
     guard transfer(bytes, &written), written < bytes.count else { return }
     server.buffers.backlogged += 1
-    unsent = bytes
-    sentCount = written
+    unsent = Array(bytes[written...])
+    dueCount = unsent.count
     writingSince = server.loop.now
     watch(for: Self.whileFull)
   }
 
-  /// Writes what was left, if the socket takes it now.
+  /// Writes what was left, as much as the socket takes now.
   private func flush() {
-    guard !isOver, transfer(unsent, &sentCount), sentCount == unsent.count else { return }
-    unsent = []
+    guard !isOver, !unsent.isEmpty, transfer(unsent, &sentCount), sentCount >= dueCount else { return }
+    // The time limit is for what waits, not for what comes behind it.
+    unsent.removeFirst(sentCount)
     sentCount = 0
-    writingSince = 0
+    dueCount = unsent.count
+    writingSince = unsent.isEmpty ? 0 : server.loop.now
+    guard unsent.isEmpty else { return }
+    unsent = []
     watch(for: Self.usual)
     if isLast, underWay.isEmpty { end() }
   }

@@ -266,7 +266,7 @@ final class DatabaseConnection: @unchecked Sendable {
     let isNew = prepared.insert(ObjectIdentifier(statement)).inserted
     let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
-    query.isSent = true
+    query.wasSent()
     if expected.isEmpty {
       oldestSince = loop.now
       segmentSince = loop.now

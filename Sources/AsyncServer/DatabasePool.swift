@@ -59,11 +59,11 @@ final class DatabasePool: @unchecked Sendable {
     loop.atEndOfTurn { [unowned self] in self.dispatch() }
   }
 
-  /// Has an operation executed and the request's answer made, for which it can wait then, unless it was refused, which is an
-  /// answer, too. If the request is abandoned before the operation was sent, that is dropped, and there is no answer; after
-  /// that the answer is let run dry.
+  /// Has an operation executed and the request told of the answer, unless it is refused, which is an answer at once. If the
+  /// request is abandoned before the operation was sent, that is dropped, and there is no answer; after that the answer is let
+  /// run dry.
   func execute(_ operation: Operation, for request: RequestUnderWay) {
-    if let refusal = refusal(of: request, operation.statement) {
+    if let refusal = refusal(of: operation.statement) {
       counters.refused += 1
       request.response = shop.refuse(operation, refusal)
       return
@@ -73,8 +73,7 @@ final class DatabasePool: @unchecked Sendable {
     query.add(request)
   }
 
-  private func refusal(of request: RequestUnderWay, _ statement: Statement) -> PostgresError? {
-    if request.isAbandoned { return .cancelled }
+  private func refusal(of statement: Statement) -> PostgresError? {
     guard connections.contains(where: \.isReady) else { return lastError }
     // However many wait for slow ones, fast ones may come.
     let hasRoom =
@@ -133,6 +132,17 @@ final class DatabasePool: @unchecked Sendable {
   private func dispatch() {
     lastWork = work
     work = Work()
+    var waiting: Int
+    repeat {
+      dispatchFast()
+      waiting = queue.count
+      dispatchSlow()
+      // Where nobody wants a slow one any more, an equal one may have waited for its end.
+    } while queue.count > waiting
+    for connection in connections { connection.endOfTurn() }
+  }
+
+  private func dispatchFast() {
     while let query = queue.first {
       if query.isAbandoned {
         queue.removeFirst()
@@ -148,6 +158,9 @@ final class DatabasePool: @unchecked Sendable {
         break
       }
     }
+  }
+
+  private func dispatchSlow() {
     while let query = slowQueue.first {
       if query.isAbandoned {
         slowQueue.removeFirst()
@@ -160,7 +173,6 @@ final class DatabasePool: @unchecked Sendable {
         break
       }
     }
-    for connection in connections { connection.endOfTurn() }
   }
 
   /// Reads stay on the first two connections while those keep up, then on the first half while there is room: the fewer servers
@@ -214,8 +226,7 @@ final class DatabasePool: @unchecked Sendable {
   /// Puts a read that has not been executed back to the front of the queue.
   func sendAgain(_ query: Query) {
     counters.repeated += 1
-    query.isRepeated = true
-    query.isSent = false
+    query.repeats()
     queue.prepend(query)
   }
 

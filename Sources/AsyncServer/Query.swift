@@ -11,8 +11,8 @@ final class Query: @unchecked Sendable {
   /// What it reads, if others may share it.
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
-  var isSent = false
-  var isRepeated = false
+  private(set) var isSent = false
+  private(set) var isRepeated = false
 
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
@@ -45,10 +45,25 @@ final class Query: @unchecked Sendable {
     request.proceed(with: nil)
   }
 
+  /// A connection has it now.
+  func wasSent() { isSent = true }
+
+  /// It was not executed, and is to be sent again.
+  func repeats() {
+    isRepeated = true
+    waits()
+  }
+
   /// Its last operation has ended, and another one is to be executed before there is an answer.
   func continues(with operation: Operation) {
     self.operation = operation
+    waits()
+  }
+
+  /// No connection has it any more. Those who have gone meanwhile, who could not leave it, do so now.
+  private func waits() {
     isSent = false
+    for request in [first].compactMap({ $0 }) + others where request.isAbandoned { leave(request) }
   }
 
   func answer(_ response: Response) {

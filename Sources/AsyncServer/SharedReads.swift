@@ -13,16 +13,16 @@ struct SharedReads {
   /// What makes two reads equal: statement and values.
   struct Key: Hashable {
     private let statement: Int
-    private let values: [UInt8]
+    private let values: Parameters
 
     init(_ operation: Operation) {
       statement = operation.statement.number
-      values = operation.parameters.bytes
+      values = operation.parameters
     }
 
     func hash(into hasher: inout Hasher) {
       hasher.combine(statement)
-      values.withUnsafeBytes { hasher.combine(bytes: $0) }
+      values.bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
     }
   }
 

@@ -23,7 +23,8 @@ struct StatementTimes {
   mutating func note(_ statements: [Statement], took nanoseconds: UInt64) {
     guard !statements.isEmpty else { return }
     let each = Double(nanoseconds) / Double(statements.count) * Self.weight
-    for number in statements.map(\.number) {
+    for statement in statements {
+      let number = statement.number
       if number >= averages.count { averages += repeatElement(nil, count: number - averages.count + 1) }
       averages[number] = (averages[number] ?? 0) * (1 - Self.weight) + each
     }

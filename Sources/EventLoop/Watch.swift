@@ -52,7 +52,8 @@ package final class Watch: @unchecked Sendable {
     await withUnsafeContinuation { writer = $0 }
   }
 
-  /// Waits for either, or an interruption.
+  /// Waits for either, a hang-up, or `interrupt`; returns at once if the descriptor was reported ready before, and after
+  /// `cancel`. Unlike `readable` it waits for something new after a hang-up, too.
   package func readableOrWritable() async {
     if isCancelled || !pending.isEmpty {
       pending = []
@@ -79,7 +80,8 @@ package final class Watch: @unchecked Sendable {
     interrupt()
   }
 
-  /// Lets whoever waits continue, as if the descriptor were ready: for time limits.
+  /// Lets whoever waits continue, as if the descriptor were ready, to find that something else has changed. If nobody waits
+  /// nothing happens.
   package func interrupt() {
     resume(&reader)
     resume(&writer)

@@ -21,13 +21,13 @@ import Testing
     #expect(starts)
     let (same, startsAgain) = reads.query(for: read(1), most: 1)
     #expect(same === first && !startsAgain)
-    first.isSent = true
+    first.wasSent()
     let (next, nextStarts) = reads.query(for: read(1), most: 1)
     #expect(next !== first && !nextStarts)
     #expect(reads.query(for: read(1), most: 1).0 === next)
     #expect(reads.ended(first, most: 1) === next)
     #expect(reads.query(for: read(1), most: 1).0 === next, "it is in the queue, and not sent yet")
-    next.isSent = true
+    next.wasSent()
     #expect(reads.ended(next, most: 1) == nil)
     #expect(reads.query(for: read(1), most: 1).mayStart, "nothing is left of it")
   }
@@ -42,15 +42,15 @@ import Testing
   func two() {
     var reads = SharedReads()
     let first = reads.query(for: read(1), most: 2).0
-    first.isSent = true
+    first.wasSent()
     let (second, starts) = reads.query(for: read(1), most: 2)
     #expect(second !== first && starts)
     #expect(reads.query(for: read(1), most: 2).0 === second, "it was not sent yet")
-    second.isSent = true
+    second.wasSent()
     let (third, thirdStarts) = reads.query(for: read(1), most: 2)
     #expect(third !== first && third !== second && !thirdStarts)
     #expect(reads.ended(second, most: 2) === third)
-    third.isSent = true
+    third.wasSent()
     #expect(reads.ended(first, most: 2) == nil && reads.ended(third, most: 2) == nil)
   }
 
@@ -59,7 +59,7 @@ import Testing
     var reads = SharedReads()
     let running = (0..<2).map { _ in
       let query = reads.query(for: read(1), most: 2).0
-      query.isSent = true
+      query.wasSent()
       return query
     }
     let next = reads.query(for: read(1), most: 2).0
@@ -71,8 +71,8 @@ import Testing
   func again() {
     var reads = SharedReads()
     let query = reads.query(for: read(1), most: 1).0
-    query.isSent = true
-    query.isSent = false
+    query.wasSent()
+    query.repeats()
     #expect(reads.query(for: read(1), most: 1).0 === query)
   }
 }

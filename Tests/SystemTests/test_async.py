@@ -243,6 +243,20 @@ def test_a_peer_that_takes_its_answers_late_gets_all_of_them():
         assert status(house)["memory"]["backlogged_answers"] > before, "the socket took them all: this has shown nothing"
 
 
+def test_a_peer_that_is_always_behind_is_kept_as_long_as_it_takes_what_waits():
+    with settings(peer_timeout=1) as house, connect(house, "async") as late:
+        house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
+        stream = records(late)
+        for number in range(1, 17):
+            late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
+        for _ in range(400):  # Each is asked for again when it has come: sixteen answers are more than the socket holds.
+            number, whole = one_answer(stream)
+            assert whole.endswith(b"]")
+            late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
+            time.sleep(0.01)
+        assert status(house)["memory"]["backlogged_answers"] > 300, "it was not behind: this has shown nothing"
+
+
 def test_a_connection_that_nobody_uses_is_closed_at_last():
     with settings(idle_timeout=1) as house, connect(house, "async") as client:
         client.sendall(fastcgi("/async/tag"))
@@ -337,6 +351,17 @@ def test_a_write_whose_client_has_gone_before_it_was_sent_is_not_carried_out():
 
 
 # Its own health
+
+def test_a_read_that_is_lost_with_its_connection_is_not_repeated_for_a_client_that_has_gone():
+    with settings() as house, locked(house, "tag") as lock:
+        with connect(house, "async") as client:
+            client.sendall(fastcgi("/async/tag"))
+            eventually(lambda: house.psql(LOCKED) == [("1",)])
+        house.psql(LOCKED.replace("count(*)", "pg_terminate_backend(pid)"))
+        eventually(lambda: status(house)["requests_under_way"] == 1)
+        assert status(house)["database"]["statements"] == 1, "it was sent once more"
+        lock.kill()
+
 
 def test_the_status_is_answered_while_the_database_is_away_and_the_queue_is_full():
     with settings(db_queue=1, db_connections=1) as house:
