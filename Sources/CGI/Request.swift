@@ -25,9 +25,10 @@ package struct Request {
     var range: Range<Int> { Int(start)..<Int(end) }
 
     init() {}
+    /// What lies beyond 4 GiB is cut off.
     init(_ range: Range<Int>) {
-      start = UInt32(range.lowerBound)
-      end = UInt32(range.upperBound)
+      start = UInt32(clamping: range.lowerBound)
+      end = UInt32(clamping: range.upperBound)
     }
   }
 
