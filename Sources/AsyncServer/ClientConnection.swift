@@ -106,6 +106,7 @@ final class ClientConnection: @unchecked Sendable {
   /// Answers at once, or has the database asked.
   private func begin(_ assembled: AssembledRequest) {
     var request = Request(assembled)
+    server.shows(request)
     let step = answerFromHere(assembled, request).map(Step.respond) ?? server.shop.begin(request)
     // Thousands may wait, each with up to a megabyte of which nothing is needed any more.
     request.body = []

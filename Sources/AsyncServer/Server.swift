@@ -91,6 +91,8 @@ final class Server: @unchecked Sendable {
     if configuration.slowTurn > 0 {
       loop.onTurn(longerThan: configuration.slowTurn) { [unowned self] in tellOfSlowTurn($0) }
     }
+    let slot = slot
+    loop.onTurnBegin { slot.turnBegan(at: $0) }
     Task(executorPreference: loop) { await self.serve() }
     loop.run()
     return exitCode
@@ -101,14 +103,15 @@ final class Server: @unchecked Sendable {
       for connection in pool.connections { group.addTask { await connection.run() } }
       group.addTask { await self.sweep() }
       group.addTask { await self.obeySignals() }
-      await pool.firstAttempts { isDraining }
+      // Whoever stands in the queue of one that drains at once has asked, too.
+      await pool.firstAttempts { isDraining && !takesQueue }
       slot.isReady()
       eventfd_write(context.news, 1)
       while !isDraining {
         await acceptAll(into: &group)
         if !isDraining { await listenerWatch.readable() }
       }
-      if takesQueue { await acceptAll(into: &group) }
+      if takesQueue { await acceptAll(into: &group, atMost: configuration.master.drainTimeout) }
       listenerWatch.cancel()
       exitCode = await drain()
       // The tasks that go on for ever end with the process: the group would wait for them.
@@ -129,7 +132,7 @@ final class Server: @unchecked Sendable {
     switch signal {
     case SIGUSR1:
       guard let path = configuration.master.daemon.logFile else { return }
-      do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
+      do throws(SystemError) { try LogOutput.open(path) } catch { log.error("the log can't be reopened: \(error)") }
     case Master.parentDeathSignal:
       alarm(Self.lastSeconds)
       beginDrain(takingQueue: false)
@@ -145,22 +148,24 @@ final class Server: @unchecked Sendable {
 
   // MARK: Accepting
 
-  /// Accepts whoever waits, until nobody does. Each connection is a task.
-  private func acceptAll(into group: inout DiscardingTaskGroup) async {
-    while true {
+  /// Accepts whoever waits, until nobody does, or while draining may; there for at most `limit`. Each connection is a task.
+  private func acceptAll(into group: inout DiscardingTaskGroup, atMost limit: Duration? = nil) async {
+    let deadline = limit.map { MonotonicClock.now + $0.nanoseconds } ?? .max
+    while MonotonicClock.now < deadline {
       await makeRoom()
       if !isDraining, othersHaveFewer() { await loop.sleep(Self.courtesy) }
-      let number = clinux_accept(context.listener, 1)
-      if number >= 0 {
-        add(Descriptor(owning: number), to: &group)
-        continue
-      }
-      switch errno {
-      case EINTR, ECONNABORTED: continue
-      case EMFILE, ENFILE, ENOBUFS, ENOMEM:
-        log.warning("can't accept: \(String(cString: strerror(errno)))")
+      if isDraining, !takesQueue || !context.scoreboard.mayTakeOneMore() { return }
+      switch Acceptance.next(of: context.listener, nonblocking: true) {
+      case .connection(let number): add(Descriptor(owning: number), to: &group)
+      case .failed: continue
+      case .nobody: return
+      case .closed:
+        // Who closed it tells us to end in a moment.
+        if !isDraining { await loop.sleep(.milliseconds(20)) }
+        return
+      case .exhausted(let code):
+        log.warning("can't accept: \(String(cString: strerror(code)))")
         await loop.sleep(.milliseconds(100))
-      default: return
       }
     }
   }
@@ -194,6 +199,11 @@ final class Server: @unchecked Sendable {
 
   // MARK: Looking after
 
+  /// A request is looked at: the scoreboard shows which, should it be the last.
+  func shows(_ request: borrowing Request) {
+    slot.shows(method: request.method.rawValue, path: request.path, requestID: request.requestID)
+  }
+
   /// A request was answered; nanoseconds since its last byte had come.
   func answered(in duration: UInt64) { slot.countRequest(duration) }
 
@@ -204,6 +214,7 @@ final class Server: @unchecked Sendable {
       let now = MonotonicClock.now
       for connection in connections.values { connection.enforceTimeLimits(now) }
       pool.enforceTimeLimits(now)
+      LineLog.tellLeftOut()
     }
   }
 

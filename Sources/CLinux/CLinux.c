@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
@@ -27,7 +28,12 @@ int clinux_stream_socket(int family, int nonblocking) {
 }
 int clinux_datagram_socket(void) { return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
 int clinux_open_append(const char *path, mode_t mode) {
-  return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, mode);
+  return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode);
+}
+int clinux_open_again(int descriptor) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+  return open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 int clinux_open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
 int clinux_epoll_wait(int epoll, struct epoll_event *events, int most, int64_t nanoseconds) {
@@ -83,38 +89,36 @@ int clinux_take_note(void) {
   return was;
 }
 
+static void do_nothing(int signal) { (void)signal; }
+int clinux_interrupt_on(int signal) {
+  struct sigaction action = {.sa_handler = do_nothing};
+  return sigaction(signal, &action, 0);
+}
+
 int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
 
 static struct {
   const void *words;
   size_t length;
-  uint64_t patience;
   int code;
 } last;
 static volatile sig_atomic_t last_descriptor = -1;
-static volatile uint64_t last_began;
-static uint64_t monotonic_now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 static void say_last_words(int signal) {
   (void)signal;
-  if (last_descriptor < 0 || monotonic_now() - last_began < last.patience) return;
+  if (last_descriptor < 0) return;
   (void)!send(last_descriptor, last.words, last.length, MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(last.code);
 }
-int clinux_last_words_on(int signal, const void *words, size_t length, uint64_t patience, int code) {
+int clinux_last_words_on(int signal, const void *words, size_t length, int code) {
   last.words = words;
   last.length = length;
-  last.patience = patience;
   last.code = code;
-  struct sigaction action = {.sa_handler = say_last_words};
+  // An answer that is being written goes on: a write that was interrupted would be a broken one to libfcgi.
+  struct sigaction action = {.sa_handler = say_last_words, .sa_flags = SA_RESTART};
   return sigaction(signal, &action, 0);
 }
 void clinux_set_last_words_descriptor(int descriptor) {
-  if (descriptor >= 0) last_began = monotonic_now();
   last_descriptor = descriptor;
 }
 
@@ -178,6 +182,19 @@ static int unix_queue(int listener, uint32_t *waiting, uint32_t *most) {
   }
   errno = ENOENT;
   return -1;
+}
+
+int clinux_drop_connection_requests(int listener) {
+  // Drops what has SYN set among the flags, byte 13 of TCP's header, where a filter of a TCP socket begins to count
+  // (RFC 9293 §3.1). An ACK that ends a handshake still comes through.
+  struct sock_filter program[] = {
+      {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},
+      {BPF_JMP | BPF_JSET | BPF_K, 1, 0, 0x02},  // if set, one instruction is passed over
+      {BPF_RET | BPF_K, 0, 0, 0xFFFFFFFF},
+      {BPF_RET | BPF_K, 0, 0, 0},
+  };
+  struct sock_fprog filter = {sizeof program / sizeof program[0], program};
+  return setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 
 int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most) {

@@ -31,6 +31,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   private let clock: Clock
   package private(set) var health = LoopHealth()
   private var slowTurn: (limit: UInt64, tell: (UInt64) -> Void)?
+  private var tellOfTurn: ((UInt64) -> Void)?
 
   private static let wakeupToken = UInt64.max
 
@@ -68,6 +69,9 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   /// Calls `body` at the end of each turn, before the loop waits again.
   package func atEndOfTurn(_ body: @escaping () -> Void) { turnEnders.append(body) }
 
+  /// Calls `tell` with the time at which each turn begins, in monotonic nanoseconds: for whoever watches that they go on.
+  package func onTurnBegin(_ tell: @escaping (UInt64) -> Void) { tellOfTurn = tell }
+
   /// Calls `tell` with the length of each turn that took longer than `limit`, both in nanoseconds.
   package func onTurn(longerThan limit: UInt64, _ tell: @escaping (UInt64) -> Void) { slowTurn = (limit, tell) }
 
@@ -87,6 +91,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
         if token == Self.wakeupToken { takeJobsFromOutside() } else { deliver(readiness, to: token) }
       }
       now = time()
+      tellOfTurn?(now)
       wakeTimers()
     }
   }

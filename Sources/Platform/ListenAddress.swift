@@ -37,6 +37,9 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
     }
   }
 
+  /// A Unix socket's path.
+  package var path: String? { if case .unix(let path) = self { path } else { nil } }
+
   package var description: String {
     switch self {
     case .unix(let path): "unix:\(path)"

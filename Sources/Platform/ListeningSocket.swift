@@ -12,6 +12,8 @@ package struct ListeningSocket: ~Copyable {
     case inUse(String)
     case notASocket(String)
     case unknownHost(String)
+    /// A file for the log.
+    case log(String, SystemError)
     case system(String?, SystemError)
 
     init(_ address: ListenAddress, _ error: SystemError) {
@@ -28,6 +30,7 @@ package struct ListeningSocket: ~Copyable {
       case .inUse(let address): "another process already listens on \(address)"
       case .notASocket(let path): "\(path) exists and is not a socket; remove it or choose another path"
       case .unknownHost(let host): "there is no address for the host '\(host)'"
+      case .log(let path, let error): "can't write the log \(path): \(error)"
       case .system(let address?, let error): "can't listen on \(address): \(error)"
       case .system(nil, let error): "\(error)"
       }
@@ -35,10 +38,14 @@ package struct ListeningSocket: ~Copyable {
   }
 
   private let descriptor: Descriptor
-  private let boundPath: String?
+  package let address: ListenAddress
   private let boundFile: FileIdentity?
 
   package var number: Int32 { descriptor.number }
+  private var boundPath: String? { address.path }
+
+  /// Whether we have bound it, or the program before us has: then its queue is ours to close.
+  private var isOurs: Bool { if case .inherited = address { false } else { true } }
 
   /// Binds and listens. A Unix socket gets mode 0660; a path left behind by a dead server is taken over, one that
   /// somebody answers on is not.
@@ -48,8 +55,8 @@ package struct ListeningSocket: ~Copyable {
     } catch {
       throw Failure(address, error)
     }
-    if case .unix(let path) = address { boundPath = path } else { boundPath = nil }
-    boundFile = boundPath.flatMap(FileIdentity.init(path:))
+    self.address = address
+    boundFile = address.path.flatMap(FileIdentity.init(path:))
   }
 
   /// One that the program before us has bound to `address` and handed on.
@@ -60,8 +67,21 @@ package struct ListeningSocket: ~Copyable {
     } catch {
       throw Failure(address, error)
     }
-    if case .unix(let path) = address { boundPath = path } else { boundPath = nil }
-    boundFile = boundPath.flatMap(FileIdentity.init(path:))
+    self.address = address
+    boundFile = address.path.flatMap(FileIdentity.init(path:))
+  }
+
+  /// Tries what `init` does, and lets go of it again.
+  package static func attempt(_ address: ListenAddress) throws(Failure) {
+    if case .inherited(let number) = address {
+      var isListening: Int32 = 0
+      var length = socklen_t(MemoryLayout<Int32>.size)
+      guard getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0, isListening == 1 else {
+        throw .system(address.description, SystemError("getsockopt", code: errno == 0 ? EINVAL : errno))
+      }
+      return
+    }
+    try ListeningSocket(address).removePath()
   }
 
   /// Gives the Unix path to a user and a group.
@@ -70,12 +90,23 @@ package struct ListeningSocket: ~Copyable {
     try syscall("chown") { chown(boundPath, user ?? uid_t.max, group ?? gid_t.max) }
   }
 
-  /// Lets nobody new in, while what waits in the queue can still be accepted: the path goes away (if it still is ours)
-  /// and a Unix socket refuses connections from now on. A TCP queue can't be closed without resetting it (tcp(7)),
-  /// so that socket goes on listening until it is closed.
-  package func refuseNewConnections() {
-    guard boundPath != nil else { return }
-    removePath()
+  /// Lets nobody new in, while what waits in the queue can still be accepted: the path goes away (if it still is ours) and
+  /// a Unix socket refuses connections from now on. A TCP socket hears of no new ones, until `endQueue`: whoever tries
+  /// meanwhile tries again in a second (RFC 9293 §3.8.1). False if others may come all the same: over a socket that was
+  /// handed to us, whose queue is not ours to close.
+  package func refuseNewConnections() -> Bool {
+    if boundPath != nil {
+      removePath()
+      shutdown(descriptor.number, Int32(SHUT_RD))
+      return true
+    }
+    return isOurs && clinux_drop_connection_requests(descriptor.number) == 0
+  }
+
+  /// Call when the queue of a TCP socket that hears of no new connections is empty: from now on they are refused. Before, that
+  /// would have reset those in the queue.
+  package func endQueue() {
+    guard isOurs, boundPath == nil else { return }
     shutdown(descriptor.number, Int32(SHUT_RD))
   }
 
@@ -89,6 +120,14 @@ package struct ListeningSocket: ~Copyable {
   package static func queue(of listener: Int32) -> (waiting: Int, most: Int)? {
     var (waiting, most): (UInt32, UInt32) = (0, 0)
     return clinux_listen_queue(listener, &waiting, &most) == 0 ? (Int(waiting), Int(most)) : nil
+  }
+
+  /// How many connections wait to be accepted: at least one where the kernel tells no more than that somebody does (without
+  /// sock_diag(7): gVisor, a filter of system calls).
+  package static func waiting(in listener: Int32) -> Int {
+    if let queue = queue(of: listener) { return queue.waiting }
+    var interest = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
+    return poll(&interest, 1, 0) > 0 && interest.revents == Int16(POLLIN) ? 1 : 0
   }
 
   /// Whether it is a Unix socket.
@@ -132,11 +171,13 @@ package struct ListeningSocket: ~Copyable {
     if lstat(path, &status) == 0 {
       guard status.st_mode & S_IFMT == S_IFSOCK else { throw SystemError("bind", code: ENOTSOCK) }
       let probe = Descriptor(owning: try syscall("socket") { clinux_stream_socket(AF_UNIX, 1) })
-      // EAGAIN: somebody is there, and has a full queue.
-      if withAddress({ connect(probe.number, $0, $1) }) == 0 || errno == EAGAIN {
-        throw SystemError("bind", code: EADDRINUSE)
+      // ECONNREFUSED alone says that nobody listens. EAGAIN: somebody does, and has a full queue. EACCES: we may not ask.
+      let code = withAddress({ connect(probe.number, $0, $1) }) == 0 ? 0 : errno
+      switch code {
+      case ECONNREFUSED: unlink(path)
+      case 0, EAGAIN, EPROTOTYPE: throw SystemError("bind", code: EADDRINUSE)
+      default: throw SystemError("connect", code: code)
       }
-      unlink(path)
     }
     let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(AF_UNIX, 1) })
     let mask = umask(0o117)

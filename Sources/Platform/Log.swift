@@ -1,10 +1,14 @@
-// Log lines: one write(2) each to standard error, so that lines of several processes never mix.
+// Log lines: one write(2) each to standard error, so that lines of several processes never mix. `LogOutput` says where they go,
+// and that nobody waits for it; `RepeatedLines` how often one and the same is told.
 
 import CLinux
 import Glibc
 import Logging
 
 /// Writes `2026-01-31T12:00:00.123Z warning sync[4711]: text key=value`.
+///
+/// Of warnings with the same text there is one line a second, and the next says how many were left out: under overload each
+/// request would else cost a line. Errors are told one by one, each with its request.
 package struct LineLog: LogHandler {
   package var logLevel: Logger.Level = .info
   package var metadata: Logger.Metadata = [:]
@@ -18,15 +22,37 @@ package struct LineLog: LogHandler {
   }
 
   package func log(event: LogEvent) {
-    var line = "\(Self.timestamp()) \(event.level) \(label)[\(getpid())]: \(event.message)"
+    var text = "\(event.level) \(label)[\(getpid())]: \(event.message)"
+    var leftOut = 0
+    if event.level == .warning {
+      guard let count = RepeatedLines.tell(text, now: MonotonicClock.now) else { return }
+      leftOut = count
+    }
     for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }
     ) {
-      line += " \(key)=\(value)"
+      text += " \(key)=\(value)"
     }
+    if leftOut > 0 { text += RepeatedLines.note(leftOut) }
+    Self.write(text)
+  }
+
+  /// Tells of the lines that were left out and that no other has told of. To be called now and then, once a second or so.
+  package static func tellLeftOut() {
+    for (text, count) in RepeatedLines.takeLeftOut(now: MonotonicClock.now) { write(text + RepeatedLines.note(count)) }
+  }
+
+  private static func write(_ text: String) {
+    let prefix = timestamp() + " "
+    if LogOutput.lost > 0 {
+      let note = "\(prefix)warning log[\(getpid())]: \(LogOutput.lost) lines before this one could not be written\n"
+      if LogOutput.write(Array(note.utf8)) { LogOutput.forgetLost() }
+    }
+    var bytes = Array(prefix.utf8)
     // A line stays one line, whatever a client or a server put into it.
-    var bytes = line.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: " ") : $0 }
+    bytes += text.utf8.lazy.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: " ") : $0 }
+    if bytes.count >= LogOutput.longestLine { bytes.removeLast(bytes.count - LogOutput.longestLine + 1) }
     bytes.append(UInt8(ascii: "\n"))
-    _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    if !LogOutput.write(bytes) { LogOutput.countLost() }
   }
 
   /// Now in UTC, RFC 3339 with milliseconds.
@@ -42,14 +68,5 @@ package struct LineLog: LogHandler {
     let date = "\(Int(parts.tm_year) + 1900)-\(padded(Int(parts.tm_mon) + 1, 2))-\(padded(Int(parts.tm_mday), 2))"
     let time = "\(padded(Int(parts.tm_hour), 2)):\(padded(Int(parts.tm_min), 2)):\(padded(Int(parts.tm_sec), 2))"
     return "\(date)T\(time).\(padded(now.tv_nsec / 1_000_000, 3))Z"
-  }
-}
-
-/// Where a daemon's standard output and error go.
-package enum LogFile {
-  /// Appends both to `path` from now on. Again after the file was moved away, and a new one is begun.
-  package static func open(_ path: String) throws(SystemError) {
-    let descriptor = Descriptor(owning: try syscall("open") { clinux_open_append(path, 0o640) })
-    for number in [STDOUT_FILENO, STDERR_FILENO] { try syscall("dup2") { dup2(descriptor.number, number) } }
   }
 }

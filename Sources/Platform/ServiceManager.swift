@@ -42,7 +42,9 @@ package enum ServiceManager {
 
   /// The listening sockets that were handed to this process, from descriptor 3 on.
   package static var listeningSockets: [Int32] {
-    guard let process = getenv("LISTEN_PID"), String(cString: process) == String(getpid()),
+    // The program that is checked before a reload is a child of the process that they were handed to.
+    let owner = getenv("FORKLOOP_BOUND") == nil ? getpid() : getppid()
+    guard let process = getenv("LISTEN_PID"), String(cString: process) == String(owner),
       let text = getenv("LISTEN_FDS"), let count = Int32(String(cString: text)), count > 0, count < 1024
     else { return [] }
     return (3..<3 + count).map { $0 }

@@ -65,3 +65,36 @@ extension Transfer {
     }
   }
 }
+
+/// What accept(2) on a non-blocking socket came to. Every server of ours goes by this, so that none takes a lack of
+/// descriptors for a connection and spins, or a connection that failed for an empty queue and waits for an edge that has
+/// been.
+package enum Acceptance: Equatable {
+  case connection(Int32)
+  /// Nobody waits.
+  case nobody
+  /// This one has come to nothing before it was accepted: the next may stand behind it (accept(2), "Error handling").
+  case failed
+  /// There are no descriptors or no memory (errno): the connection stays in the queue, and the same call fails again until
+  /// something is closed. Also what nobody expects: it is nothing to be tried again at once.
+  case exhausted(Int32)
+  /// Nobody is let in any more (listen(2), shutdown(2)).
+  case closed
+
+  /// Takes the next connection of `listener`, with FD_CLOEXEC, and non-blocking where asked.
+  package static func next(of listener: Int32, nonblocking: Bool) -> Acceptance {
+    let number = clinux_accept(listener, nonblocking ? 1 : 0)
+    return number >= 0 ? .connection(number) : Acceptance(code: errno)
+  }
+
+  init(code: Int32) {
+    switch code {
+    case EAGAIN: self = .nobody
+    case EINVAL: self = .closed
+    case EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH,
+      ETIMEDOUT:
+      self = .failed
+    default: self = .exhausted(code)
+    }
+  }
+}

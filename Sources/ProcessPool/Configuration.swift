@@ -37,9 +37,22 @@ package struct DaemonConfiguration: Sendable {
   package init() {}
 
   /// Applies what the master, too, is subject to.
-  func apply() throws(SystemError) {
+  func apply() throws(ListeningSocket.Failure) {
     umask(0o027)
-    if let logFile { try LogFile.open(logFile) }
+    if let logFile {
+      do throws(SystemError) {
+        try LogOutput.open(logFile, owner: account)
+      } catch {
+        throw .log(logFile, error)
+      }
+    } else {
+      LogOutput.neverWait()
+    }
+    do throws(SystemError) { try applyLimits() } catch { throw .system(nil, error) }
+  }
+
+  /// Sets the limits of this process (setrlimit(2)).
+  func applyLimits() throws(SystemError) {
     for (resource, value) in [(RLIMIT_NOFILE, files), (RLIMIT_CORE, core)] {
       guard let value else { continue }
       var limit = rlimit(rlim_cur: rlim_t(value), rlim_max: rlim_t(value))
@@ -95,6 +108,8 @@ package struct WorkerLimits: Equatable, Sendable {
   package var slow: UInt64 = 0
   /// Nanoseconds in the listen queue after which a request is answered 503 at once.
   package var queueWait: UInt64 = 0
+  /// Nanoseconds without a new turn of its loop after which a worker is replaced: it hangs, or has been stopped.
+  package var turn: UInt64 = 0
 
   package init() {}
 

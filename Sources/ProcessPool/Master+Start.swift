@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+import Logging
 import Platform
 
 extension Master {
@@ -11,21 +12,51 @@ extension Master {
     do throws(SystemError) { return try body() } catch { throw .system(nil, error) }
   }
 
-  /// Takes a socket over if it is bound to `address`, and binds one otherwise.
-  static func listen(
-    _ address: ListenAddress, _ inherited: Int32?, _ bound: String?
-  ) throws(ListeningSocket.Failure) -> ListeningSocket {
-    if let inherited, inherited >= 0, bound == address.description {
-      return try ListeningSocket(adopting: inherited, boundTo: address)
+  /// Does what a program that was executed for a reload can do without: its workers serve, and go on. The check before
+  /// the reload has found nothing, so that this is rare: something has changed in the moment between.
+  static func doOrGoOn(
+    _ inheritance: Inheritance?, _ log: Logger, _ body: () throws(ListeningSocket.Failure) -> Void
+  ) throws(ListeningSocket.Failure) {
+    do throws(ListeningSocket.Failure) {
+      try body()
+    } catch {
+      guard inheritance != nil else { throw error }
+      log.error("reloaded without this: \(error)")
     }
-    return try ListeningSocket(address)
+  }
+
+  /// Takes a socket over if it is bound to `address`, and binds one otherwise. After a reload one that can't be bound is not worth
+  /// letting go of the one that we have: that is gone on with, where it is.
+  static func listen(
+    _ address: ListenAddress, _ inherited: Int32?, _ bound: String?, _ setting: String, _ log: Logger
+  ) throws(ListeningSocket.Failure) -> ListeningSocket {
+    guard let inherited, inherited >= 0, let bound, let former = try? ListenAddress(bound) else {
+      return try ListeningSocket(address)
+    }
+    if former == address { return try ListeningSocket(adopting: inherited, boundTo: address) }
+    do throws(ListeningSocket.Failure) {
+      return try ListeningSocket(address)
+    } catch {
+      log.error("reloaded without \(setting), which stays \(former): \(error)")
+      return try ListeningSocket(adopting: inherited, boundTo: former)
+    }
   }
 
   static func statusServer(
-    _ address: ListenAddress?, _ inheritance: Inheritance?
+    _ address: ListenAddress?, _ inheritance: Inheritance?, _ log: Logger
   ) throws(ListeningSocket.Failure) -> StatusServer? {
-    guard let address else { return nil }
-    return StatusServer(owning: try listen(address, inheritance?.status, inheritance?.statusAddress))
+    var server: StatusServer?
+    if let address {
+      server = StatusServer(
+        owning: try listen(address, inheritance?.status, inheritance?.statusAddress, "--status-listen", log))
+    }
+    // Nobody would be answered where the program before us has, if that was elsewhere.
+    if let inheritance, inheritance.status >= 0, server?.listenerNumber != inheritance.status,
+      let former = try? ListenAddress(inheritance.statusAddress)
+    {
+      try ListeningSocket(adopting: inheritance.status, boundTo: former).removePath()
+    }
+    return server
   }
 
   static func scoreboard(_ inheritance: Inheritance?) throws(SystemError) -> Scoreboard {
@@ -59,6 +90,14 @@ extension Master {
         started: report?.started ?? MonotonicClock.now)
     }
     // Where nobody listens any more, what has come is answered, and no more comes.
-    if !sameAddress { shutdown(inheritance.listener, Int32(SHUT_RD)) }
+    guard listener.number != inheritance.listener, let address = try? ListenAddress(inheritance.address) else { return }
+    do throws(ListeningSocket.Failure) {
+      let former = try ListeningSocket(adopting: inheritance.listener, boundTo: address)
+      let isClosed = former.refuseNewConnections()
+      scoreboard.allowDraining(isClosed ? nil : ListeningSocket.waiting(in: former.number))
+      formerListener = consume former
+    } catch {
+      log.error("\(error)")
+    }
   }
 }

@@ -28,17 +28,18 @@ extension Master {
   mutating func look() {
     var queue = 0
     scoreboard.sampleArrivals(now: MonotonicClock.now) {
-      queue = ListeningSocket.queue(of: listener.number)?.waiting ?? 0
+      queue = ListeningSocket.waiting(in: listener.number)
       return queue
     }
     let header = scoreboard.header
     header.pointee.maxQueue.max(UInt64(queue), ordering: .relaxed)
-    enforceTimeLimit()
+    endFormerQueue()
     if isPaused {
       for process in children.keys { letGo(process) }
       return
     }
     let census = census(waiting: queue)
+    if queue > 0 || parking?.isWaitedFor == true, census.idle > 0 { wakeIdleWorker() }
     header.pointee.maxActive.max(UInt64(census.total - census.idle - census.starting), ordering: .relaxed)
     replaceGeneration(census)
     var change: PoolPlan.Change
@@ -53,9 +54,12 @@ extension Master {
       log.warning("all \(pool.workers) workers are busy: consider more of them")
     }
     wasAtLimit = change.isAtLimit
-    if !backoff.isWaiting(MonotonicClock.now) {
+    let now = MonotonicClock.now
+    if !backoff.isWaiting(now) {
       // After a failure one is enough to see whether it is over.
-      for _ in 0..<(backoff.failures > 0 ? min(change.start, 1) : change.start) where !startWorker() { break }
+      for _ in 0..<(backoff.recentFailures(now) > 0 ? min(change.start, 1) : change.start) where !startWorker() {
+        break
+      }
     }
     if change.retire > 0 { retire(change.retire) }
   }
@@ -63,7 +67,11 @@ extension Master {
   /// Forks a worker; false if that is not possible now.
   mutating func startWorker() -> Bool {
     let now = MonotonicClock.now
-    guard let slot = scoreboard.vacantSlot else { return false }
+    guard let slot = scoreboard.vacantSlot else {
+      backoff.failed(now: now)
+      log.error("can't start a worker: the scoreboard is full")
+      return false
+    }
     scoreboard.reserve(slot, generation: generation, now: now)
     let (configuration, duties, master) = (configuration, duties, getpid())
     let context = WorkerContext(
@@ -84,8 +92,9 @@ extension Master {
           if getppid() != master { return 1 }
         }
         return duties.lastWords.withUnsafeBytes {
-          let limit = configuration.limits.requestTime
-          if limit > 0 { clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, limit, Self.timedOut) }
+          if configuration.limits.requestTime > 0 {
+            clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, Self.timedOut)
+          }
           return duties.worker(context)
         }
       }
@@ -97,6 +106,27 @@ extension Master {
       backoff.failed(now: now)
       log.error("can't fork a worker: \(error)")
       return false
+    }
+  }
+
+  /// Has an idle worker look into the listen queue, where somebody stands. A connection wakes one worker (EPOLLEXCLUSIVE), and that
+  /// may have ended before it could take it.
+  func wakeIdleWorker() {
+    for (process, child) in children where child.generation == generation && !child.isLeaving {
+      if let slot = child.slot, scoreboard.state(slot).state == .idle {
+        kill(process, Self.nudge)
+        return
+      }
+    }
+  }
+
+  /// Lets go of where the workers of before have listened, once these have gone.
+  mutating func endFormerQueue() {
+    guard formerListener != nil else { return }
+    if children.values.allSatisfy({ $0.generation == generation }) {
+      formerListener = nil
+    } else if ListeningSocket.waiting(in: formerListener?.number ?? -1) == 0 {
+      formerListener?.endQueue()
     }
   }
 
@@ -130,30 +160,63 @@ extension Master {
       ServiceManager.notify("READY=1\nSTATUS=\(pool.mode.rawValue), generation \(generation)")
     }
     for (process, child) in children where child.generation != generation && !child.isLeaving {
-      letGo(process, sameAddress ? SIGQUIT : SIGTERM)
+      letGo(process, formerListener == nil ? SIGQUIT : SIGTERM)
     }
   }
 
-  /// Ends requests that take too long: the worker tells its client and dies; if it can't even do that, it is killed.
-  mutating func enforceTimeLimit() {
-    let limit = configuration.limits.requestTime
-    guard limit > 0 else { return }
+  /// Ends requests that take too long, and loops that stand still.
+  mutating func enforceTimeLimits() {
     let now = MonotonicClock.now
-    for (process, child) in children {
-      if now >= child.killAt {
-        kill(process, SIGKILL)
-        continue
-      }
-      guard let slot = child.slot, child.killAt == .max else { continue }
-      let (state, _, began) = scoreboard.state(slot)
-      guard state.isServing, now > began, now - began > limit, let report = scoreboard.report(slot) else { continue }
-      log.error(
-        "worker \(process) killed: \(report.method) \(report.path) took more than \(limit / 1_000_000) ms, now \(state.name)",
-        metadata: ["request": "\(report.requestID)"])
-      scoreboard.header.pointee.timedOut.wrappingAdd(1, ordering: .relaxed)
-      children[process]?.killAt = now + 1_000_000_000
-      kill(process, SIGALRM)
+    // As long as we stand still ourselves, nobody is seen to move.
+    let sinceLastLook = min(now - lastLook, 1_000_000_000)
+    lastLook = now
+    for process in children.keys {
+      enforceRequestLimit(process, now)
+      enforceTurnLimit(process, sinceLastLook)
     }
+  }
+
+  /// The worker tells its client and dies; if it can't even do that, it is killed. It takes no other request once this one is
+  /// given up, so that no other is hit.
+  private mutating func enforceRequestLimit(_ process: pid_t, _ now: UInt64) {
+    let limit = configuration.limits.requestTime
+    guard limit > 0, let child = children[process] else { return }
+    if now >= child.killAt {
+      kill(process, SIGKILL)
+      return
+    }
+    guard let slot = child.slot, child.killAt == .max else { return }
+    let (state, _, began) = scoreboard.state(slot)
+    guard state.isServing, now > began, now - began > limit, let report = scoreboard.report(slot),
+      scoreboard.giveUp(slot, began: began)
+    else { return }
+    log.error(
+      "worker \(process) killed: \(report.description) took more than \(limit / 1_000_000) ms, now \(state.name)",
+      metadata: ["request": "\(report.requestID)"])
+    scoreboard.header.pointee.timedOut.wrappingAdd(1, ordering: .relaxed)
+    children[process]?.killAt = now + 1_000_000_000
+    kill(process, SIGALRM)
+  }
+
+  /// Kills a loop whose turns do not go on: it hangs, or has been stopped. Everybody on it would wait for ever.
+  private mutating func enforceTurnLimit(_ process: pid_t, _ sinceLastLook: UInt64) {
+    let limit = configuration.limits.turn
+    guard limit > 0, let child = children[process], let slot = child.slot, !child.hasStoodStill else { return }
+    let turn = scoreboard.lastTurn(slot)
+    guard turn == child.lastTurn else {
+      children[process]?.lastTurn = turn
+      children[process]?.stillFor = 0
+      return
+    }
+    children[process]?.stillFor += sinceLastLook
+    guard child.stillFor + sinceLastLook > limit else { return }
+    children[process]?.hasStoodStill = true
+    let report = scoreboard.report(slot)
+    log.error(
+      "loop \(process) killed: it has stood still for \(limit / 1_000_000) ms, last with \(report?.description ?? "nothing")",
+      metadata: ["request": "\(report?.requestID ?? "")"])
+    scoreboard.header.pointee.timedOut.wrappingAdd(1, ordering: .relaxed)
+    kill(process, SIGKILL)
   }
 
   mutating func reap() {
@@ -166,10 +229,13 @@ extension Master {
       // Others come to whoever is process 1.
       guard let child = children.removeValue(forKey: ending.process) else { continue }
       if let slot = child.slot { scoreboard.vacate(slot) }
-      if ending.exitCode == 0 { continue }
+      if ending.exitCode == 0 {
+        if child.isDraining { queueIsEmpty = true }
+        continue
+      }
       let now = MonotonicClock.now
       log.warning("worker \(ending.process) \(ending)")
-      if child.killAt != .max || ending.exitCode == Self.timedOut { continue }
+      if child.killAt != .max || child.hasStoodStill || ending.exitCode == Self.timedOut { continue }
       scoreboard.header.pointee.crashed.wrappingAdd(1, ordering: .relaxed)
       if now - child.started < Self.quickDeath {
         backoff.failed(now: now)

@@ -1,6 +1,7 @@
 // The master of a pool of processes: waits, obeys signals, answers for the pool. It has one thread and serves no request of the
 // API. What its workers do is not its business.
-// `Master+Start` says what it begins with, `Master+Workers` how it looks after workers, `Master+End` how it reloads and drains.
+// `Master+Start` says what it begins with, `Master+Workers` how it looks after workers, `Master+Reload` how it becomes another
+// program, `Master+Drain` how it ends.
 
 import CGI
 import CLinux
@@ -19,8 +20,15 @@ package struct Master: ~Copyable {
     let started: UInt64
     /// Told to end.
     var isLeaving = false
-    /// Told that its request takes too long, and killed at this time if it is still there.
+    /// Told to take what stands in the listen queue, and then to end.
+    var isDraining = false
+    /// Its request takes too long: it is killed at this time if it is still there.
     var killAt = UInt64.max
+    /// Whether it was killed for a loop that stood still.
+    var hasStoodStill = false
+    /// The last turn of its loop that was seen, and for how long it has been the last, in nanoseconds.
+    var lastTurn: UInt64 = 0
+    var stillFor: UInt64 = 0
   }
 
   /// The exit code of a worker whose request took too long.
@@ -29,8 +37,11 @@ package struct Master: ~Copyable {
   package static let parentDeathSignal = SIGUSR2
   /// A worker that died younger than this has failed at once.
   static let quickDeath: UInt64 = 1_000_000_000
+  /// Tells an idle worker to look into the listen queue. Whoever does not expect it is not harmed by it (signal(7)).
+  package static let nudge = SIGURG
   /// How often the pool is looked at, in milliseconds: often enough to know how long somebody has waited.
   var interval: Int32 {
+    if isDraining { return 20 }
     let patience = configuration.limits.queueWait / 1_000_000
     return patience == 0 ? 100 : Int32(min(100, max(5, patience / 8)))
   }
@@ -44,12 +55,12 @@ package struct Master: ~Copyable {
     SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD, SIGTTIN, SIGTTOU, SIGWINCH,
   ])
   let listener: ListeningSocket
+  /// Where the workers of before listen, if that is elsewhere.
+  var formerListener: ListeningSocket?
   var status: StatusServer?
   var parking: ParkingLot?
   let scoreboard: Scoreboard
-  let generation: Int
-  /// Whether the workers of before listen where we do.
-  let sameAddress: Bool
+  var generation: Int
   /// Rung by a worker that is ready.
   let news: Descriptor
   let signalDescriptor: Descriptor
@@ -65,26 +76,38 @@ package struct Master: ~Copyable {
   var watchdogDue: UInt64 = 0
   /// The program being checked before a reload.
   var check: pid_t?
+  /// Until when requests may take to end; nil while we are not draining.
+  var drainDeadline: UInt64?
+  /// Whether a worker has found nobody in the listen queue since nobody is let in any more.
+  var queueIsEmpty = false
+  /// When the pool was last looked at.
+  var lastLook: UInt64 = 0
+
+  var isDraining: Bool { drainDeadline != nil }
 
   /// Listens. On the calling thread, which should be the main one and alone: signals are blocked here.
   package init(
     _ configuration: MasterConfiguration, _ invocation: Invocation, _ duties: Duties, log: Logger
   ) throws(ListeningSocket.Failure) {
+    // First of all: what comes from now on is kept until somebody asks for it.
+    Self.signals.block()
     let inheritance = Inheritance.take()
-    try Self.make { () throws(SystemError) in try configuration.daemon.apply() }
-    let listener = try Self.listen(configuration.listen, inheritance?.listener, inheritance?.address)
-    let status = try Self.statusServer(configuration.status, inheritance)
+    try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
+    let listener = try Self.listen(
+      configuration.listen, inheritance?.listener, inheritance?.address, "--listen", log)
+    let status = try Self.statusServer(configuration.status, inheritance, log)
     let scoreboard = try Self.make { () throws(SystemError) in try Self.scoreboard(inheritance) }
     let news = try Self.make { () throws(SystemError) in
       Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
     }
     let parking = try Self.make { () throws(SystemError) in try Self.parkingLot(configuration, inheritance) }
-    Self.signals.block()
     let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
     if let account = configuration.daemon.account {
-      try Self.make { () throws(SystemError) in
-        try listener.give(to: account.user, account.group)
-        try status?.give(to: account.user, account.group)
+      try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
+        try Self.make { () throws(SystemError) in
+          try listener.give(to: account.user, account.group)
+          try status?.give(to: account.user, account.group)
+        }
       }
     }
     self.configuration = configuration
@@ -99,21 +122,24 @@ package struct Master: ~Copyable {
     self.signalDescriptor = signalDescriptor
     pool = configuration.pool
     generation = (inheritance?.generation ?? 0) + 1
-    sameAddress = inheritance.map { $0.address == configuration.listen.description } ?? true
     if let inheritance { adopt(inheritance) }
   }
 
   /// Serves until it is told to stop; the exit code: 0 when every request that had been accepted was answered, 1 when the
   /// drain took too long.
   package mutating func run() -> Int32 {
-    log.info("listening on \(configuration.listen), \(pool.mode.rawValue), \(pool.workers) workers at most")
+    log.info("listening on \(listener.address), \(pool.mode.rawValue), \(pool.workers) workers at most")
     while true {
-      look()
+      if let drainDeadline {
+        if let code = drain(until: drainDeadline) { return code }
+      } else {
+        look()
+      }
+      enforceTimeLimits()
+      LineLog.tellLeftOut()
       feedWatchdog()
       wait()
-      while let signal = SignalSet.take(from: signalDescriptor.number) {
-        if let code = obey(signal) { return code }
-      }
+      while let signal = SignalSet.take(from: signalDescriptor.number) { obey(signal) }
       reap()
     }
   }
@@ -137,7 +163,11 @@ package struct Master: ~Copyable {
     if let more = parking?.interests { interests += more }
     let parkings = interests.count
     if let more = status?.interests { interests += more }
-    guard poll(&interests, nfds_t(interests.count), interval) > 0 else { return }
+    guard poll(&interests, nfds_t(interests.count), interval) > 0 else {
+      // The time of those who are silent ends, too.
+      if status?.hasClients == true { serveStatus() }
+      return
+    }
     if interests[1].revents != 0 {
       var count: eventfd_t = 0
       eventfd_read(news.number, &count)
@@ -166,17 +196,20 @@ package struct Master: ~Copyable {
 
   /// Whether somebody has to be started as soon as a connection comes: nobody else waits for it.
   var awaitsFirstConnection: Bool {
-    guard pool.mode == .ondemand, !isPaused, !backoff.isWaiting(MonotonicClock.now) else { return false }
+    guard pool.mode == .ondemand, !isPaused, !isDraining, !backoff.isWaiting(MonotonicClock.now) else { return false }
     let census = census(waiting: 0)
     return census.idle == 0 && census.starting == 0 && census.total < pool.workers
   }
 
   // MARK: Signals
 
-  /// Does what a signal asks for; the exit code if that is the end.
-  mutating func obey(_ signal: Int32) -> Int32? {
+  /// Does what a signal asks for. Nothing that comes before or after it overrules a signal to stop: whatever is under way is
+  /// dropped when that comes, and while draining nothing but the log is looked after.
+  mutating func obey(_ signal: Int32) {
     switch signal {
-    case SIGTERM, SIGINT, SIGQUIT: return drain()
+    case SIGUSR1: reopenLog()
+    case _ where isDraining: break
+    case SIGTERM, SIGINT, SIGQUIT: beginDrain()
     case SIGHUP, SIGUSR2: beginReload()
     case SIGTTIN:
       isPaused = false
@@ -188,13 +221,23 @@ package struct Master: ~Copyable {
     case SIGWINCH:
       isPaused = true
       log.info("all workers are let go until HUP or TTIN")
-    case SIGUSR1:
-      guard let path = configuration.daemon.logFile else { break }
-      do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
-      for process in children.keys { kill(process, SIGUSR1) }
     default: break
     }
-    return nil
+  }
+
+  /// Begins the log anew, and has the workers do so. Where their user can't open it (the folder may be closed to them) they are
+  /// replaced by others, which get it from us.
+  mutating func reopenLog() {
+    guard let path = configuration.daemon.logFile else { return }
+    let account = configuration.daemon.account
+    do throws(SystemError) { try LogOutput.open(path, owner: account) } catch {
+      return log.error("the log can't be reopened: \(error)")
+    }
+    if account.map({ LogOutput.canBeOpened(path, by: $0) }) ?? true {
+      for process in children.keys { kill(process, SIGUSR1) }
+    } else if !isDraining {
+      generation += 1
+    }
   }
 }
 
@@ -205,10 +248,10 @@ package struct Duties {
   /// What a worker that is stuck says to its client at the end of its time, in FastCGI.
   package var lastWords: [UInt8]
   /// The master's own answer for a path; nil: there is nothing there.
-  package var page: (PoolState, String) -> Response?
+  package var page: (PoolState, Span<UInt8>) -> Response?
 
   package init(
-    lastWords: [UInt8] = [], page: @escaping (PoolState, String) -> Response? = { _, _ in nil },
+    lastWords: [UInt8] = [], page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil },
     worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker

@@ -111,6 +111,12 @@ package struct ParkingLot: ~Copyable {
     unpark(number)
   }
 
+  /// Whether a connection that was handed on has not been taken yet.
+  var isWaitedFor: Bool {
+    var interest = pollfd(fd: workerEnds.exit, events: Int16(POLLIN), revents: 0)
+    return poll(&interest, 1, 0) > 0
+  }
+
   mutating func takeHasHandedOn() -> Bool {
     defer { hasHandedOn = false }
     return hasHandedOn

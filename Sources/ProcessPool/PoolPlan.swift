@@ -76,18 +76,21 @@ struct Backoff {
   /// Without a failure for this long, all is forgotten.
   static let healthy: UInt64 = 60_000_000_000
 
-  private(set) var failures = 0
+  private var failures = 0
   private var lastFailure: UInt64 = 0
   private(set) var until: UInt64 = 0
 
   /// Counts a failure. `jitter` from 0 to 1 shortens the pause by up to a half, so that pools do not go in step.
   mutating func failed(now: UInt64, jitter: Double = .random(in: 0...1)) {
-    if now - lastFailure > Self.healthy { failures = 0 }
+    failures = recentFailures(now)
     lastFailure = now
     failures += 1
     let pause = min(Self.longest, Self.shortest << UInt64(min(failures - 1, 20)))
     until = now + pause - UInt64(Double(pause) * 0.5 * jitter)
   }
+
+  /// How often it has failed since it was last healthy.
+  func recentFailures(_ now: UInt64) -> Int { now - lastFailure > Self.healthy ? 0 : failures }
 
   func isWaiting(_ now: UInt64) -> Bool { now < until }
 }

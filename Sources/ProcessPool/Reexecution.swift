@@ -6,26 +6,46 @@ import Platform
 
 /// What this process was started with.
 package struct Invocation: Sendable {
-  /// The program's path, looked up at the start: afterwards the file may be another one.
+  /// The program's path: what it was started by, so that a symbolic link may point to another one by the time of a reload.
   let program: String
   let arguments: [String]
   let environment: [String: String]
 
   /// `environment` without what the settings file has added to it: the file is read anew.
   package init(environment: [String: String]) {
-    var path = [CChar](repeating: 0, count: Int(PATH_MAX))
-    let length = readlink("/proc/self/exe", &path, path.count - 1)
-    program =
-      length > 0
-      ? String(decoding: path[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) : CommandLine.arguments[0]
+    program = Self.path(of: CommandLine.arguments[0])
     arguments = CommandLine.arguments
     self.environment = environment
   }
 
-  /// Starts the program as it is now to check its settings as they are now.
-  func check() throws(SystemError) -> pid_t {
+  /// Where `name`, by which this process was started, was found: looked up now, since `PATH` and the working folder are those of
+  /// the start. The program's own file where the name leads elsewhere.
+  private static func path(of name: String) -> String {
+    let own = "/proc/self/exe"
+    var (this, that) = (stat(), stat())
+    let folders =
+      name.contains("/")
+      ? [""] : (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":").map { "\($0)/" }
+    for folder in folders {
+      let path = folder + name
+      guard stat(own, &this) == 0, stat(path, &that) == 0, this.st_ino == that.st_ino, this.st_dev == that.st_dev else {
+        continue
+      }
+      guard !path.hasPrefix("/"), let working = getcwd(nil, 0) else { return path }
+      defer { free(working) }
+      return "\(String(cString: working))/\(path)"
+    }
+    var path = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink(own, &path, path.count - 1)
+    return length > 0 ? String(decoding: path[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) : name
+  }
+
+  /// Starts the program as it is now to check its settings as they are now, and to try what its start will need beyond the
+  /// addresses in `bound`, which we have.
+  func check(bound: [ListenAddress]) throws(SystemError) -> pid_t {
     var environment = environment
     environment[Inheritance.variable] = nil
+    environment[Rehearsal.variable] = bound.map(\.description).joined(separator: "\n")
     return try ChildProcess.start(
       [program] + arguments.dropFirst() + ["--check"], environment: environment, quiet: true)
   }

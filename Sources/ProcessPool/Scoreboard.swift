@@ -14,7 +14,7 @@ package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
   /// Changes with the layout below, so that another program's scoreboard is not misread.
-  private static let magic: UInt64 = 0x666F_726B_6C6F_6F04
+  private static let magic: UInt64 = 0x666F_726B_6C6F_6F05
   private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
 
@@ -77,6 +77,8 @@ package struct Scoreboard: @unchecked Sendable {
     /// The last looks at the listen queue, see `ArrivalSample`.
     let arrivals: InlineArray<64, Atomic<UInt64>>
     let arrivalsTaken: Atomic<UInt64>
+    /// How many connections of the listen queue those that drain may still take: what stood in it when nobody can close it.
+    let drainQuota: Atomic<Int64>
   }
 
   /// One worker's. The text is guarded by `version`, odd while it changes.
@@ -91,14 +93,24 @@ package struct Scoreboard: @unchecked Sendable {
     let lastDuration: Atomic<UInt64>
     /// Connections that it holds, where it holds several.
     let open: Atomic<UInt64>
+    /// When the request under way began, where there is one at a time: 0 between two, `givenUp` once the master has given it up.
+    let underWay: Atomic<UInt64>
+    /// When the request began that the text is about.
+    let described: Atomic<UInt64>
+    /// When its loop's last turn began, where it has a loop: it has one at least every second.
+    let lastTurn: Atomic<UInt64>
     let counters: Counters
     /// Eight bytes of method, 120 of path, 64 of request id, filled up with zeros.
     let text: InlineArray<24, Atomic<UInt64>>
   }
 
+  /// What `underWay` says of a request that the master has given up.
+  static let givenUp: UInt64 = 1
+
   static let methodLength = 8
   static let pathLength = 120
   static let idLength = 64
+  static let textLength = methodLength + pathLength + idLength
 
   package let descriptor: Int32
   private let memory: UnsafeMutableRawPointer
@@ -127,6 +139,7 @@ package struct Scoreboard: @unchecked Sendable {
     if inherited == nil {
       header.pointee.magic.store(Self.magic, ordering: .relaxed)
       header.pointee.startedAt.store(UInt64(time(nil)), ordering: .relaxed)
+      header.pointee.drainQuota.store(.max, ordering: .relaxed)
     }
     guard header.pointee.magic.load(ordering: .relaxed) == Self.magic else { return nil }
   }
@@ -162,6 +175,27 @@ package struct Scoreboard: @unchecked Sendable {
     slot.pointee.state.store(WorkerState.vacant.rawValue, ordering: .releasing)
   }
 
+  /// Says how many connections those that drain may take out of the listen queue; nil: all that are in it.
+  package func allowDraining(_ count: Int?) {
+    header.pointee.drainQuota.store(count.map(Int64.init) ?? .max, ordering: .releasing)
+  }
+
+  /// Whether somebody who drains may take one more connection out of the listen queue, which counts it.
+  package func mayTakeOneMore() -> Bool {
+    header.pointee.drainQuota.wrappingSubtract(1, ordering: .acquiringAndReleasing).oldValue > 0
+  }
+
+  /// Gives up the request that began at `began`. False if that is no longer under way. Its worker takes no other from now on, so
+  /// that whatever is done to it hits this request or none.
+  func giveUp(_ index: Int, began: UInt64) -> Bool {
+    slot(index).pointee.underWay.compareExchange(
+      expected: began, desired: Self.givenUp, ordering: .acquiringAndReleasing
+    ).exchanged
+  }
+
+  /// When the last turn of a loop began, in monotonic nanoseconds; 0 before the first.
+  func lastTurn(_ index: Int) -> UInt64 { slot(index).pointee.lastTurn.load(ordering: .relaxed) }
+
   /// All workers, the totals of those that have ended not among them.
   package func reports() -> [WorkerReport] { (0..<slotsUsed).compactMap(report) }
 
@@ -171,7 +205,10 @@ package struct Scoreboard: @unchecked Sendable {
     let slot = slot(index)
     let raw = slot.pointee.state.load(ordering: .acquiring)
     guard let state = WorkerState(rawValue: raw), state != .vacant else { return nil }
-    let text = text(slot)
+    // While a request comes in, the text is still about the one before.
+    let isDescribed =
+      slot.pointee.described.load(ordering: .relaxed) == slot.pointee.requestStarted.load(ordering: .relaxed)
+    let text = isDescribed ? text(slot) : [UInt8](repeating: 0, count: Self.textLength)
     return WorkerReport(
       slot: index, process: slot.pointee.process.load(ordering: .relaxed),
       generation: Int(slot.pointee.generation.load(ordering: .relaxed)), state: state,

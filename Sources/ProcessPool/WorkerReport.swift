@@ -57,4 +57,7 @@ package struct WorkerReport: Equatable, Sendable {
   package let method: String
   package let path: String
   package let requestID: String
+
+  /// The request, in a line of the log.
+  var description: String { method.isEmpty ? "a request that has not arrived" : "\(method) \(path)" }
 }

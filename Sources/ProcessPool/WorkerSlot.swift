@@ -46,11 +46,22 @@ package struct WorkerSlot {
     connections &+= 1
     slot.pointee.counters.connections.store(connections, ordering: .relaxed)
     slot.pointee.requestStarted.store(began, ordering: .relaxed)
+    slot.pointee.underWay.store(began, ordering: .releasing)
     enter(.reading, began)
   }
 
   /// Nothing came over it.
-  package func cameToNothing() { enter(.idle, MonotonicClock.now) }
+  package mutating func cameToNothing() {
+    endRequest()
+    enter(.idle, MonotonicClock.now)
+  }
+
+  /// Whether the master has given the last request up: then there must be no other.
+  package private(set) var isGivenUp = false
+
+  private mutating func endRequest() {
+    isGivenUp = slot.pointee.underWay.exchange(0, ordering: .acquiringAndReleasing) == Scoreboard.givenUp
+  }
 
   /// The request is in, and the database is asked; perhaps not for the first time.
   package mutating func asksDatabase() {
@@ -72,6 +83,7 @@ package struct WorkerSlot {
 
   /// The answer has gone.
   package mutating func answered() {
+    endRequest()
     let now = MonotonicClock.now
     lastAnswer = now
     let duration = now - began
@@ -94,21 +106,23 @@ package struct WorkerSlot {
     write(method.utf8.span, first: 0, length: Scoreboard.methodLength)
     write(path, first: 1, length: Scoreboard.pathLength)
     write(requestID, first: 16, length: Scoreboard.idLength)
+    slot.pointee.described.store(began, ordering: .relaxed)
     slot.pointee.version.store(version &+ 2, ordering: .releasing)
   }
 
+  /// Writes a text of at most `length` bytes from a word on, and a zero behind it where there is room.
   private func write(_ text: Span<UInt8>, first: Int, length: Int) {
-    var at = 0
-    for index in first..<first + length / 8 {
-      var word: UInt64 = 0
-      let end = min(at + 8, text.count)
-      var shift: UInt64 = 0
-      while at < end {
-        word |= UInt64(text[at]) << shift
-        shift += 8
-        at += 1
+    text.withUnsafeBytes { bytes in
+      let count = min(bytes.count, length)
+      var (at, index) = (0, first)
+      while at + 8 <= count {
+        slot.pointee.text[index].store(bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self), ordering: .relaxed)
+        (at, index) = (at + 8, index + 1)
       }
-      slot.pointee.text[index].store(word, ordering: .relaxed)
+      guard at < length else { return }
+      var rest: UInt64 = 0
+      withUnsafeMutableBytes(of: &rest) { $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[at..<count])) }
+      slot.pointee.text[index].store(rest, ordering: .relaxed)
     }
   }
 
@@ -118,6 +132,9 @@ package struct WorkerSlot {
     connections &+= 1
     slot.pointee.counters.connections.store(connections, ordering: .relaxed)
   }
+
+  /// A turn of its loop has begun.
+  package func turnBegan(at now: UInt64) { slot.pointee.lastTurn.store(now, ordering: .relaxed) }
 
   package func hasOpen(_ count: Int) { slot.pointee.open.store(UInt64(count), ordering: .relaxed) }
 

@@ -18,11 +18,13 @@ package enum PreforkServer {
     return master.run()
   }
 
-  private static func page(_ state: PoolState, _ path: String) -> Response? {
-    switch path {
-    case "/sync/status": Response(.ok, contentType: .json, body: StatusPage(state).json())
-    case "/sync/metrics": Response(.ok, contentType: .openMetrics, body: StatusPage(state).metrics())
-    default: nil
+  private static func page(_ state: PoolState, _ path: Span<UInt8>) -> Response? {
+    if path.equals("/sync/status") {
+      Response(.ok, contentType: .json, body: StatusPage(state).json())
+    } else if path.equals("/sync/metrics") {
+      Response(.ok, contentType: .openMetrics, body: StatusPage(state).metrics())
+    } else {
+      nil
     }
   }
 

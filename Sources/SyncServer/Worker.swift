@@ -25,6 +25,12 @@ struct Worker: ~Copyable {
 
   private static let signalInterval: UInt64 = 10_000_000
   private var nextSignalCheck: UInt64 = 0
+  /// For how many milliseconds nobody is accepted when there are no descriptors for them.
+  private static let pause: Int32 = 100
+  /// Whether the last connection that was to be accepted could not be for want of descriptors.
+  private var isExhausted = false
+  /// Whether nobody is let in any more: who closed the listener tells us to end in a moment.
+  private var isClosed = false
   /// After how many requests memory is looked at: reading /proc costs a few microseconds.
   private static let memoryInterval: UInt64 = 16
 
@@ -49,7 +55,8 @@ struct Worker: ~Copyable {
     do throws(SystemError) {
       var waiting = try WaitingRoom(listener: context.listener, parking: context.parking?.exit ?? -1)
       serve(&waiting)
-      return 0
+      LineLog.tellLeftOut()
+      return slot.isGivenUp ? Master.timedOut : 0
     } catch {
       log.error("\(error)")
       return 1
@@ -61,6 +68,7 @@ struct Worker: ~Copyable {
     clinux_flag_on(SIGTERM)
     clinux_flag_on(SIGQUIT)
     clinux_note_on(SIGUSR1)
+    clinux_interrupt_on(Master.nudge)
     SignalSet([SIGINT, SIGCHLD, SIGALRM, Master.parentDeathSignal]).unblock()
     database.connectIfNeeded()
     slot.isReady()
@@ -70,15 +78,26 @@ struct Worker: ~Copyable {
       // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
       var hasServed = context.parking == nil && serveNext()
       if !hasServed {
-        switch waiting.wait() {
+        let event = isExhausted || isClosed ? waiting.rest(Self.pause) : waiting.wait(atMost: waitLimit())
+        isExhausted = false
+        switch event {
         case .connection: hasServed = serveNext()
         case .parked: hasServed = serveParked()
         case .database: database.takeInWhatCameUnasked()
-        case .interrupted: if clinux_take_note() != 0 { reopenLog() }
+        case .interrupted, .nothing: if clinux_take_note() != 0 { reopenLog() }
         }
       }
-      if isToldToEnd(hasServed: hasServed) || hasHadEnough() { return leave(&waiting) }
+      // Whoever stands in the queue is for the one that comes in its place.
+      if slot.isGivenUp || hasHadEnough() { return }
+      if isToldToEnd(hasServed: hasServed) { return leave(&waiting) }
     }
+  }
+
+  /// For how long to wait, in milliseconds; −1: for whatever comes.
+  private func waitLimit() -> Int32 {
+    guard RepeatedLines.areLeftOut else { return -1 }
+    LineLog.tellLeftOut()
+    return 1_000
   }
 
   /// Whether TERM or QUIT has come. While the listener is ready, epoll_pwait returns without letting a signal in: then what
@@ -88,12 +107,13 @@ struct Worker: ~Copyable {
     if clinux_flagged() != 0 { return true }
     guard !hasServed || slot.lastAnswer >= nextSignalCheck else { return false }
     nextSignalCheck = slot.lastAnswer + Self.signalInterval
+    if SignalSet.isPending(SIGUSR1), SignalSet([SIGUSR1]).wait(timeout: .zero) != nil { reopenLog() }
     return SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT)
   }
 
   private func reopenLog() {
     guard let path = configuration.master.daemon.logFile else { return }
-    do throws(SystemError) { try LogFile.open(path) } catch { log.error("the log can't be reopened: \(error)") }
+    do throws(SystemError) { try LogOutput.open(path) } catch { log.error("the log can't be reopened: \(error)") }
   }
 
   /// Ends without leaving anybody behind who has been let in.
@@ -102,11 +122,22 @@ struct Worker: ~Copyable {
     // Somebody may have been announced to us just before.
     _ = serveNext()
     _ = serveParked()
+    if slot.isGivenUp { return }
     guard clinux_flagged() == SIGTERM || SignalSet.isPending(SIGTERM) else { return slot.isDraining() }
     let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds
     // What stands in the queue has been accepted as far as its client can tell.
-    while getppid() == context.master, MonotonicClock.now < deadline, serveParked() || serveNext() {}
+    while getppid() == context.master, MonotonicClock.now < deadline, !slot.isGivenUp,
+      serveParked() || context.scoreboard.mayTakeOneMore() && serveNext() || waitsForDescriptors()
+    {}
     slot.isDraining()
+  }
+
+  /// Whether a connection may still stand in the queue for which there was no descriptor; waits a little if so.
+  private mutating func waitsForDescriptors() -> Bool {
+    guard isExhausted else { return false }
+    isExhausted = false
+    usleep(UInt32(Self.pause) * 1_000)
+    return true
   }
 
   /// Whether it is time to make room for a new worker: never in the middle of a request.
@@ -121,10 +152,21 @@ struct Worker: ~Copyable {
     return true
   }
 
-  /// Accepts one connection and answers its request; false if nobody was waiting.
+  /// Accepts one connection and answers its request; false if nobody was waiting, or can be accepted now.
   private mutating func serveNext() -> Bool {
-    let connection = clinux_accept(context.listener, 0)
-    if connection < 0 { return errno != EAGAIN && errno != EINVAL }
+    let connection: Int32
+    switch Acceptance.next(of: context.listener, nonblocking: false) {
+    case .connection(let number): connection = number
+    case .failed: return true
+    case .nobody: return false
+    case .closed:
+      isClosed = true
+      return false
+    case .exhausted(let code):
+      log.warning("can't accept: \(String(cString: strerror(code)))")
+      isExhausted = true
+      return false
+    }
     if let peers = configuration.master.daemon.peers, !peers.admits(connection) {
       close(connection)
       log.warning("a peer that is not allowed to was sent away")
@@ -211,7 +253,7 @@ struct Worker: ~Copyable {
 
 /// Where a worker waits: for a connection, for news from the database, or for a signal.
 private struct WaitingRoom: ~Copyable {
-  enum Event { case connection, parked, database, interrupted }
+  enum Event { case connection, parked, database, interrupted, nothing }
 
   private let epoll: Descriptor
   private let listener: Int32
@@ -247,15 +289,25 @@ private struct WaitingRoom: ~Copyable {
     for number in [listener, parking] where number >= 0 { epoll_ctl(epoll.number, EPOLL_CTL_DEL, number, nil) }
   }
 
-  func wait() -> Event {
+  /// Waits at most so many milliseconds; −1: for whatever comes. Signals are let in here.
+  func wait(atMost limit: Int32) -> Event {
     var event = epoll_event()
     var open = sigset_t()
     sigemptyset(&open)
-    guard epoll_pwait(epoll.number, &event, 1, -1, &open) > 0 else { return .interrupted }
+    let count = epoll_pwait(epoll.number, &event, 1, limit, &open)
+    guard count > 0 else { return count == 0 ? .nothing : .interrupted }
     switch event.data.fd {
     case listener: return .connection
     case parking: return .parked
     default: return .database
     }
+  }
+
+  /// Waits so many milliseconds, or for a signal, whoever stands in the queue.
+  func rest(_ milliseconds: Int32) -> Event {
+    var time = timespec(tv_sec: Int(milliseconds) / 1_000, tv_nsec: Int(milliseconds) % 1_000 * 1_000_000)
+    var open = sigset_t()
+    sigemptyset(&open)
+    return pselect(0, nil, nil, nil, &time, &open) == 0 ? .nothing : .interrupted
   }
 }

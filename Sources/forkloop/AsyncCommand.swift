@@ -37,7 +37,7 @@ struct AsyncCommand: ParsableCommand {
     let reader = try SettingsReader()
     let configuration = try configuration(reader)
     let log = try reader.log("async")
-    if options.check { return print("the configuration is good") }
+    if options.check { return try ResponderOptions.rehearse(configuration.master) }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try EventLoopServer.run(configuration, invocation, log: log) }
   }
@@ -67,6 +67,13 @@ struct LoopOptions: ParsableArguments {
     help: "Milliseconds above which a turn of the loop is logged; 0: never. [FORKLOOP_ASYNC_SLOW_TURN] (default: 50)")
   var slowTurn: Int?
 
+  @Option(
+    help: """
+      Milliseconds without a new turn after which a loop is taken to hang, and replaced; 0: never. \
+      [FORKLOOP_ASYNC_MAX_TURN] (default: 10000)
+      """)
+  var maxTurn: Int?
+
   func apply(to configuration: inout AsyncConfiguration, _ reader: SettingsReader) throws(SettingsError) {
     configuration.databaseConnections = try reader.integer(
       dbConnections, "--db-connections", "FORKLOOP_ASYNC_DB_CONNECTIONS", in: 1...256, default: 8)
@@ -77,6 +84,12 @@ struct LoopOptions: ParsableArguments {
     let slow = try reader.integer(
       slowTurn, "--slow-turn", "FORKLOOP_ASYNC_SLOW_TURN", in: 0...3_600_000, default: 50)
     configuration.slowTurn = UInt64(slow) * 1_000_000
+    let turn = try reader.integer(
+      maxTurn, "--max-turn", "FORKLOOP_ASYNC_MAX_TURN", in: 0...3_600_000, default: 10_000)
+    guard turn == 0 || turn >= 2_000 else {
+      throw SettingsError("--max-turn (\(turn)) must be 0, or at least 2000: an idle loop has a turn a second")
+    }
+    configuration.master.limits.turn = UInt64(turn) * 1_000_000
   }
 }
 

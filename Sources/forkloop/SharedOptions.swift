@@ -7,6 +7,7 @@ import House
 import Logging
 import Platform
 import Postgres
+import ProcessPool
 
 /// Looks settings up in the order flag, environment, `.env`, default.
 struct SettingsReader {
@@ -116,6 +117,16 @@ struct ResponderOptions: ParsableArguments {
 
   static func benchHooks(_ reader: SettingsReader) throws(SettingsError) -> Bool {
     try reader.integer(nil, "", "FORKLOOP_BENCH_HOOKS", in: 0...1, default: 0) == 1
+  }
+
+  /// What `--check` does once the settings are understood.
+  static func rehearse(_ configuration: MasterConfiguration) throws(SettingsError) {
+    do throws(ListeningSocket.Failure) {
+      try Rehearsal.run(configuration)
+    } catch {
+      throw SettingsError("\(error)")
+    }
+    print("the configuration is good")
   }
 
   /// A socket from the service manager: the door's, then the status's.

@@ -63,7 +63,7 @@ struct SyncCommand: ParsableCommand {
     let reader = try SettingsReader()
     let configuration = try configuration(reader)
     let log = try reader.log("sync")
-    if options.check { return print("the configuration is good") }
+    if options.check { return try ResponderOptions.rehearse(configuration.master) }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try PreforkServer.run(configuration, invocation, log: log) }
   }

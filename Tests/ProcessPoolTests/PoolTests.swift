@@ -67,9 +67,11 @@ struct BackoffTests {
       now = backoff.until
     }
     #expect(pauses == [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000])
+    #expect(backoff.recentFailures(now) == 11)
     now += 61 * Self.second
+    #expect(backoff.recentFailures(now) == 0, "after a healthy minute as many are started as are wanted")
     backoff.failed(now: now, jitter: 0)
-    #expect(backoff.failures == 1)
+    #expect(backoff.recentFailures(now) == 1)
   }
 
   @Test("is shortened by up to a half")

@@ -13,7 +13,6 @@ from fastcgi_client import answer, fastcgi
 from house import MODES, eventually, listens, temporary_folder
 from responder import responder
 
-pytestmark = pytest.mark.xfail(reason="masters, workers and logs in trouble: to be mended")
 
 
 class Output:

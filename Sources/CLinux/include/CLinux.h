@@ -15,8 +15,10 @@ int clinux_accept(int listener, int nonblocking);
 int clinux_stream_socket(int family, int nonblocking);
 // socket(2), an AF_UNIX SOCK_DGRAM with SOCK_CLOEXEC.
 int clinux_datagram_socket(void);
-// open(2) for appending, made with `mode` if absent, O_CLOEXEC.
+// open(2) for appending, made with `mode` if absent, O_CLOEXEC. Does not wait for a FIFO's reader (fifo(7)): ENXIO.
 int clinux_open_append(const char *path, mode_t mode);
+// Opens what a descriptor stands for once more, for appending, O_CLOEXEC and O_NONBLOCK, which the new one has for itself.
+int clinux_open_again(int descriptor);
 // open(2) for reading, O_CLOEXEC.
 int clinux_open_read(const char *path);
 // prctl(PR_SET_PDEATHSIG): `signal` comes when the parent dies.
@@ -33,15 +35,18 @@ int clinux_flag_on(int signal);
 // The flagged signal that has come since the process began, TERM before others; 0 if none has.
 int clinux_flagged(void);
 
+// Makes `signal` interrupt system calls, and no more.
+int clinux_interrupt_on(int signal);
+
 // Makes `signal` be noted, and interrupt system calls.
 int clinux_note_on(int signal);
 // Whether a noted signal has come since the last call.
 int clinux_take_note(void);
 
 // Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
-// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set, or if it was set less
-// than `patience` nanoseconds ago: then the signal was meant for what was before. `words` must stay where they are.
-int clinux_last_words_on(int signal, const void *words, size_t length, uint64_t patience, int code);
+// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set. `words` must stay where they
+// are.
+int clinux_last_words_on(int signal, const void *words, size_t length, int code);
 // The descriptor for last words; -1: none.
 void clinux_set_last_words_descriptor(int descriptor);
 // Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).
@@ -55,6 +60,9 @@ int clinux_shared_memory(const char *name, size_t size);
 // How many connections wait to be accepted, and how many may: TCP_INFO for TCP, sock_diag(7) for Unix sockets, whose
 // queue nothing else tells. -1 and errno if it can't be known.
 int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most);
+// Lets a listening TCP socket hear of no new connections (SO_ATTACH_FILTER, socket(7)); those in its queue, and those whose
+// handshake has begun, are not touched. -1 and errno if that can't be had.
+int clinux_drop_connection_requests(int listener);
 
 // What libraries print reaches standard output and error a whole line at a time.
 void clinux_write_whole_lines(void);

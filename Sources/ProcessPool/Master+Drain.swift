@@ -1,0 +1,61 @@
+// How the master ends: nobody is let in, what has been accepted is answered, then it goes.
+
+import Glibc
+import Logging
+import Platform
+
+extension Master {
+  /// Lets nobody in, and has the workers answer what has come. What stands in the listen queue has been accepted as far as its
+  /// clients can tell. Of a socket that was handed to us that is what stands there now: others may come for ever, and are
+  /// for whoever is given the socket next.
+  mutating func beginDrain() {
+    log.info("draining")
+    ServiceManager.notify("STOPPING=1\nSTATUS=draining")
+    drainDeadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
+    if let check {
+      kill(check, SIGKILL)
+      self.check = nil
+    }
+    status?.removePath()
+    let isClosed = listener.refuseNewConnections()
+    let waiting = ListeningSocket.waiting(in: listener.number)
+    scoreboard.allowDraining(isClosed ? nil : waiting)
+    queueIsEmpty = waiting == 0
+    parking?.clear()
+    for process in children.keys { drain(process) }
+    // A pool that is paused, or has nobody as long as nobody comes.
+    for _ in 0..<max(0, min(waiting, pool.workers) - children.count) where !startDrainingWorker() { break }
+  }
+
+  private mutating func drain(_ process: pid_t) {
+    // One that was told to end already may have passed the queue by.
+    if let child = children[process], !child.isLeaving { children[process]?.isDraining = true }
+    kill(process, SIGTERM)
+  }
+
+  /// Starts a worker for what nobody else takes: it answers that and ends.
+  private mutating func startDrainingWorker() -> Bool {
+    guard !backoff.isWaiting(MonotonicClock.now), startWorker() else { return false }
+    for (process, child) in children where !child.isDraining && !child.isLeaving { drain(process) }
+    return true
+  }
+
+  /// Goes on with a drain; the exit code when it is over: 0 when every request that had been accepted was answered, 1 when that
+  /// took too long.
+  mutating func drain(until deadline: UInt64) -> Int32? {
+    parking?.clear()
+    if ListeningSocket.waiting(in: listener.number) == 0 { listener.endQueue() }
+    if children.isEmpty {
+      if !queueIsEmpty || parking?.takeHasHandedOn() == true {
+        _ = startDrainingWorker()
+      } else if parking?.parked.isEmpty ?? true {
+        log.info("stopped")
+        return 0
+      }
+    }
+    guard MonotonicClock.now >= deadline else { return nil }
+    log.error("\(children.count) workers had not ended after \(configuration.drainTimeout): killed")
+    for process in children.keys { kill(process, SIGKILL) }
+    return 1
+  }
+}
