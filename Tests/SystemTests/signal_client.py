@@ -7,7 +7,7 @@ import time
 
 from fastcgi_client import fastcgi, record
 
-SLOW = 20  # milliseconds that a read of the load takes in the database
+SLOW = 30  # milliseconds that a read of the load takes in the database
 
 
 def post(mode, name, contact):
@@ -130,7 +130,7 @@ class Asked:
 class Load:
     """So many who ask one request after another, so that somebody always stands in the queue."""
 
-    def __init__(self, cell, clients=4):
+    def __init__(self, cell, clients=6):
         self.cell, self.ended, self.asked = cell, threading.Event(), []
         self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)]
         for thread in self.threads:
@@ -140,7 +140,7 @@ class Load:
         mode, turn = self.cell.mode, 0
         while not self.ended.is_set():
             turn += 1
-            if (number + turn) % 2:
+            if (number + turn) % 3 == 0:
                 asked = self.cell.order("load")
             else:
                 delay = fastcgi(f"/{mode}/contact/1", keep=0, HTTP_BENCH_DELAY=str(SLOW))
