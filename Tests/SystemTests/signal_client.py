@@ -131,7 +131,7 @@ class Load:
     """So many who ask one request after another, so that somebody always stands in the queue."""
 
     def __init__(self, cell, clients=6):
-        self.cell, self.ended, self.asked = cell, threading.Event(), []
+        self.cell, self.ended, self.asked, self.first = cell, threading.Event(), [], set()
         self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)]
         for thread in self.threads:
             thread.start()
@@ -145,11 +145,15 @@ class Load:
             else:
                 delay = fastcgi(f"/{mode}/contact/1", keep=0, HTTP_BENCH_DELAY=str(SLOW))
                 asked = Asked("load", self.cell.address, delay)
-            asked.ask().collect(time.monotonic() + 20)
-            asked.close()
+            asked.ask()
+            self.first.add(number)
+            asked.collect(time.monotonic() + 20).close()
             self.asked.append(asked)
             if asked.outcome in ("refused", "cut"):
                 self.ended.wait(0.01)
+
+    def has_begun(self):
+        return len(self.first) == len(self.threads)
 
     def end(self):
         self.ended.set()

@@ -13,8 +13,9 @@ import random
 import pytest
 
 from house import MODES
-from signal_cell import KINDS, PHASES, SIGNALS, Cell
+from signal_cell import Cell
 from signal_client import Database
+from signal_model import KINDS, PHASES, SIGNALS
 from signal_server import SEED
 
 CHOICE = os.environ.get("FORKLOOP_SIGNALS", "")

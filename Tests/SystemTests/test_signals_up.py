@@ -10,7 +10,7 @@ import time
 import pytest
 
 from house import House, descendants, eventually, is_running, temporary_folder
-from signal_cell import SIGNALS
+from signal_model import SIGNALS
 from signal_server import SEED
 from test_faults import ORDER
 
