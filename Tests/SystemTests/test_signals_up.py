@@ -42,7 +42,7 @@ class Under:
 
     def _ask(self):
         try:
-            self.answer = self.house.request("POST", "/sync/order", ORDER, timeout=20).status
+            self.answer = self.house.request("POST", "/sync/order", ORDER, timeout=8).status
         except OSError as error:
             self.answer = repr(error)
 
@@ -80,7 +80,7 @@ def test_up_ends_in_its_order_or_goes_on(state, name):
         assert under.answer == 201, f"{about}: the order under way got {under.answer}\n{house.output()[-500:]}"
         if name not in STOPS and name not in PAIRS:
             assert house.process.poll() is None, f"{about}: it ended with {house.process.poll()}"
-            assert house.request("GET", "/sync/tag").status == 200, about
+            assert house.request("GET", "/sync/tag", timeout=8).status == 200, about
             os.kill(house.process.pid, signal.SIGTERM)
         assert house.process.wait(20) == 0, f"{about}: exit code {house.process.poll()}\n{house.output()[-500:]}"
         eventually(lambda: not any(is_running(process) for process in everybody), 3, f"{about}: processes are left")
