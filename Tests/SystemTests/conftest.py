@@ -1,6 +1,11 @@
 import pytest
 
 from house import House, temporary_folder
+from signal_server import SEED
+
+
+def pytest_report_header():
+    return f"signals: FORKLOOP_SIGNALS_SEED={SEED}"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,101 @@
+"""The row for `forkloop up`: each of the ten signals, and pairs of those that stop it."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+from house import House, descendants, eventually, is_running, temporary_folder
+from signal_model import SIGNALS
+from signal_server import SEED
+from test_faults import ORDER
+
+STOPS = ("TERM", "INT", "HUP", "QUIT")
+PAIRS = [f"{first} {second}" for first in STOPS for second in STOPS]
+# What does not do so yet.
+NOT_YET = {"HUP", "QUIT", "USR1", "USR2", "TTIN", "TTOU", *(pair for pair in PAIRS if set(pair.split()) & {"HUP", "QUIT"})}
+
+
+def row():
+    for name in [*SIGNALS, *PAIRS]:
+        mark = pytest.mark.xfail(strict=False, reason="it is ended, or stopped, by this signal without its order")
+        yield pytest.param(name, marks=mark if name in NOT_YET else (), id=name.replace(" ", "-"))
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A folder whose cluster is made once."""
+    with temporary_folder() as folder:
+        yield folder
+
+
+class Under:
+    """An order that is under way, waiting for its contact's row until the end of the block."""
+
+    def __init__(self, house):
+        self.house, self.answer = house, None
+        self.thread = threading.Thread(target=self._ask)
+
+    def _ask(self):
+        try:
+            self.answer = self.house.request("POST", "/sync/order", ORDER, timeout=8).status
+        except OSError as error:
+            self.answer = repr(error)
+
+    def __enter__(self):
+        self.lock = self.house.psql_open("begin; select from contact where id = 1 for update")
+        self.thread.start()
+        eventually(lambda: self.house.psql("select 1 from pg_locks where not granted"), message="the order did not get to the database")
+        return self
+
+    def __exit__(self, *_):
+        self.lock.kill()
+        self.lock.wait()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("name", row())
+def test_up_ends_in_its_order_or_goes_on(state, name):
+    if os.environ.get("FORKLOOP_SIGNALS") != "all" and name in PAIRS and name not in random.Random(SEED).sample(PAIRS, 4):
+        pytest.skip("not drawn this time")
+    dice = random.Random(f"{SEED} up {name}")
+    gap = dice.choice((0, dice.uniform(0, 0.3)))
+    about = f"up {name} (seed {SEED}, {gap * 1000:.0f} ms between)"
+    house = House(state, FORKLOOP_SYNC_WORKERS=2, FORKLOOP_DRAIN_TIMEOUT=10)
+    everybody = [house.process.pid]
+    try:
+        house.psql("truncate contact, product restart identity cascade; insert into contact (name, email) values ('c', 'c@b');"
+                   "insert into product (name) values ('p')")
+        everybody += descendants(house.process.pid, 3)
+        with Under(house) as under:
+            for index, sig in enumerate(name.split()):
+                time.sleep(gap * index)
+                # It has not been waited for: the id is still its own.
+                os.kill(house.process.pid, getattr(signal, f"SIG{sig}"))
+            time.sleep(0.1)
+        assert under.answer == 201, f"{about}: the order under way got {under.answer}\n{house.output()[-500:]}"
+        if name not in STOPS and name not in PAIRS:
+            assert house.process.poll() is None, f"{about}: it ended with {house.process.poll()}"
+            assert house.request("GET", "/sync/tag", timeout=8).status == 200, about
+            os.kill(house.process.pid, signal.SIGTERM)
+        assert house.process.wait(20) == 0, f"{about}: exit code {house.process.poll()}\n{house.output()[-500:]}"
+        eventually(lambda: not any(is_running(process) for process in everybody), 3, f"{about}: processes are left")
+    finally:
+        end(house, everybody)
+
+
+def end(house, everybody):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(house.process.pid, signal.SIGCONT)
+        os.kill(house.process.pid, signal.SIGTERM)
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: house.process.poll() is not None and not any(is_running(process) for process in everybody), 15)
+    for process in everybody:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    house.process.wait(10)
+    house.log.close()
