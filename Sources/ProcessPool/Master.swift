@@ -71,6 +71,8 @@ package struct Master: ~Copyable {
     _ configuration: MasterConfiguration, _ invocation: Invocation, _ duties: Duties, log: Logger
   ) throws(ListeningSocket.Failure) {
     let inheritance = Inheritance.take()
+    // Before anybody can know that we are there.
+    Self.signals.becomeMask()
     try Self.make { () throws(SystemError) in try configuration.daemon.apply() }
     let listener = try Self.listen(configuration.listen, inheritance?.listener, inheritance?.address)
     let status = try Self.statusServer(configuration.status, inheritance)
@@ -79,7 +81,6 @@ package struct Master: ~Copyable {
       Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
     }
     let parking = try Self.make { () throws(SystemError) in try Self.parkingLot(configuration, inheritance) }
-    Self.signals.block()
     let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
     if let account = configuration.daemon.account {
       try Self.make { () throws(SystemError) in

@@ -22,6 +22,11 @@ package struct Invocation: Sendable {
     self.environment = environment
   }
 
+  /// Whether this process is a master that has become this program: its signals wait until it can take them.
+  package static var isContinued: Bool {
+    getenv(Inheritance.variable).flatMap { Inheritance(String(cString: $0)) } != nil
+  }
+
   /// Starts the program as it is now to check its settings as they are now.
   func check() throws(SystemError) -> pid_t {
     var environment = environment

@@ -41,7 +41,7 @@ def other_worker(process, before):
     return now if now and not set(now) & set(before) else None
 
 
-@pytest.mark.parametrize("inherit", [pytest.param(ignoring, marks=pytest.mark.xfail(strict=True, reason="dispositions are inherited")), blocking])
+@pytest.mark.parametrize("inherit", [ignoring, blocking])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_server_that_was_started_with_a_signal_ignored_or_blocked_serves_as_any_other(house, mode, inherit):
     with temporary_folder() as folder, contextlib.ExitStack() as stack:
@@ -64,7 +64,6 @@ def test_a_server_that_was_started_with_a_signal_ignored_or_blocked_serves_as_an
             assert process.wait(10) == 0, f"{inherit.__name__} {s.name}: it did not stop in order"
 
 
-@pytest.mark.xfail(strict=True, reason="dispositions are inherited")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_server_goes_on_when_nobody_reads_its_log_any_more(house, mode):
     with temporary_folder() as folder, responder(house, mode, f"{folder}/s", stderr=subprocess.PIPE) as process:
@@ -83,7 +82,6 @@ def test_a_server_goes_on_when_nobody_reads_its_log_any_more(house, mode):
         assert process.wait(10) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="dispositions are inherited")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_server_that_was_started_without_standard_streams_takes_no_file_of_its_own_for_them(house, mode):
     with temporary_folder() as folder:
@@ -94,7 +92,6 @@ def test_a_server_that_was_started_without_standard_streams_takes_no_file_of_its
             assert files == ["/dev/null"] * 3, files
 
 
-@pytest.mark.xfail(strict=True, reason="dispositions are inherited")
 @pytest.mark.parametrize("arguments", [["env"], ["openapi"], ["--help"], ["load", "http://127.0.0.1:{port}/sync/tag", "--seconds", "0.1", "--warm-up", "0"]])
 def test_a_command_whose_output_nobody_reads_ends_quietly(house, arguments):
     reader, writer = os.pipe()
@@ -105,7 +102,6 @@ def test_a_command_whose_output_nobody_reads_ends_quietly(house, arguments):
     assert (done.returncode, done.stderr) == (0, b""), done
 
 
-@pytest.mark.xfail(strict=True, reason="dispositions are inherited")
 def test_an_hour_of_measuring_survives_its_terminal_where_nohup_was_asked_for():
     with temporary_folder() as folder:
         process = subprocess.Popen([PROGRAM, "compare", "--quick", "--out", f"{folder}/out", "--scenario", "rate"], preexec_fn=ignoring(signal.SIGHUP),
