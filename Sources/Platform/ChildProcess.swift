@@ -43,7 +43,20 @@ package enum ChildProcess {
   package static func reap() -> Ending? {
     var status: Int32 = 0
     let process = waitpid(-1, &status, WNOHANG)
-    guard process > 0 else { return nil }
+    return process > 0 ? ending(of: process, status) : nil
+  }
+
+  /// Waits until a child has ended.
+  package static func wait(for process: pid_t) -> Ending {
+    var status: Int32 = 0
+    while waitpid(process, &status, 0) < 0 {
+      // Somebody else has waited for it.
+      if errno != EINTR { return Ending(process: process, exitCode: nil, signal: 0) }
+    }
+    return ending(of: process, status)
+  }
+
+  private static func ending(of process: pid_t, _ status: Int32) -> Ending {
     let code = clinux_exit_code(status)
     return Ending(process: process, exitCode: code >= 0 ? code : nil, signal: clinux_ending_signal(status))
   }
