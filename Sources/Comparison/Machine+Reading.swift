@@ -60,9 +60,7 @@ extension Machine {
     let child = try? ChildProcess.fork(parentDeathSignal: SIGKILL) {
       dup2(ends[1], STDOUT_FILENO)
       dup2(ends[1], STDERR_FILENO)
-      var pointers = arguments.map { strdup($0) } + [nil]
-      execv(arguments[0], &pointers)
-      return 127
+      return ChildProcess.execute(arguments, environment: (try? Settings.current().environment) ?? [:])
     }
     close(ends[1])
     guard let child else { return "" }

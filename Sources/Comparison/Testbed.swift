@@ -208,7 +208,7 @@ package final class Testbed {
       throw HouseError("can't start \(arguments[0]): \(error)")
     }
     let deadline = MonotonicClock.now + 60_000_000_000
-    while !Supervisor.answers(readiness) {
+    while !readiness.isAnswered() {
       var status: Int32 = 0
       if waitpid(process, &status, WNOHANG) == process {
         let lastLine = readText(path)?.split(separator: "\n").last.map { ": \($0)" } ?? ""

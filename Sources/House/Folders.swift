@@ -62,14 +62,15 @@ package struct Folders: Sendable {
     }
   }
 
-  /// Makes what is missing, with the right owners, and sees to it that they can get there.
+  /// Makes what is missing, with the right owners, and sees to it that they can get there. The cluster's folder is not among
+  /// it: that comes when it is complete.
   package func make(for accounts: Accounts) throws(HouseError) {
+    try makeParents()
     try make(state, mode: 0o755, owner: nil, group: nil)
     try make(log, mode: 0o755, owner: nil, group: nil)
     // PostgreSQL makes its socket in it and the responders theirs; nobody else comes in, and so the private cluster
     // can trust whoever reaches its socket.
     try make(run, mode: 0o770, owner: accounts.postgres?.user, group: accounts.web?.group)
-    try make(postgres, mode: 0o700, owner: accounts.postgres?.user, group: accounts.postgres?.group)
     try make(nginx, mode: 0o755, owner: nil, group: nil)
     try make(nginxTemporary, mode: 0o700, owner: accounts.web?.user, group: accounts.web?.group)
     for account in [accounts.postgres, accounts.web] {
@@ -81,10 +82,22 @@ package struct Folders: Sendable {
     }
   }
 
+  /// What is missing above the state folder.
+  private func makeParents() throws(HouseError) {
+    var path = ""
+    for part in state.split(separator: "/").dropLast() {
+      path += "/\(part)"
+      if access(path, F_OK) != 0 { try make(path, mode: 0o755, owner: nil, group: nil) }
+    }
+  }
+
   private func make(_ path: String, mode: mode_t, owner: uid_t?, group: gid_t?) throws(HouseError) {
-    if mkdir(path, mode) != 0, errno != EEXIST {
+    let isNew = mkdir(path, mode) == 0
+    if !isNew, errno != EEXIST {
       throw HouseError("can't make the folder \(path): \(String(cString: strerror(errno)))")
     }
+    // What others have to get through is open to them, whatever the mask says that we were started with.
+    if isNew, geteuid() == 0 { chmod(path, mode) }
     if owner != nil || group != nil {
       guard chown(path, owner ?? uid_t.max, group ?? gid_t.max) == 0, chmod(path, mode) == 0 else {
         throw HouseError("can't give the folder \(path) away: \(String(cString: strerror(errno)))")
@@ -100,10 +113,15 @@ package struct Folders: Sendable {
           account.assume() && access(path, X_OK) == 0 ? 0 : 1
         })
     else { return false }
-    var status: Int32 = 0
-    waitpid(child, &status, 0)
-    return status == 0
+    return ChildProcess.wait(for: child).exitCode == 0
   }
+}
+
+/// A path without links and detours; nil if nothing is there.
+package func resolved(_ path: String) -> String? {
+  guard let real = realpath(path, nil) else { return nil }
+  defer { free(real) }
+  return String(cString: real)
 }
 
 /// Finds programs: `PATH`, and where Debian keeps those that `PATH` lacks.

@@ -32,18 +32,21 @@ package struct House: Sendable {
     self.environment = environment
   }
 
-  /// Brings the house up, keeps it up until TERM or INT, and takes it down. The exit code.
+  /// Brings the house up, keeps it up until it is told to stop, and takes it down. The exit code.
   package func run() throws(HouseError) -> Int32 {
     let accounts = try Accounts()
     let program = try Self.ownPath()
     let site = try NginxSite.find(program: program)
     try folders.make(for: accounts)
     let lock = try takeLock()
-    guard let claim = PortClaim.make(port) else {
-      throw HouseError("port \(port) is taken: stop what listens there or choose another with --port")
-    }
+    var claim: PortClaim?
     var supervisor = Supervisor(say: Self.say)
     do throws(HouseError) {
+      try supervisor.outwaitLeftovers(in: folders)
+      claim = Self.soon { PortClaim.make(port) }
+      if claim == nil, !supervisor.isAskedToStop {
+        throw HouseError("port \(port) is taken: stop what listens there or choose another with --port")
+      }
       try bringUp(&supervisor, accounts, site, program)
     } catch {
       _ = supervisor.stop()
@@ -60,26 +63,25 @@ package struct House: Sendable {
     return wasOrderly ? 0 : 1
   }
 
+  /// Goes no further once the supervisor has been asked to stop.
   private func bringUp(
     _ supervisor: inout Supervisor, _ accounts: Accounts, _ site: NginxSite, _ program: String
   ) throws(HouseError) {
     var environment = environment
     // It has been read, and it may be ours alone.
     environment[Settings.noFile] = "1"
-    let info: ConnectionInfo
+    for name in ServiceManager.variables { environment[name] = nil }
     if let external {
-      info = external
+      if supervisor.isAskedToStop { return }
+      try supervisor.perform { () throws(HouseError) in try prepareDatabase(external) }
     } else {
       let cluster = PrivateCluster(folders, account: accounts.postgres, database: databaseName, user: databaseUser)
-      if !PrivateCluster.exists(in: folders) { Self.say("making a PostgreSQL cluster in \(folders.postgres)") }
-      try cluster.initialize()
-      try supervisor.start(
-        Service(
-          "postgres", try cluster.serverArguments(), environment: PrivateCluster.environment, as: accounts.postgres,
-          log: "\(folders.log)/postgres.log", stopSignal: SIGINT, readiness: .unix("\(folders.run)/.s.PGSQL.5432")))
+      try startPostgres(&supervisor, cluster)
       if supervisor.isAskedToStop { return }
-      try Self.patiently { () throws(PostgresError) in try cluster.makeDatabase() }
-      info = cluster.info
+      try supervisor.perform { () throws(HouseError) in
+        do throws(PostgresError) { try cluster.makeDatabase() } catch { throw HouseError("\(error)") }
+        try prepareDatabase(cluster.info)
+      }
       for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] {
         environment[name] = nil
       }
@@ -88,28 +90,53 @@ package struct House: Sendable {
       environment["DB_NAME"] = cluster.database
       environment["DB_USER"] = cluster.user
     }
-    try prepareDatabase(info)
-    for (mode, description) in [(Mode.sync, "sync"), (.async, "async")] {
+    for mode in [Mode.sync, .async] {
       if supervisor.isAskedToStop { return }
-      let socket = "\(folders.run)/\(mode.rawValue).sock"
-      try supervisor.start(
-        Service(
-          description, [program, mode.rawValue, "--listen", "unix:\(socket)"], environment: environment,
-          as: accounts.web, log: "\(folders.log)/\(mode.rawValue).log", stopSignal: SIGTERM,
-          stopLimit: responderStopLimit, readiness: .unix(socket)))
+      try supervisor.start(responder(mode, program, environment, accounts))
     }
     if supervisor.isAskedToStop { return }
     try supervisor.start(
       Service(
         "nginx", try site.write(folders: folders, port: port, accounts: accounts),
         environment: ["PATH": "/usr/local/bin:/usr/bin:/bin"], as: nil, log: "\(folders.log)/nginx.log",
-        stopSignal: SIGQUIT, readiness: .tcp(port)))
+        stopSignal: SIGQUIT, reopenSignal: SIGUSR1, readiness: .tcp(port)))
+  }
+
+  private func startPostgres(_ supervisor: inout Supervisor, _ cluster: PrivateCluster) throws(HouseError) {
+    if supervisor.isAskedToStop { return }
+    if try cluster.isToBeMade() { Self.say("making a PostgreSQL cluster in \(folders.postgres)") }
+    try cluster.initialize { supervisor.wait(for: $0) }
+    if supervisor.isAskedToStop { return }
+    // Its log can only be truncated: USR1 means something else to it.
+    try supervisor.start(
+      Service(
+        "postgres", try cluster.serverArguments(), environment: PrivateCluster.environment, as: cluster.account,
+        log: "\(folders.log)/postgres.log", stopSignal: SIGINT, stopLimit: Self.postgresStopLimit,
+        readiness: .postmaster(PostmasterFile(folder: folders.postgres))))
+  }
+
+  private func responder(
+    _ mode: Mode, _ program: String, _ environment: [String: String], _ accounts: Accounts
+  ) -> Service {
+    let socket = "\(folders.run)/\(mode.rawValue).sock"
+    let log = "\(folders.log)/\(mode.rawValue).log"
+    var environment = environment
+    // So that it can open it anew.
+    let name = "FORKLOOP_\(mode.rawValue.uppercased())_LOG"
+    if environment[name, default: ""].isEmpty { environment[name] = log }
+    return Service(
+      mode.rawValue, [program, mode.rawValue, "--listen", "unix:\(socket)"], environment: environment,
+      as: accounts.web, log: log, stopSignal: SIGTERM, stopLimit: responderStopLimit, reopenSignal: SIGUSR1,
+      readiness: .unix(socket))
   }
 
   /// A little longer than a drain may take.
   private var responderStopLimit: UInt64 {
     (environment["FORKLOOP_DRAIN_TIMEOUT"].flatMap { UInt64($0) } ?? 30) * 1_000_000_000 + 10_000_000_000
   }
+
+  /// It writes everything to the disk before it ends; killed, it would have to recover.
+  private static let postgresStopLimit: UInt64 = 300_000_000_000
 
   private func prepareDatabase(_ info: ConnectionInfo) throws(HouseError) {
     do {
@@ -136,6 +163,15 @@ package struct House: Sendable {
     }
   }
 
+  /// Tries for half a second: what an `up` held that was killed a moment ago goes with the last of its processes.
+  private static func soon<Value: ~Copyable>(_ attempt: () -> Value?) -> Value? {
+    for _ in 0..<25 {
+      if let value = attempt() { return value }
+      usleep(20_000)
+    }
+    return attempt()
+  }
+
   private func greet() {
     let base = "http://127.0.0.1:\(port)"
     Self.say(
@@ -149,10 +185,7 @@ package struct House: Sendable {
       """)
   }
 
-  private static let say: @Sendable (String) -> Void = { line in
-    print(line)
-    fflush(nil)
-  }
+  private static let say: @Sendable (String) -> Void = { tell($0) }
 
   /// Only one house can stand on a state folder. The lock is the kernel's: it goes with the process.
   private func takeLock() throws(HouseError) -> Descriptor {
@@ -160,15 +193,14 @@ package struct House: Sendable {
     let number = clinux_open_append(path, 0o600)
     guard number >= 0 else { throw HouseError("can't write \(path): \(String(cString: strerror(errno)))") }
     let lock = Descriptor(owning: number)
-    guard flock(lock.number, LOCK_EX | LOCK_NB) == 0 else {
+    guard Self.soon({ flock(lock.number, LOCK_EX | LOCK_NB) == 0 ? true : nil }) != nil else {
       throw HouseError("another 'forkloop up' uses \(folders.state): stop it or choose another folder with --state")
     }
     return lock
   }
 
   package static func ownPath() throws(HouseError) -> String {
-    guard let path = realpath("/proc/self/exe", nil) else { throw HouseError("the program's own path can't be found") }
-    defer { free(path) }
-    return String(cString: path)
+    guard let path = resolved("/proc/self/exe") else { throw HouseError("the program's own path can't be found") }
+    return path
   }
 }

@@ -24,7 +24,7 @@ package struct PortClaim: ~Copyable {
         bind(descriptor.number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
       }
     }
-    guard outcome == 0, !Supervisor.answers(.tcp(port)) else { return nil }
+    guard outcome == 0, !Service.Readiness.tcp(port).isAnswered() else { return nil }
     return PortClaim(descriptor: descriptor)
   }
 }

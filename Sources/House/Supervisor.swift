@@ -4,42 +4,10 @@ import CLinux
 import Glibc
 import Platform
 
-/// A process that belongs to the house.
-package struct Service: Sendable {
-  package let name: String
-  package let arguments: [String]
-  package let environment: [String: String]
-  package let account: Account?
-  /// Where its output goes.
-  package let log: String
-  /// Tells it to finish what it has begun and stop.
-  package let stopSignal: Int32
-  /// How long that may take, in nanoseconds.
-  package let stopLimit: UInt64
-  /// Where it answers once it is ready.
-  package let readiness: Readiness
-
-  package enum Readiness: Sendable {
-    case unix(String)
-    case tcp(UInt16)
-  }
-
-  package init(
-    _ name: String, _ arguments: [String], environment: [String: String], as account: Account?, log: String,
-    stopSignal: Int32, stopLimit: UInt64 = 40_000_000_000, readiness: Readiness
-  ) {
-    self.name = name
-    self.arguments = arguments
-    self.environment = environment
-    self.account = account
-    self.log = log
-    self.stopSignal = stopSignal
-    self.stopLimit = stopLimit
-    self.readiness = readiness
-  }
-}
-
 /// Runs services until it is told to stop. One thread; it waits in sigtimedwait.
+///
+/// Every signal that would end us stops the house in its order instead, as soon as there is a supervisor; a second one, while
+/// that is under way, changes nothing. USR1 goes on to the services that can open their logs anew.
 package struct Supervisor: ~Copyable {
   private struct Running {
     let service: Service
@@ -49,39 +17,131 @@ package struct Supervisor: ~Copyable {
     var quickDeaths = 0
   }
 
-  private static let signals = SignalSet([SIGTERM, SIGINT, SIGCHLD])
-  private static let startLimit: UInt64 = 30_000_000_000
+  /// Those whose default ends a process, but for faults. The last are real-time signals.
+  private static let stopping: [Int32] =
+    [
+      SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT, SIGXCPU,
+    ] + (34...64)
   private static let healthyAge: UInt64 = 10_000_000_000
+  /// How long a part of the start may take to end when it is given up.
+  private static let stepLimit: UInt64 = 5_000_000_000
 
+  private let signals: SignalSet
   private var running: [Running] = []
+  /// The service that is being started, by its index.
+  private var starting: Int?
+  /// A child that does a part of the start, and what became of it.
+  private var step: (process: pid_t, ending: ChildProcess.Ending?)?
   private let say: @Sendable (String) -> Void
-  /// Whether TERM or INT has come.
+  /// Whether a signal to stop has come.
   package private(set) var isAskedToStop = false
 
   /// `say` gets a line for what a person at the terminal wants to know.
   package init(say: @escaping @Sendable (String) -> Void) {
     self.say = say
-    Self.signals.block()
+    // Where HUP is ignored, somebody wants us to outlive the terminal.
+    let stopping = Self.stopping.filter { !SignalSet.isIgnored($0) }
+    // TTOU: a terminal that does not let a process in the background write would suspend us.
+    signals = SignalSet(stopping + [SIGUSR1, SIGCHLD, SIGTTIN, SIGTTOU])
+    signals.block()
   }
 
-  /// Starts a service and waits until it answers.
+  // MARK: Starting
+
+  /// Starts a service and waits until it answers, for as long as it lives.
   package mutating func start(_ service: Service) throws(HouseError) {
     running.append(Running(service: service))
     let index = running.count - 1
+    starting = index
+    defer { starting = nil }
     try launch(index)
-    let deadline = MonotonicClock.now + Self.startLimit
-    while !Self.answers(service.readiness) {
+    var patience = Patience()
+    while !service.readiness.isAnswered(by: running[index].process) {
       if isAskedToStop { return }
-      waitForSignal(.milliseconds(10))
+      waitForSignal(patience.pause)
       if running[index].process == nil {
-        let lastLine = readText(service.log)?.split(separator: "\n").last.map { ": \($0)" } ?? ""
-        throw HouseError("\(service.name) did not start\(lastLine) (\(service.log))")
+        throw HouseError("\(service.name) did not start\(service.lastWords) (\(service.log))")
       }
-      if MonotonicClock.now > deadline { throw HouseError("\(service.name) does not answer; see \(service.log)") }
+      if let seconds = patience.due {
+        say("waiting for \(service.name) to start (\(seconds) s)\(service.lastWords)")
+      }
+      if patience.isOver { throw HouseError("\(service.name) does not answer; see \(service.log)") }
     }
   }
 
-  /// Restarts what dies, until TERM or INT.
+  /// Runs `body` in a process of its own, so that it can be given up when a signal to stop comes, and waits for it.
+  package mutating func perform(_ body: () throws(HouseError) -> Void) throws(HouseError) {
+    var ends: [Int32] = [0, 0]
+    guard pipe(&ends) == 0 else { throw HouseError("no pipe: \(String(cString: strerror(errno)))") }
+    let exit = Descriptor(owning: ends[0])
+    let entrance = Descriptor(owning: ends[1])
+    let process: pid_t
+    do throws(SystemError) {
+      process = try ChildProcess.fork(parentDeathSignal: SIGKILL) {
+        setsid()
+        SignalSet([]).becomeMask()
+        do throws(HouseError) {
+          try body()
+          return 0
+        } catch {
+          var text = error.description
+          text.withUTF8 { _ = write(entrance.number, $0.baseAddress, $0.count) }
+          return 1
+        }
+      }
+    } catch {
+      throw HouseError("\(error)")
+    }
+    _ = consume entrance
+    guard let ending = wait(for: process), ending.exitCode != 0 else { return }
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    let count = max(0, read(exit.number, &bytes, bytes.count))
+    let text = String(decoding: bytes[..<count], as: UTF8.self)
+    throw HouseError(text.isEmpty ? "a part of the start \(ending)" : text)
+  }
+
+  /// Waits for a child that does a part of the start. When a signal to stop comes it is told to end: then nil.
+  package mutating func wait(for process: pid_t) -> ChildProcess.Ending? {
+    step = (process, nil)
+    defer { step = nil }
+    var toldAt: UInt64?
+    while step?.ending == nil {
+      waitForSignal(.milliseconds(100))
+      guard isAskedToStop, step?.ending == nil else { continue }
+      let isDeaf = toldAt.map { MonotonicClock.now - $0 > Self.stepLimit } ?? false
+      if toldAt == nil || isDeaf {
+        for target in [process, -process] { kill(target, isDeaf ? SIGKILL : SIGTERM) }
+      }
+      toldAt = toldAt ?? MonotonicClock.now
+    }
+    return isAskedToStop ? nil : step?.ending
+  }
+
+  /// Waits until the processes of an `up` that was killed have ended.
+  package mutating func outwaitLeftovers(in folders: Folders) throws(HouseError) {
+    let leftovers = Leftovers(of: folders)
+    var patience = Patience()
+    var hasSaid = false
+    while !isAskedToStop {
+      let left = leftovers.processes()
+      if left.isEmpty {
+        if leftovers.removeStaleLocks() { say("removed the lock of a PostgreSQL that is not there any more") }
+        return
+      }
+      let names = left.map { "\($0.name) (\($0.id))" }.joined(separator: ", ")
+      if patience.due != nil || !hasSaid { say("waiting for \(names) of the 'forkloop up' before to end") }
+      hasSaid = true
+      let isEnding = leftovers.postgresIsStopping || left.contains { $0.name != "postgres" }
+      if patience.isOver || (!isEnding && patience.seconds >= 10) {
+        throw HouseError("\(names) on \(folders.state) is still there, and does not end: stop it first")
+      }
+      waitForSignal(.milliseconds(50))
+    }
+  }
+
+  // MARK: Supervising
+
+  /// Restarts what dies, until it is told to stop.
   package mutating func supervise() {
     while !isAskedToStop {
       for index in running.indices where running[index].process == nil && running[index].restartAt <= MonotonicClock.now
@@ -104,12 +164,18 @@ package struct Supervisor: ~Copyable {
     var wasOrderly = true
     for index in running.indices.reversed() {
       guard let process = running[index].process else { continue }
-      kill(process, running[index].service.stopSignal)
-      let deadline = MonotonicClock.now + running[index].service.stopLimit
+      let service = running[index].service
+      kill(process, service.stopSignal)
+      // Who is suspended would not hear it.
+      kill(-process, SIGCONT)
+      var patience = Patience(limit: service.stopLimit)
+      var isKilled = false
       while running[index].process != nil {
-        if MonotonicClock.now > deadline {
-          say("\(running[index].service.name) did not stop: killed")
+        if let seconds = patience.due, !isKilled { say("waiting for \(service.name) to stop (\(seconds) s)") }
+        if patience.isOver, !isKilled {
+          say("\(service.name) did not stop: killed")
           kill(process, SIGKILL)
+          isKilled = true
           wasOrderly = false
         }
         waitForSignal(.milliseconds(20))
@@ -118,8 +184,11 @@ package struct Supervisor: ~Copyable {
     return wasOrderly
   }
 
+  // MARK: Processes
+
   private mutating func launch(_ index: Int) throws(HouseError) {
     let service = running[index].service
+    service.makeLog()
     // A PostgreSQL told to stop by TERM waits for its clients; what outlives us should not.
     let deathSignal = service.stopSignal == SIGINT ? SIGINT : SIGTERM
     do throws(SystemError) {
@@ -133,11 +202,13 @@ package struct Supervisor: ~Copyable {
   }
 
   private mutating func waitForSignal(_ timeout: Duration) {
-    switch Self.signals.wait(timeout: timeout) {
-    case SIGTERM, SIGINT: isAskedToStop = true
-    default: break
+    switch signals.wait(timeout: timeout) {
+    case nil, SIGCHLD, SIGTTIN, SIGTTOU: break
+    case SIGUSR1: reopenLogs()
+    default: isAskedToStop = true
     }
     while let ending = ChildProcess.reap() {
+      if ending.process == step?.process { step?.ending = ending }
       guard let index = running.firstIndex(where: { $0.process == ending.process }) else { continue }
       running[index].process = nil
       // What a service that was killed has left behind would keep its sockets: nginx's workers, for one.
@@ -146,35 +217,49 @@ package struct Supervisor: ~Copyable {
       running[index].quickDeaths = age < Self.healthyAge ? running[index].quickDeaths + 1 : 0
       let pause: UInt64 = age < Self.healthyAge ? 250_000_000 << UInt64(min(running[index].quickDeaths, 5)) : 0
       running[index].restartAt = MonotonicClock.now + pause
-      if !isAskedToStop { say("\(running[index].service.name) \(ending); see \(running[index].service.log)") }
+      if !isAskedToStop, index != starting {
+        say("\(running[index].service.name) \(ending); see \(running[index].service.log)")
+      }
     }
   }
 
-  /// Whether somebody accepts connections there.
-  package static func answers(_ readiness: Service.Readiness) -> Bool {
-    switch readiness {
-    case .unix(let path):
-      var address = sockaddr_un()
-      address.sun_family = sa_family_t(AF_UNIX)
-      withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix(ListenAddress.longestPath)) }
-      return connects(AF_UNIX, &address)
-    case .tcp(let port):
-      var address = sockaddr_in()
-      address.sin_family = sa_family_t(AF_INET)
-      address.sin_port = port.bigEndian
-      address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-      return connects(AF_INET, &address)
+  /// Only those that answer: before that, the signal would end them.
+  private func reopenLogs() {
+    for part in running {
+      guard let process = part.process, let signal = part.service.reopenSignal,
+        part.service.readiness.isAnswered(by: process)
+      else { continue }
+      part.service.makeLog()
+      kill(process, signal)
     }
   }
+}
 
-  private static func connects<Address>(_ family: Int32, _ address: inout Address) -> Bool {
-    let number = clinux_stream_socket(family, 0)
-    guard number >= 0 else { return false }
-    let descriptor = Descriptor(owning: number)
-    return withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor.number, $0, socklen_t(MemoryLayout<Address>.size))
-      } == 0
+/// How long something has been waited for, when that is to be told, and when it has been long enough.
+struct Patience {
+  private let began = MonotonicClock.now
+  private let limit: UInt64
+  private var tellAt: UInt64
+  private static let interval: UInt64 = 5_000_000_000
+
+  /// Ten minutes, unless another limit is given: a recovery after a crash, or a checkpoint before an end, may take as long.
+  init(limit: UInt64 = 600_000_000_000) {
+    self.limit = limit
+    tellAt = began + Self.interval
+  }
+
+  var isOver: Bool { MonotonicClock.now - began > limit }
+  var seconds: UInt64 { (MonotonicClock.now - began) / 1_000_000_000 }
+
+  /// Until the next look.
+  var pause: Duration { seconds < 2 ? .milliseconds(10) : .milliseconds(200) }
+
+  /// The seconds that have passed, every five of them.
+  var due: UInt64? {
+    mutating get {
+      guard MonotonicClock.now >= tellAt else { return nil }
+      tellAt += Self.interval
+      return seconds
     }
   }
 }

@@ -43,7 +43,20 @@ package enum ChildProcess {
   package static func reap() -> Ending? {
     var status: Int32 = 0
     let process = waitpid(-1, &status, WNOHANG)
-    guard process > 0 else { return nil }
+    return process > 0 ? ending(of: process, status) : nil
+  }
+
+  /// Waits until a child has ended.
+  package static func wait(for process: pid_t) -> Ending {
+    var status: Int32 = 0
+    while waitpid(process, &status, 0) < 0 {
+      // Somebody else has waited for it.
+      if errno != EINTR { return Ending(process: process, exitCode: nil, signal: 0) }
+    }
+    return ending(of: process, status)
+  }
+
+  private static func ending(of process: pid_t, _ status: Int32) -> Ending {
     let code = clinux_exit_code(status)
     return Ending(process: process, exitCode: code >= 0 ? code : nil, signal: clinux_ending_signal(status))
   }
@@ -64,38 +77,51 @@ package enum ChildProcess {
     return process
   }
 
-  /// Forks and executes `arguments[0]`, as `account` if there is one, with its output appended to `log` if there is one, and
-  /// only its errors shown if it is to be `quiet`; or its standard output goes to the descriptor `output`.
-  /// The child has no signals blocked, a session of its own (so that a terminal's Ctrl-C reaches only us, and that the
-  /// scheduler weighs it against the others as a whole: sched(7), autogroups), and gets `parentDeathSignal` when this
-  /// process dies. It exits with 127 when the program can't be started.
+  /// Forks and executes `arguments[0]`, as `account` if there is one, with its output appended to `log` if there is one (then
+  /// it reads nothing either), and only its errors shown if it is to be `quiet`; or its standard output goes to the descriptor
+  /// `output`.
+  /// The child has a session of its own (so that a terminal's Ctrl-C reaches only us, and that the scheduler weighs it against
+  /// the others as a whole: sched(7), autogroups), and gets `parentDeathSignal` when this process dies. It exits with 127 when
+  /// the program can't be started, and with 126 when that is not allowed.
   package static func start(
     _ arguments: [String], environment: [String: String], as account: Account? = nil, log: String? = nil,
     quiet: Bool = false, output: Int32? = nil, parentDeathSignal: Int32 = SIGTERM
   ) throws(SystemError) -> pid_t {
     try fork(parentDeathSignal: parentDeathSignal) {
       setsid()
-      var none = sigset_t()
-      sigemptyset(&none)
-      sigprocmask(SIG_SETMASK, &none, nil)
       if let log {
         let output = clinux_open_append(log, 0o644)
-        if output < 0 { return 126 }
+        if output < 0 { return complain("can't open \(log)", 126) }
         dup2(output, STDOUT_FILENO)
         dup2(output, STDERR_FILENO)
+        dup2(clinux_open_read("/dev/null"), STDIN_FILENO)
       }
       if let output { dup2(output, STDOUT_FILENO) }
       if quiet { dup2(clinux_open_append("/dev/null", 0), STDOUT_FILENO) }
       if let account {
-        guard account.assume() else { return 126 }
+        guard account.assume() else { return complain("can't become the user '\(account.name)'", 126) }
         // Changing the user clears it (prctl(2)).
         _ = clinux_set_parent_death_signal(parentDeathSignal)
       }
-      var argumentPointers = arguments.map { strdup($0) } + [nil]
-      var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-      clinux_exec(arguments[0], &argumentPointers, &environmentPointers)
-      return 127
+      return execute(arguments, environment: environment)
     }
+  }
+
+  /// Becomes another program, which gets nothing of ours: no signal ignored or blocked, no descriptor but the standard ones,
+  /// not even those that whoever started us has left open. Returns only if that fails: the exit code.
+  package static func execute(_ arguments: [String], environment: [String: String]) -> Int32 {
+    InheritedSignals.dropForExec()
+    clinux_close_on_exec_from(STDERR_FILENO + 1)
+    var argumentPointers = arguments.map { strdup($0) } + [nil]
+    var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+    clinux_exec(arguments[0], &argumentPointers, &environmentPointers)
+    return complain("can't execute \(arguments[0])", 127)
+  }
+
+  private static func complain(_ what: String, _ code: Int32) -> Int32 {
+    var text = "forkloop: \(what): \(String(cString: strerror(errno)))\n"
+    text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    return code
   }
 
   /// The threads of this process, from /proc.

@@ -28,6 +28,12 @@ package struct Descriptor: ~Copyable {
     try syscall("fcntl") { clinux_set_nonblocking(number, on ? 1 : 0) }
   }
 
+  /// Puts /dev/null where a process was started without standard input, output or error: the next file that is opened would
+  /// be taken for it, and a log line written into a database connection.
+  package static func fillStandardStreams() {
+    for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
+  }
+
   /// How many this process may have at most.
   package static var hardLimit: Int {
     var limit = rlimit()

@@ -5,6 +5,11 @@ import CLinux
 import Glibc
 
 package enum ServiceManager {
+  /// What it tells one process, and no process that this one starts.
+  package static let variables = [
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
+  ]
+
   /// Sends state as `NAME=value` lines; nothing happens where no service manager listens.
   package static func notify(_ state: String) {
     guard let text = getenv("NOTIFY_SOCKET"), text.pointee != 0 else { return }

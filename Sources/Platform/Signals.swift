@@ -1,4 +1,4 @@
-// Signals as a server wants them: held back while it works, taken where it waits.
+// Signals as a server wants them: held back while it works, taken where it waits; and none as somebody else wanted them.
 
 import CLinux
 import Glibc
@@ -16,6 +16,12 @@ package struct SignalSet: Sendable {
   package func block() {
     var mask = mask
     pthread_sigmask(SIG_BLOCK, &mask, nil)
+  }
+
+  /// Holds back the set and nothing else.
+  package func becomeMask() {
+    var mask = mask
+    pthread_sigmask(SIG_SETMASK, &mask, nil)
   }
 
   /// Lets the set in again.
@@ -39,6 +45,9 @@ package struct SignalSet: Sendable {
     return sigpending(&pending) == 0 && sigismember(&pending, signal) == 1
   }
 
+  /// Whether a signal is ignored.
+  package static func isIgnored(_ signal: Int32) -> Bool { clinux_is_ignored(signal) != 0 }
+
   /// A descriptor that becomes readable when a blocked signal of the set comes (signalfd(2)).
   package func descriptor() throws(SystemError) -> Descriptor {
     var mask = mask
@@ -50,5 +59,42 @@ package struct SignalSet: Sendable {
     var information = signalfd_siginfo()
     let size = MemoryLayout<signalfd_siginfo>.size
     return read(descriptor, &information, size) == size ? Int32(bitPattern: information.ssi_signo) : nil
+  }
+}
+
+/// What whoever started a process has left in it: signals that are ignored, and the mask. Both survive fork and exec
+/// (signal(7)), and so decide what a process hears that knows nothing of them.
+package enum InheritedSignals {
+  /// The first thing that a process of ours does: nothing that it inherited counts. Every signal has its default, none is
+  /// blocked.
+  ///
+  /// Where CHLD is still ignored, children vanish without a word: a master replaces no worker, no reload gets its answer, and a
+  /// stop waits until its limit. Where TERM is blocked, what does not ask for it is deaf.
+  ///
+  /// PIPE is ignored: a log, a terminal or a peer that is gone ends no process. Who writes learns it from write(2). XFSZ the
+  /// same: a log that has reached its limit.
+  ///
+  /// HUP stays ignored if it is: so does nohup say that a closed terminal should not matter. A server that takes HUP for a
+  /// command blocks it and fetches it, which works all the same: what is blocked is not dropped.
+  ///
+  /// The mask stays where it holds signals back for this very process, until it can take them.
+  package static func drop(keepsMask: Bool) {
+    resetIgnored(but: SIGHUP)
+    for number in [SIGPIPE, SIGXFSZ] { signal(number, SIG_IGN) }
+    if !keepsMask { SignalSet([]).becomeMask() }
+  }
+
+  /// For another program, before exec: what we have set is ours alone.
+  static func dropForExec() {
+    resetIgnored(but: nil)
+    SignalSet([]).becomeMask()
+  }
+
+  /// SIGRTMAX.
+  private static let highest: Int32 = 64
+
+  /// Handlers do not survive exec. What is at its default is not set to it again, since that may drop what is pending.
+  private static func resetIgnored(but exception: Int32?) {
+    for number in 1...highest where number != exception && SignalSet.isIgnored(number) { signal(number, SIG_DFL) }
   }
 }

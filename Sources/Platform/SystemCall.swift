@@ -98,3 +98,12 @@ package enum Acceptance: Equatable {
     }
   }
 }
+
+/// Prints a line for a person who may be there. A terminal that is stopped (Ctrl-S), a pipe that nobody reads and one that
+/// nobody can read any more keep nobody waiting: then the line is lost.
+package func tell(_ line: String) {
+  var standardOutput = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+  guard poll(&standardOutput, 1, 0) > 0 else { return }
+  var text = line + "\n"
+  text.withUTF8 { _ = write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+}

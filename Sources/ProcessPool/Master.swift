@@ -90,7 +90,7 @@ package struct Master: ~Copyable {
     _ configuration: MasterConfiguration, _ invocation: Invocation, _ duties: Duties, log: Logger
   ) throws(ListeningSocket.Failure) {
     // First of all: what comes from now on is kept until somebody asks for it.
-    Self.signals.block()
+    Self.signals.becomeMask()
     let inheritance = Inheritance.take()
     try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
     let listener = try Self.listen(

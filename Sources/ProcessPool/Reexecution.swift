@@ -18,6 +18,11 @@ package struct Invocation: Sendable {
     self.environment = environment
   }
 
+  /// Whether this process is a master that has become this program: its signals wait until it can take them.
+  package static var isContinued: Bool {
+    getenv(Inheritance.variable).flatMap { Inheritance(String(cString: $0)) } != nil
+  }
+
   /// Where `name`, by which this process was started, was found: looked up now, since `PATH` and the working folder are those of
   /// the start. The program's own file where the name leads elsewhere.
   private static func path(of name: String) -> String {

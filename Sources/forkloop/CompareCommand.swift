@@ -67,9 +67,8 @@ struct CompareCommand: ParsableCommand {
     }
     clinux_flag_on(SIGINT)
     clinux_flag_on(SIGTERM)
-    // A terminal that has gone, or a pipe, is no reason to leave things behind.
-    clinux_flag_on(SIGHUP)
-    signal(SIGPIPE, SIG_IGN)
+    // A terminal that has gone is no reason to leave things behind, and none to stop where nohup was asked for.
+    if !SignalSet.isIgnored(SIGHUP) { clinux_flag_on(SIGHUP) }
     try exitUnlessZero {
       try makeFolder()
       var tools = try Tools.find()

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Glibc
 import Platform
+import ProcessPool
 import Shop
 import SyncServer
 
@@ -10,6 +11,8 @@ import SyncServer
 struct Main {
   /// Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage or settings.
   static func main() {
+    InheritedSignals.drop(keepsMask: Invocation.isContinued)
+    Descriptor.fillStandardStreams()
     do {
       if PlainCGI.isAsked { exit(try answerAsCGI()) }
       var command = try Forkloop.parseAsRoot()

@@ -7,7 +7,9 @@ struct UpCommand: ParsableCommand {
     commandName: "up", abstract: "Run everything on this machine: PostgreSQL, both responders and nginx.",
     discussion: """
       The database is a private cluster in the state folder, or DB_HOST's if that is set. What dies is restarted. Ctrl-C \
-      stops everything and leaves nothing behind but the data.
+      stops everything and leaves nothing behind but the data; so do TERM, QUIT, and HUP, which comes when the terminal \
+      closes (nohup keeps it away). USR1 lets the responders and nginx open their logs anew after they have been moved; \
+      PostgreSQL's log can only be truncated.
       """)
 
   @Option(help: "The port of nginx, on 127.0.0.1. [FORKLOOP_PORT] (default: 8080)")

@@ -27,9 +27,13 @@ int clinux_set_parent_death_signal(int signal);
 int clinux_exec(const char *program, char *const arguments[], char *const environment[]);
 // fcntl(F_SETFD): whether the descriptor survives exec.
 int clinux_set_close_on_exec(int descriptor, int on);
+// Lets no descriptor from `first` on survive exec (close_range(2)).
+void clinux_close_on_exec_from(int first);
 // fcntl(O_NONBLOCK).
 int clinux_set_nonblocking(int descriptor, int on);
 
+// Whether `signal` is ignored.
+int clinux_is_ignored(int signal);
 // Makes `signal` only raise the stop flag, and interrupt system calls.
 int clinux_flag_on(int signal);
 // The flagged signal that has come since the process began, TERM before others; 0 if none has.
