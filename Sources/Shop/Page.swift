@@ -3,6 +3,7 @@
 import CGI
 import JSON
 import Postgres
+import Text
 
 /// `?limit=&after=`, and of orders `contact_id=&product_id=&tag=`.
 struct Page: Equatable, Sendable {
@@ -13,10 +14,10 @@ struct Page: Equatable, Sendable {
   var after: Int64 = 0
   var contactID: Int64?
   var productID: Int64?
-  var tag: String?
+  var tag: UTF8Text?
 
   /// The parameters that a list takes.
-  static func parameters(of resource: Resource) -> [String] {
+  static func parameters(of resource: Resource) -> [UTF8Text] {
     ["limit", "after"] + (resource == .order ? ["contact_id", "product_id", "tag"] : [])
   }
 
@@ -24,24 +25,24 @@ struct Page: Equatable, Sendable {
   static func parse(_ query: Span<UInt8>, of resource: Resource) -> Result<Page, Problem> {
     if query.isEmpty { return .success(Page()) }
     var page = Page()
-    var faults: [Fault] = []
+    var faults = Faults()
     let pairs: [QueryString.Pair]
     switch decoded(query) {
     case .success(let decoded): pairs = decoded
     case .failure(let problem): return .failure(problem)
     }
     let known = parameters(of: resource)
-    var seen: Set<String> = []
+    var seen: Set<UTF8Text> = []
     for pair in pairs {
       guard known.contains(pair.name) else {
-        faults.append(.unknownParameter(pair.name))
+        faults.report(.unknownParameter(pair.name))
         continue
       }
       guard seen.insert(pair.name).inserted else {
-        faults.append(Fault(parameter: pair.name, .repeated, "\(pair.name) may be given once."))
+        faults.report(Fault(parameter: pair.name, .repeated, "\(pair.name) may be given once."))
         continue
       }
-      if let fault = page.take(pair) { faults.append(fault) }
+      if let fault = page.take(pair) { faults.report(fault) }
     }
     return faults.isEmpty ? .success(page) : .failure(.unprocessable(faults))
   }
@@ -51,10 +52,10 @@ struct Page: Equatable, Sendable {
     func wrong(_ code: Fault.Code, _ what: String) -> Fault {
       Fault(parameter: pair.name, code, "\(pair.name) must be \(what).")
     }
-    let number = Self.integer(pair.value)
+    let number = pair.value.bytes.decimal
     switch pair.name {
     case "limit":
-      guard let number, Self.limits.contains(Int(clamping: number)) else {
+      guard let number, Self.limits.contains(Int(number)) else {
         return wrong(.outOfRange, "an integer from \(Self.limits.lowerBound) to \(Self.limits.upperBound)")
       }
       limit = Int(number)
@@ -65,8 +66,8 @@ struct Page: Equatable, Sendable {
       guard let number, number > 0 else { return wrong(.outOfRange, "an id: an integer from 1 to \(Int64.max)") }
       if pair.name == "contact_id" { contactID = number } else { productID = number }
     default:
-      let count = pair.value.unicodeScalars.count
-      guard count > 0, count <= Validation.longestName, !pair.value.utf8.contains(0) else {
+      let count = pair.value.codePointCount
+      guard count > 0, count <= Validation.longestName, !pair.value.contains(0) else {
         return wrong(.malformed, "a tag's name, of 1 to \(Validation.longestName) characters, without U+0000")
       }
       tag = pair.value
@@ -108,7 +109,9 @@ struct Page: Equatable, Sendable {
     switch decoded(query) {
     case .failure(let problem): return problem
     case .success(let pairs):
-      return pairs.isEmpty ? nil : .unprocessable(pairs.map { .unknownParameter($0.name) })
+      var faults = Faults()
+      for pair in pairs { faults.report(.unknownParameter(pair.name)) }
+      return faults.isEmpty ? nil : .unprocessable(faults)
     }
   }
 
@@ -123,11 +126,5 @@ struct Page: Equatable, Sendable {
     } catch {
       return .failure(.badRequest(detail: "The query string can't be decoded: it must be percent-encoded UTF-8."))
     }
-  }
-
-  /// Digits only: no sign, no space.
-  private static func integer(_ text: String) -> Int64? {
-    guard !text.isEmpty, text.utf8.allSatisfy({ $0 &- 0x30 < 10 }) else { return nil }
-    return Int64(text)
   }
 }

@@ -2,13 +2,14 @@
 
 import JSON
 import Postgres
+import Text
 
 /// `{name, email}` as a client sends it; what a merge patch leaves out is nil.
 struct ContactInput: Sendable {
   static let longestEmail = 320
 
-  let name: String?
-  let email: String?
+  let name: UTF8Text?
+  let email: UTF8Text?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
     let root = JSONPointer.root
@@ -20,9 +21,10 @@ struct ContactInput: Sendable {
     }
   }
 
-  private static func isAddress(_ text: String) -> Bool {
-    let parts = text.unicodeScalars.split(separator: "@", omittingEmptySubsequences: false)
-    return parts.count == 2 && !parts[0].isEmpty && !parts[1].isEmpty
+  private static func isAddress(_ text: UTF8Text) -> Bool {
+    let bytes = text.bytes
+    let places = bytes.indices.filter { bytes[$0] == UInt8(ascii: "@") }
+    return places.count == 1 && places[0] > 0 && places[0] < bytes.count - 1
   }
 
   func append(to parameters: inout Parameters) {

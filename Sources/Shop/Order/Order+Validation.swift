@@ -2,6 +2,7 @@
 
 import JSON
 import Postgres
+import Text
 
 /// `{name, contact_id, order_lines: [{product_id, quantity, price}], tag_ids}`, checked as far as it can be without the
 /// database; what a merge patch leaves out is nil.
@@ -10,10 +11,10 @@ struct OrderInput: Sendable {
   static let mostTags = 100
   static let quantities: ClosedRange<Int64> = 1...1_000_000
 
-  private static let keys = ["name", "contact_id", "order_lines", "tag_ids"]
+  private static let keys: [UTF8Text] = ["name", "contact_id", "order_lines", "tag_ids"]
 
   struct Line: Sendable {
-    private static let keys = ["product_id", "quantity", "price"]
+    private static let keys: [UTF8Text] = ["product_id", "quantity", "price"]
 
     let productID: Int64
     let quantity: Int64
@@ -34,7 +35,7 @@ struct OrderInput: Sendable {
     }
   }
 
-  let name: String?
+  let name: UTF8Text?
   let contactID: Int64?
   let lines: [Line]?
   let tagIDs: [Int64]?
@@ -97,18 +98,18 @@ struct OrderInput: Sendable {
   }
 
   /// A fault for every place that names something missing.
-  private func faults(for missing: Missing) -> [Fault] {
+  private func faults(for missing: Missing) -> Faults {
     let root = JSONPointer.root
-    var faults: [Fault] = []
+    var faults = Faults()
     if missing.contact, let contactID {
-      faults.append(Fault(root.member("contact_id"), .notFound, "There is no contact \(contactID)."))
+      faults.report(Fault(root.member("contact_id"), .notFound, "There is no contact \(contactID)."))
     }
     for (index, line) in (lines ?? []).enumerated() where missing.products.contains(line.productID) {
       let pointer = root.member("order_lines").element(index).member("product_id")
-      faults.append(Fault(pointer, .notFound, "There is no product \(line.productID)."))
+      faults.report(Fault(pointer, .notFound, "There is no product \(line.productID)."))
     }
     for (index, tag) in (tagIDs ?? []).enumerated() where missing.tags.contains(tag) {
-      faults.append(Fault(root.member("tag_ids").element(index), .notFound, "There is no tag \(tag)."))
+      faults.report(Fault(root.member("tag_ids").element(index), .notFound, "There is no tag \(tag)."))
     }
     return faults
   }
