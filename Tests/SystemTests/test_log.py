@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import socket
+import termios
 
 import pytest
 
@@ -36,6 +37,8 @@ class Output:
             self.writer = os.open(f"{folder}/fifo", os.O_WRONLY)
 
     def fill(self):
+        if self.kind == "terminal":
+            return termios.tcflow(self.writer, termios.TCOOFF)  # as Ctrl-S does
         flags = fcntl.fcntl(self.writer, fcntl.F_GETFL)
         fcntl.fcntl(self.writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
         for size in (1024, 1):
@@ -45,6 +48,8 @@ class Output:
         fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
 
     def read(self):
+        if self.kind == "terminal":
+            termios.tcflow(self.writer, termios.TCOON)
         os.set_blocking(self.reader, False)
         text = b""
         with contextlib.suppress(BlockingIOError):
