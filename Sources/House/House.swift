@@ -34,13 +34,14 @@ package struct House: Sendable {
 
   /// Brings the house up, keeps it up until it is told to stop, and takes it down. The exit code.
   package func run() throws(HouseError) -> Int32 {
+    // From here on a signal stops us in order.
+    var supervisor = Supervisor(say: Self.say)
     let accounts = try Accounts()
     let program = try Self.ownPath()
     let site = try NginxSite.find(program: program)
     try folders.make(for: accounts)
     let lock = try takeLock()
     var claim: PortClaim?
-    var supervisor = Supervisor(say: Self.say)
     do throws(HouseError) {
       try supervisor.outwaitLeftovers(in: folders)
       claim = Self.soon { PortClaim.make(port) }

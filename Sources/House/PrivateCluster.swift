@@ -133,6 +133,8 @@ package struct PrivateCluster: Sendable {
     return [
       postgres, "-D", folders.postgres, "-k", folders.run, "-p", "5432", "-c", "listen_addresses=",
       "-c", "max_connections=\(maxConnections)",
+      // Nobody is let in before a recovery has ended: what comes next writes.
+      "-c", "hot_standby=off",
     ]
   }
 

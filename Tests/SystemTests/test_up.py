@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import fcntl
 import glob
 import http.client
 import os
@@ -10,6 +11,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import termios
 
 import pytest
 
@@ -128,6 +130,38 @@ def listens_on(port):
 def async_answers(port):
     with contextlib.suppress(OSError, http.client.HTTPException):
         return request(port, "GET", "/async/health").status == 200
+
+
+@contextlib.contextmanager
+def on_a_terminal(folder, **more):
+    """`up` in the foreground of a terminal of its own, and our end of that."""
+    ours, theirs = os.openpty()
+    try:
+        def take_terminal():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        with up(folder, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take_terminal, **more) as running:
+            os.close(theirs)
+            yield running, ours
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(ours)
+
+
+def test_it_stops_in_order_when_its_terminal_is_closed(made):
+    with copy_of(made) as folder, on_a_terminal(folder) as (running, terminal):
+        eventually(lambda: listens_on(running.port), 20, "it did not come up")
+        os.close(terminal)
+        assert running.process.wait(20) == 0
+
+
+def test_a_terminal_that_is_held_keeps_it_from_nothing(made):
+    with copy_of(made) as folder, on_a_terminal(folder) as (running, terminal):
+        os.write(terminal, b"\x13")  # Ctrl-S
+        eventually(lambda: listens_on(running.port), 20, "it did not come up")
+        running.process.terminate()
+        assert running.process.wait(20) == 0
 
 
 def test_it_is_not_stopped_by_a_terminal_that_closes_where_nohup_was_asked_for(made):
