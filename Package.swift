@@ -30,15 +30,16 @@ let package = Package(
     .target(
       name: "Platform",
       dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: house),
-    .target(name: "JSON", swiftSettings: house),
+    .target(name: "Text", swiftSettings: house),
+    .target(name: "JSON", dependencies: ["Text"], swiftSettings: house),
     .target(
-      name: "CGI", dependencies: [.product(name: "HTTPTypes", package: "swift-http-types")],
+      name: "CGI", dependencies: ["Text", .product(name: "HTTPTypes", package: "swift-http-types")],
       swiftSettings: house),
     .target(name: "FastCGI", swiftSettings: house),
-    .target(name: "Postgres", dependencies: ["CPostgres"], swiftSettings: house),
+    .target(name: "Postgres", dependencies: ["Text", "CPostgres"], swiftSettings: house),
 
     // The living floor.
-    .target(name: "Shop", dependencies: ["JSON", "CGI", "Postgres", "CXXHash"], swiftSettings: house),
+    .target(name: "Shop", dependencies: ["Text", "JSON", "CGI", "Postgres", "CXXHash"], swiftSettings: house),
 
     // Processes: forked, looked after, replaced.
     .target(
@@ -85,6 +86,7 @@ let package = Package(
       linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
 
     .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: house),
+    .testTarget(name: "TextTests", dependencies: ["Text"], swiftSettings: house),
     .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: house),
     .testTarget(name: "CGITests", dependencies: ["CGI"], swiftSettings: house),
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: house),
