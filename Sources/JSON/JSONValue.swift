@@ -61,12 +61,13 @@ package indirect enum JSONPointer: Equatable, Sendable, CustomStringConvertible 
     case .child(let parent, let name):
       parent.append(to: &bytes)
       bytes.append(UInt8(ascii: "/"))
-      let name = name.bytes
-      for index in name.indices {
-        switch name[index] {
-        case UInt8(ascii: "~"): bytes += "~0".utf8
-        case UInt8(ascii: "/"): bytes += "~1".utf8
-        case let byte: bytes.append(byte)
+      name.withBytes { name in
+        for index in name.indices {
+          switch name[index] {
+          case UInt8(ascii: "~"): bytes += "~0".utf8
+          case UInt8(ascii: "/"): bytes += "~1".utf8
+          case let byte: bytes.append(byte)
+          }
         }
       }
     case .item(let parent, let index):

@@ -88,7 +88,7 @@ package struct JSONWriter: ~Copyable {
     text.withUTF8 { string(Span(_unsafeElements: $0)) }
   }
 
-  package mutating func string(_ text: UTF8Text) { string(text.bytes) }
+  package mutating func string(_ text: UTF8Text) { text.withBytes { string($0) } }
 
   /// An unsigned number's digits.
   package mutating func unsigned(_ value: UInt64) {

@@ -49,7 +49,7 @@ package struct Parameters: Sendable, Equatable {
 
   /// `text` must hold no U+0000: PostgreSQL has no such character.
   package mutating func append(_ text: UTF8Text) {
-    text.bytes.withUnsafeBufferPointer { bytes.append(contentsOf: $0) }
+    add(text)
     close()
   }
 
@@ -97,10 +97,14 @@ package struct Parameters: Sendable, Equatable {
     for element in elements {
       if !isFirst { bytes.append(UInt8(ascii: ",")) }
       isFirst = false
-      element.bytes.withUnsafeBufferPointer { bytes.append(contentsOf: $0) }
+      add(element)
     }
     bytes.append(UInt8(ascii: "}"))
     close()
+  }
+
+  private mutating func add(_ text: UTF8Text) {
+    text.withBytes { $0.withUnsafeBufferPointer { bytes.append(contentsOf: $0) } }
   }
 
   private mutating func close() {

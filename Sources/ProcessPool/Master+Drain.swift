@@ -23,8 +23,9 @@ extension Master {
     queueIsEmpty = waiting == 0
     parking?.clear()
     for process in children.keys { drain(process) }
-    // A pool that is paused, or has nobody as long as nobody comes.
-    for _ in 0..<max(0, min(waiting, pool.workers) - children.count) where !startDrainingWorker() { break }
+    // A pool that is paused, or has nobody as long as nobody comes, or has let some go.
+    let draining = children.values.count { $0.isDraining }
+    for _ in 0..<max(0, min(waiting, pool.workers) - draining) where !startDrainingWorker() { break }
   }
 
   private mutating func drain(_ process: pid_t) {

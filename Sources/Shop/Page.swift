@@ -16,9 +16,16 @@ struct Page: Equatable, Sendable {
   var productID: Int64?
   var tag: UTF8Text?
 
+  /// What a list can be asked for; the last three only a list of orders.
+  private enum Parameter: Int {
+    case limit, after, contactID, productID, tag
+  }
+
+  private static let names: [UTF8Text] = ["limit", "after", "contact_id", "product_id", "tag"]
+
   /// The parameters that a list takes.
-  static func parameters(of resource: Resource) -> [UTF8Text] {
-    ["limit", "after"] + (resource == .order ? ["contact_id", "product_id", "tag"] : [])
+  static func parameters(of resource: Resource) -> ArraySlice<UTF8Text> {
+    resource == .order ? names[...] : names[..<Parameter.contactID.rawValue]
   }
 
   /// The page that a query string asks for, or all that is wrong with it.
@@ -32,40 +39,42 @@ struct Page: Equatable, Sendable {
     case .failure(let problem): return .failure(problem)
     }
     let known = parameters(of: resource)
-    var seen: Set<UTF8Text> = []
+    // A bit for each.
+    var seen = 0
     for pair in pairs {
-      guard known.contains(pair.name) else {
+      guard let index = known.firstIndex(of: pair.name), let parameter = Parameter(rawValue: index) else {
         faults.report(.unknownParameter(pair.name))
         continue
       }
-      guard seen.insert(pair.name).inserted else {
+      guard seen & 1 << index == 0 else {
         faults.report(Fault(parameter: pair.name, .repeated, "\(pair.name) may be given once."))
         continue
       }
-      if let fault = page.take(pair) { faults.report(fault) }
+      seen |= 1 << index
+      if let fault = page.take(parameter, pair) { faults.report(fault) }
     }
     return faults.isEmpty ? .success(page) : .failure(.unprocessable(faults))
   }
 
-  /// Takes a known parameter; what is wrong with it.
-  private mutating func take(_ pair: QueryString.Pair) -> Fault? {
+  /// Takes a parameter; what is wrong with it.
+  private mutating func take(_ parameter: Parameter, _ pair: QueryString.Pair) -> Fault? {
     func wrong(_ code: Fault.Code, _ what: String) -> Fault {
       Fault(parameter: pair.name, code, "\(pair.name) must be \(what).")
     }
-    let number = pair.value.bytes.decimal
-    switch pair.name {
-    case "limit":
+    let number = pair.value.withBytes { $0.decimal }
+    switch parameter {
+    case .limit:
       guard let number, Self.limits.contains(Int(number)) else {
         return wrong(.outOfRange, "an integer from \(Self.limits.lowerBound) to \(Self.limits.upperBound)")
       }
       limit = Int(number)
-    case "after":
+    case .after:
       guard let number else { return wrong(.outOfRange, "an id: an integer from 0 to \(Int64.max)") }
       after = number
-    case "contact_id", "product_id":
+    case .contactID, .productID:
       guard let number, number > 0 else { return wrong(.outOfRange, "an id: an integer from 1 to \(Int64.max)") }
-      if pair.name == "contact_id" { contactID = number } else { productID = number }
-    default:
+      if parameter == .contactID { contactID = number } else { productID = number }
+    case .tag:
       let count = pair.value.codePointCount
       guard count > 0, count <= Validation.longestName, !pair.value.contains(0) else {
         return wrong(.malformed, "a tag's name, of 1 to \(Validation.longestName) characters, without U+0000")

@@ -3,6 +3,11 @@
 import JSON
 import Text
 
+extension UTF8Text {
+  /// Keys are made once, and not each time that one is looked for.
+  static let nameKey: UTF8Text = "name"
+}
+
 /// Takes values out of JSON and gathers what is wrong.
 struct Validation {
   /// Of a name, in characters.
@@ -88,7 +93,7 @@ struct Validation {
 
   /// A name as all resources have one.
   mutating func name(_ object: Members) -> UTF8Text? {
-    text(object, "name", .root, longest: Self.longestName)
+    text(object, .nameKey, .root, longest: Self.longestName)
   }
 
   /// An integer within `range`; `1.0` and `1e2` are integers (JSON Schema 2020-12 §6.1.1).

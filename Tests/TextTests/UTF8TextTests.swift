@@ -53,4 +53,32 @@ struct UTF8TextTests {
     #expect(text.count == 7 && text.codePointCount == 3)
     #expect(UTF8Text("").isBlank && UTF8Text(" \u{3000}\t").isBlank && !UTF8Text(" x").isBlank)
   }
+
+  @Test("gives back the bytes that it was made of, however many they are", arguments: 0...40)
+  func bytes(_ count: Int) {
+    for unit in ["x", "\0", "\u{7F}", "\u{E9}", "\u{301}", "\u{1F468}"] {
+      let text = String(repeating: unit, count: count)
+      let bytes = Array(text.utf8)
+      let validated = UTF8Text(validating: bytes.span)
+      for made in [UTF8Text(text), UTF8Text(repairing: bytes.span), validated ?? "none"] {
+        #expect(made.string.utf8.elementsEqual(bytes) && made.count == bytes.count)
+        #expect(
+          made.withBytes { span in span.count == bytes.count && span.indices.allSatisfy { span[$0] == bytes[$0] } })
+        #expect(made == UTF8Text(text) && made.hashValue == UTF8Text(text).hashValue)
+        #expect(made != UTF8Text(text + "\0") && made != UTF8Text("y" + text.dropFirst()))
+        #expect(made.codePointCount == count && made.contains(bytes.first ?? 1) == (count > 0))
+      }
+    }
+  }
+
+  @Test("differs wherever a byte does", arguments: [1, 7, 8, 9, 14, 15, 16, 17, 30])
+  func differences(_ count: Int) {
+    let bytes = [UInt8](repeating: 0x61, count: count)
+    for index in bytes.indices {
+      var other = bytes
+      other[index] = 0x62
+      let (one, two) = (UTF8Text(repairing: bytes.span), UTF8Text(repairing: other.span))
+      #expect(one != two && one < two && !(two < one))
+    }
+  }
 }

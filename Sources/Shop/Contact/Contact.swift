@@ -13,24 +13,29 @@ struct ContactInput: Sendable {
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
     let root = JSONPointer.root
-    guard let object = validation.object(value, root, keys: ["name", "email"]) else { return nil }
+    guard let object = validation.object(value, root, keys: [.nameKey, .emailKey]) else { return nil }
     name = validation.name(object)
-    email = validation.text(object, "email", root, longest: Self.longestEmail)
+    email = validation.text(object, .emailKey, root, longest: Self.longestEmail)
     if let email, !Self.isAddress(email) {
-      validation.report(root.member("email"), .malformed, "email must have one @ with something on both sides.")
+      validation.report(root.member(.emailKey), .malformed, "email must have one @ with something on both sides.")
     }
   }
 
   private static func isAddress(_ text: UTF8Text) -> Bool {
-    let bytes = text.bytes
-    let places = bytes.indices.filter { bytes[$0] == UInt8(ascii: "@") }
-    return places.count == 1 && places[0] > 0 && places[0] < bytes.count - 1
+    text.withBytes { bytes in
+      let places = bytes.indices.filter { bytes[$0] == UInt8(ascii: "@") }
+      return places.count == 1 && places[0] > 0 && places[0] < bytes.count - 1
+    }
   }
 
   func append(to parameters: inout Parameters) {
     parameters.append(name)
     parameters.append(email)
   }
+}
+
+extension UTF8Text {
+  fileprivate static let emailKey: UTF8Text = "email"
 }
 
 enum Contact {

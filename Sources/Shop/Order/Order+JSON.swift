@@ -113,7 +113,8 @@ extension OrderInput {
   /// Writes the order that was made of it. `tags` are the rows of `rows` that have its tags' names.
   func write(id: Span<UInt8>, tags: [Int], of rows: ResultSet, to writer: inout JSONWriter) {
     var shape = OrderShape()
-    shape.begin(id, name: (name ?? "").bytes, contact: String(contactID ?? 0).utf8.span, &writer)
+    let contact = String(contactID ?? 0)
+    (name ?? "").withBytes { shape.begin(id, name: $0, contact: contact.utf8.span, &writer) }
     for line in lines ?? [] {
       shape.line(
         String(line.productID).utf8.span, quantity: String(line.quantity).utf8.span,

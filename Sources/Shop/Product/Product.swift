@@ -9,7 +9,7 @@ struct ProductInput: Sendable {
   let name: UTF8Text?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    guard let object = validation.object(value, JSONPointer.root, keys: ["name"]) else { return nil }
+    guard let object = validation.object(value, JSONPointer.root, keys: [.nameKey]) else { return nil }
     name = validation.name(object)
   }
 
