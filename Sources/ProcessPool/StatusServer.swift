@@ -17,13 +17,21 @@ struct StatusServer: ~Copyable {
   }
 
   private static let mostClients = 64
+  private static let readsAtOnce = 4
   /// A peer that has not asked and taken its answer by then is let go.
   private static let patience: UInt64 = 10_000_000_000
 
+  /// For how long nobody is accepted when there are no descriptors for them.
+  private static let pause: UInt64 = 100_000_000
+
   private let listener: ListeningSocket
+  /// The oldest first.
   private var clients: [Client] = []
+  private var pausedUntil: UInt64 = 0
 
   init(owning listener: consuming ListeningSocket) { self.listener = listener }
+
+  var address: ListenAddress { listener.address }
 
   var listenerNumber: Int32 { listener.number }
   func removePath() { listener.removePath() }
@@ -31,7 +39,7 @@ struct StatusServer: ~Copyable {
 
   /// What to poll, and for what.
   var interests: [pollfd] {
-    let accepting = clients.count < Self.mostClients
+    let accepting = MonotonicClock.now >= pausedUntil
     return [pollfd(fd: accepting ? listener.number : -1, events: Int16(POLLIN), revents: 0)]
       + clients.map { pollfd(fd: $0.number, events: Int16($0.unsent.isEmpty ? POLLIN : POLLOUT), revents: 0) }
   }
@@ -43,14 +51,11 @@ struct StatusServer: ~Copyable {
   var hasClients: Bool { !clients.isEmpty }
 
   /// Does what can be done at once. `page` makes the answer for a path; nil: there is nothing there. Who has not been
-  /// accepted can wait for the program that comes after us.
-  mutating func serve(accepting: Bool = true, _ page: (String) -> Response?) {
-    while accepting, clients.count < Self.mostClients {
-      let number = clinux_accept(listener.number, 1)
-      if number < 0 { break }
-      clients.append(Client(number: number, deadline: MonotonicClock.now + Self.patience))
-    }
+  /// accepted can wait for the program that comes after us. To be called now and then even if nothing has come: for the
+  /// time limit of those who are silent.
+  mutating func serve(accepting: Bool = true, _ page: (Span<UInt8>) -> Response?) {
     let now = MonotonicClock.now
+    if accepting, now >= pausedUntil { accept(now) }
     var kept: [Client] = []
     for var client in clients {
       if now < client.deadline, Self.advance(&client, page) { kept.append(client) } else { close(client.number) }
@@ -58,10 +63,28 @@ struct StatusServer: ~Copyable {
     clients = kept
   }
 
+  /// Accepts who waits, at most as many as there is room for, so that those who ask get their turn in between. Where all places
+  /// are taken, whoever has had one for the longest makes room.
+  private mutating func accept(_ now: UInt64) {
+    for _ in 0..<Self.mostClients {
+      switch Acceptance.next(of: listener.number, nonblocking: true) {
+      case .connection(let number):
+        if clients.count == Self.mostClients { close(clients.removeFirst().number) }
+        clients.append(Client(number: number, deadline: now + Self.patience))
+      case .failed: continue
+      case .nobody, .closed: return
+      case .exhausted:
+        pausedUntil = now + Self.pause
+        return
+      }
+    }
+  }
+
   /// Reads, answers and writes as far as it goes without waiting; false when the connection is at its end.
-  private static func advance(_ client: inout Client, _ page: (String) -> Response?) -> Bool {
+  private static func advance(_ client: inout Client, _ page: (Span<UInt8>) -> Response?) -> Bool {
     withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 1) { buffer in
-      while true {
+      // Whoever sends without a pause leaves the master to its other duties.
+      for _ in 0..<Self.readsAtOnce {
         while !client.unsent.isEmpty {
           switch client.unsent.withUnsafeBytes({ Transfer.write(client.number, from: $0) }) {
           case .bytes(let count): client.unsent.removeFirst(count)
@@ -87,23 +110,22 @@ struct StatusServer: ~Copyable {
           client.unsent += client.assembler.takeReplies()
         }
       }
+      return true
     }
   }
 
-  private static func answer(_ request: AssembledRequest, _ client: inout Client, _ page: (String) -> Response?) {
-    var path = ""
-    var isHead = false
+  private static func answer(
+    _ request: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?
+  ) {
+    var (path, isHead) = (0..<0, false)
+    let params = request.params.span
     var walk = NameValuePairs()
-    while let pair = try? walk.next(request.params.span) {
-      // By bytes: a String's comparison normalizes, which takes quadratic time. No page has a longer path.
-      let (name, value) = (request.params[pair.name], request.params[pair.value])
-      if name.elementsEqual("PATH_INFO".utf8), value.count < 64 {
-        path = String(decoding: value, as: UTF8.self)
-      } else if name.elementsEqual("REQUEST_METHOD".utf8) {
-        isHead = value.elementsEqual("HEAD".utf8)
-      }
+    while let pair = try? walk.next(params) {
+      let name = params.extracting(pair.name)
+      if name.equals("PATH_INFO") { path = pair.value }
+      if name.equals("REQUEST_METHOD") { isHead = params.extracting(pair.value).equals("HEAD") }
     }
-    var response = page(path) ?? Response(.notFound)
+    var response = page(params.extracting(path)) ?? Response(.notFound)
     response.omitsBody = isHead
     var head: [UInt8] = []
     response.writeHead(to: &head)
