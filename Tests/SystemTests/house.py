@@ -1,11 +1,13 @@
 """A whole house for the tests: `forkloop up` in a temporary folder, on a free port, and ways to look into it."""
 
 import contextlib
+import fcntl
 import glob
 import http.client
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -18,10 +20,24 @@ PROGRAM = os.environ.get("FORKLOOP", str(ROOT / ".build" / "release" / "forkloop
 MODES = ("sync", "async")
 
 
+_claims = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody else is given: not in this run, nor in another that goes on at the same time. Each is claimed by a
+    socket in the abstract namespace (unix(7)), which ends with this process. Below the ports that the kernel gives to clients."""
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0forkloop-test-port-{port}")
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+    raise AssertionError("no port is free")
 
 
 def eventually(condition, seconds=20, message="it did not happen"):
@@ -105,8 +121,13 @@ def request(port, method, path, body=None, headers=None, timeout=30):
 class House:
     """A running `forkloop up`."""
 
+    # A folder with the state that a new house is to find, made by the first who needs it; None: each begins with nothing.
+    template = None
+
     def __init__(self, folder, **environment):
         self.folder, self.port = folder, free_port()
+        if self.template and "DB_HOST" not in environment and not os.path.exists(f"{folder}/var"):
+            subprocess.run(["cp", "-a", made(self.template), f"{folder}/var"], check=True)
         self.log = open(os.path.join(folder, "up.log"), "w+")
         self.process = subprocess.Popen(
             [PROGRAM, "up", "--port", str(self.port), "--state", f"{folder}/var"],
@@ -175,6 +196,25 @@ class House:
         code = self.process.wait(60)
         self.log.close()
         return code
+
+
+def made(template):
+    """The state of a house that was up once, with a cluster that need not survive the end of the machine. To make a cluster takes
+    most of the time that a house takes to come up, so this is done once in a run of the tests, for all of its processes."""
+    with open(f"{template}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(template):
+            with temporary_folder() as folder:
+                house = House.__new__(House)
+                house.template = None
+                house.__init__(folder)
+                house.psql("alter system set fsync = off", user="postgres")
+                assert house.stop() == 0, house.output()
+                for name in ("log", "run", "nginx", "up.lock"):
+                    subprocess.run(["rm", "-rf", house.path(name)], check=True)
+                subprocess.run(["cp", "-a", f"{folder}/var", f"{template}.new"], check=True)
+                os.rename(f"{template}.new", template)
+    return template
 
 
 @contextlib.contextmanager
