@@ -7,13 +7,16 @@ BUILD := swift build -c release --static-swift-stdlib --product forkloop
 PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev libxxhash-dev pkg-config make python3-venv
 # What 'forkloop compare' has beyond that: charts, plain CGI, processors to pin to.
 COMPARE_PACKAGES := libjs-chart.js fcgiwrap util-linux
-TEST_PACKAGES := python3 python3-pytest openssl apache2-bin chromium chromium-driver python3-selenium curl wrk nghttp2-client
+TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist openssl apache2-bin chromium chromium-driver python3-selenium curl wrk nghttp2-client
 # Python tools that Debian does not have: see the two lists of requirements.
 PYTHON := .build/python
 # Arguments, as in: make up ARGS="--port 9000 --demo-data", make compare ARGS=--quick
 ARGS ?=
 
-.PHONY: up compare test unit-test system-test build assets packages compare-packages test-packages format lint clean
+# How many system tests go on at the same time: more than there are processors, since most of them wait.
+TEST_PROCESSES ?= 4
+
+.PHONY: up compare test test-long unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
@@ -21,14 +24,36 @@ up: build assets
 compare: build compare-packages
 	@exec $(PROGRAM) compare $(ARGS)
 
-test: unit-test system-test
+# Both kinds of tests at the same time, once all is built. What the unit tests say is told in the end, not in between.
+test: build-tests system-test-needs
+	@code=0; $(MAKE) --no-print-directory --keep-going -j2 run-unit-tests run-system-tests || code=$$?; \
+	cat .build/unit-tests.log; exit $$code
 
-unit-test: packages
-	Tests/with-postgres swift test --quiet
-	Tests/Fuzz/run
+unit-test: build-tests
+	@$(MAKE) --no-print-directory run-unit-tests; code=$$?; cat .build/unit-tests.log; exit $$code
 
-system-test: build assets compare-packages test-packages $(PYTHON)/tests
-	/usr/bin/python3 -m pytest -q -p no:cacheprovider Tests/SystemTests
+system-test: system-test-needs
+	@$(MAKE) --no-print-directory run-system-tests
+
+run-unit-tests:
+	@{ Tests/with-postgres swift test --skip-build --quiet && Tests/Fuzz/run 100000; } >.build/unit-tests.log 2>&1
+
+PYTEST := /usr/bin/python3 -m pytest -q --durations=10 Tests/SystemTests
+
+# Tests of a group share what is slow to make: see the marks `xdist_group`.
+run-system-tests:
+	@$(PYTEST) -n $(TEST_PROCESSES) --dist loadgroup
+
+# What takes minutes by itself, and of which `make test` has a smaller version.
+test-long: build-tests system-test-needs
+	FORKLOOP_LONG_TESTS=1 swift test --skip-build --quiet --filter StatisticsTests
+	Tests/Fuzz/run 1000000
+	$(PYTEST) -m long
+
+system-test-needs: build assets compare-packages test-packages $(PYTHON)/tests
+
+build-tests: packages
+	swift build --build-tests
 
 build: packages
 	$(BUILD)

@@ -198,7 +198,7 @@ package final class Comparison {
     var sample = Sample(LoadResult())
     sample.load = try generate(plan, cell.disturbance) { moment in
       switch moment {
-      case .measuring: before = testbed.snapshot()
+      case .warm: before = testbed.snapshot()
       case .measured:
         let after = testbed.snapshot()
         guard let before else { return }
@@ -242,10 +242,11 @@ package final class Comparison {
       switch try generator.next(within: wait) {
       case .nothing: continue
       case .moment(let moment):
-        if moment == .measuring, let disturbance {
-          due = (disturbance, MonotonicClock.now + UInt64(disturbance.after * 1e9))
-        }
         note(moment)
+        guard moment == .warm else { continue }
+        // Not before it is known what had been used: on a busy machine that would be in the middle of the measurement, or later.
+        generator.measure()
+        if let disturbance { due = (disturbance, MonotonicClock.now + UInt64(disturbance.after * 1e9)) }
       case .result(let result): return result
       }
     }

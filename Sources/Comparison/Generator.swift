@@ -11,7 +11,8 @@ import Platform
   import Foundation
 #endif
 
-/// `forkloop load --plan … --json`: a line when it begins to measure, a line when it ends, and its result.
+/// `forkloop load --plan … --json`: a line when it could begin to measure, which it does when it is told so, a line when it has
+/// measured, and its result.
 struct Generator: ~Copyable {
   enum News {
     case nothing
@@ -51,7 +52,7 @@ struct Generator: ~Copyable {
         let line = Array(bytes[..<end])
         bytes.removeFirst(end + 1)
         switch String(decoding: line.prefix(16), as: UTF8.self) {
-        case "measuring": return .moment(.measuring)
+        case "warm": return .moment(.warm)
         case "measured": return .moment(.measured)
         default:
           wait()
@@ -76,6 +77,8 @@ struct Generator: ~Copyable {
       }
     }
   }
+
+  func measure() { kill(process, SIGUSR1) }
 
   func stop() {
     kill(process, SIGKILL)

@@ -20,6 +20,8 @@ package final class Testbed {
   private var postgres: pid_t = 0
   /// What a PostgreSQL that was stopped had used.
   private var retired = Usage()
+  /// By the process that they measure with all below it.
+  private var meters: [pid_t: Meter] = [:]
   var nginx: pid_t = 0
   private var responder: pid_t = 0
   var nginxSetup = NginxSetup()
@@ -161,13 +163,15 @@ package final class Testbed {
 
   /// Does it now.
   package func disturb(_ disturbance: Disturbance.Kind) throws(HouseError) {
+    // Of those who end by it, this is what they will have used.
+    let used = snapshot()
     switch disturbance {
     case .killWorker:
       // Of a pool one of many; of the loops one, which may be the only one.
       if let worker = ProcessTable().children(of: responder).last { kill(worker, SIGKILL) }
     case .reload: kill(responder, SIGHUP)
     case .restartPostgres:
-      retired = retired + ProcessTable().usage(of: postgres)
+      retired = used.postgres
       stop(&postgres, SIGINT)
       try startPostgres()
     }
@@ -181,9 +185,8 @@ package final class Testbed {
 
   package func snapshot() -> Snapshot {
     let table = ProcessTable()
-    return Snapshot(
-      nginx: table.usage(of: nginx), responder: table.usage(of: responder),
-      postgres: table.usage(of: postgres) + retired)
+    func used(_ process: pid_t) -> Usage { meters[process, default: Meter(of: process)].read(table) }
+    return Snapshot(nginx: used(nginx), responder: used(responder), postgres: used(postgres) + retired)
   }
 
   /// In bytes: the responder's proportional set sizes, and what its PostgreSQL servers have of their own.
@@ -237,6 +240,7 @@ package final class Testbed {
       usleep(1000)
     }
     for member in family where member != process { kill(member, SIGKILL) }
+    meters[process] = nil
     process = 0
   }
 

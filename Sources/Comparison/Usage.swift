@@ -25,12 +25,44 @@ package struct Usage: Codable, Sendable, Equatable {
   }
 }
 
+/// A process, which is another if its number is used again.
+struct ProcessKey: Hashable {
+  var process: pid_t
+  /// In clock ticks since the system's start.
+  var start: Int
+}
+
+/// What a process and everything below it have used since they began. Who has ended counts with what was last seen of it: the
+/// system itself keeps that in clock ticks of 10 ms, which is more than a loop needs in a quarter of a second.
+package struct Meter {
+  private let root: pid_t
+  private var alive: [ProcessKey: Usage] = [:]
+  private var ended = Usage()
+
+  package init(of root: pid_t) { self.root = root }
+
+  package mutating func read(_ table: ProcessTable) -> Usage {
+    update(table.usage(of: root), ended: table.endedSeconds(of: root))
+  }
+
+  /// Those who are there, and the seconds of those who have ended and were waited for.
+  mutating func update(_ now: [ProcessKey: Usage], ended seconds: Double) -> Usage {
+    for (process, last) in alive where now[process] == nil { ended = ended + last }
+    // Of those who came and went in between, nothing else is known.
+    ended.cpu = max(ended.cpu, seconds)
+    alive = now
+    return now.values.reduce(ended, +)
+  }
+}
+
 /// All processes at a moment, and who is whose child.
 package struct ProcessTable {
   private struct Entry {
     var parent: pid_t
-    /// Of its children that have ended and were waited for, in clock ticks.
+    /// In clock ticks: its own time, and that of its children that have ended and were waited for.
+    var ticks: Int
     var childTicks: Int
+    var start: Int
   }
 
   private var entries: [pid_t: Entry] = [:]
@@ -44,10 +76,11 @@ package struct ProcessTable {
       guard let process = pid_t(name), let stat = readText("/proc/\(name)/stat"),
         let end = stat.lastIndex(of: ")")
       else { continue }
-      // Behind the name (proc(5)): state, parent …, utime 12th, stime, cutime 14th, cstime.
+      // Behind the name (proc(5)): state, parent …, utime 12th, stime, cutime 14th, cstime …, start 20th.
       let fields = stat[stat.index(after: end)...].split(separator: " ")
-      guard fields.count > 15, let parent = pid_t(fields[1]) else { continue }
-      entries[process] = Entry(parent: parent, childTicks: (13...14).reduce(0) { $0 + (Int(fields[$1]) ?? 0) })
+      guard fields.count > 19, let parent = pid_t(fields[1]) else { continue }
+      func ticks(_ range: ClosedRange<Int>) -> Int { range.reduce(0) { $0 + (Int(fields[$1]) ?? 0) } }
+      entries[process] = Entry(parent: parent, ticks: ticks(11...12), childTicks: ticks(13...14), start: ticks(19...19))
     }
   }
 
@@ -68,32 +101,33 @@ package struct ProcessTable {
     entries.filter { $0.value.parent == root }.map(\.key).sorted()
   }
 
-  /// What a family has used since its processes began; those that have ended count if they were waited for, but for their
-  /// switches.
-  package func usage(of root: pid_t) -> Usage {
-    var usage = Usage()
+  /// What each of a family has used since it began.
+  func usage(of root: pid_t) -> [ProcessKey: Usage] {
+    var usage: [ProcessKey: Usage] = [:]
     for process in family(of: root) {
-      usage.cpu += Self.ownSeconds(of: process) + Double(entries[process]?.childTicks ?? 0) / Self.ticksPerSecond
-      usage.switches += Self.switches(of: process)
+      guard let entry = entries[process], let switches = Self.switches(of: process) else { continue }
+      let seconds = Self.seconds(of: process) ?? Double(entry.ticks) / Self.ticksPerSecond
+      usage[ProcessKey(process: process, start: entry.start)] = Usage(cpu: seconds, switches: switches)
     }
     return usage
   }
 
-  /// Of all its threads, to the nanosecond: ticks would lose most of a short run.
-  private static func ownSeconds(of process: pid_t) -> Double {
-    guard let folder = opendir("/proc/\(process)/task") else { return 0 }
-    defer { closedir(folder) }
-    var nanoseconds = 0
-    while let entry = readdir(folder) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      guard name.first != ".", let text = readText("/proc/\(process)/task/\(name)/schedstat") else { continue }
-      nanoseconds += text.split(separator: " ").first.flatMap { Int($0) } ?? 0
-    }
-    return Double(nanoseconds) / 1e9
+  /// What those of a family had used who have ended and were waited for, in seconds.
+  func endedSeconds(of root: pid_t) -> Double {
+    Double(family(of: root).reduce(0) { $0 + (entries[$1]?.childTicks ?? 0) }) / Self.ticksPerSecond
   }
 
-  private static func switches(of process: pid_t) -> Int {
-    (readText("/proc/\(process)/status") ?? "").split(separator: "\n")
+  /// Of all its threads, those that have ended too, to the nanosecond. Nil where the kernel tells nobody but the process itself.
+  private static func seconds(of process: pid_t) -> Double? {
+    var clock = clockid_t()
+    var time = timespec()
+    guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else { return nil }
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+
+  /// Nil if it has gone.
+  private static func switches(of process: pid_t) -> Int? {
+    readText("/proc/\(process)/status")?.split(separator: "\n")
       .filter { $0.contains("ctxt_switches") }
       .compactMap { Int($0.split(whereSeparator: \.isWhitespace).last ?? "") }
       .reduce(0, +)

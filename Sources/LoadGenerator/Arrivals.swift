@@ -2,19 +2,23 @@
 
 /// Moments in nanoseconds, evenly spaced, denser during a burst.
 package struct Arrivals: Sendable {
-  private let end: UInt64
+  private var end = UInt64.max
   private let interval: Double
-  private let burst: (from: Double, to: Double, interval: Double)?
+  private var burst: (from: Double, to: Double, interval: Double)?
   private var next: Double
 
-  /// `measured` is when the measurement begins, from which a burst counts.
-  package init(_ plan: LoadPlan, rate: Double, from start: UInt64, measured: UInt64, to end: UInt64) {
-    self.end = end
+  /// Without an end, until it is known when the measurement begins.
+  package init(rate: Double, from start: UInt64) {
     interval = 1e9 / rate
     next = Double(start)
+  }
+
+  /// The measurement begins at `start`, from which a burst counts, and lasts until `end`.
+  package mutating func measure(_ plan: LoadPlan, from start: UInt64, to end: UInt64) {
+    self.end = end
     burst = plan.burst.map {
-      let from = Double(measured) + $0.after * 1e9
-      return (from, from + $0.seconds * 1e9, 1e9 / (rate * $0.factor))
+      let from = Double(start) + $0.after * 1e9
+      return (from, from + $0.seconds * 1e9, interval / $0.factor)
     }
   }
 

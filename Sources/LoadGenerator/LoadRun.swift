@@ -26,9 +26,9 @@ package final class LoadRun: @unchecked Sendable {
   private var crowd: [HTTPConnection] = []
   private var idlePeers: [Int32] = []
 
-  // Moments in monotonic nanoseconds.
-  private var measured: UInt64 = 0
-  private var end: UInt64 = 0
+  // Moments in monotonic nanoseconds: between which it is measured, once that is known.
+  private var measured = UInt64.max
+  private var end = UInt64.max
   private var arrivals: Arrivals?
   private var isStopped = false
 
@@ -36,9 +36,10 @@ package final class LoadRun: @unchecked Sendable {
   private var latencies: [Histogram<UInt32>]
   private var lateness = LoadRun.recorder()
   private let tell: (Moment) -> Void
+  private let mayMeasure: () -> Bool
 
-  /// What whoever watches may want to know at once.
-  package enum Moment: Sendable { case measuring, measured }
+  /// What whoever watches may want to know at once: that the warm-up is over, and that the measurement is.
+  package enum Moment: Sendable { case warm, measured }
 
   package struct Failure: Error, CustomStringConvertible {
     package let description: String
@@ -46,11 +47,14 @@ package final class LoadRun: @unchecked Sendable {
 
   private static func recorder() -> Histogram<UInt32> { Latencies.recorder() }
 
-  /// `tell` is called when the measurement begins and when it ends.
-  package init(_ plan: LoadPlan, tell: @escaping (Moment) -> Void = { _ in }) throws(Failure) {
+  /// `tell` is called after the warm-up, which goes on until `mayMeasure`, and when the measurement ends.
+  package init(
+    _ plan: LoadPlan, tell: @escaping (Moment) -> Void = { _ in }, mayMeasure: @escaping () -> Bool = { true }
+  ) throws(Failure) {
     if let fault = plan.fault { throw Failure(description: fault) }
     self.plan = plan
     self.tell = tell
+    self.mayMeasure = mayMeasure
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = plan.port.bigEndian
@@ -82,12 +86,10 @@ package final class LoadRun: @unchecked Sendable {
     await gatherCrowd(unless: shouldStop)
     connections = (0..<plan.connections).map { _ in HTTPConnection(loop, address, buffer: buffer) }
     let start = MonotonicClock.now
-    measured = start + UInt64(plan.warmUp * 1e9)
-    end = measured + UInt64(plan.seconds * 1e9)
-    if let rate = plan.rate { arrivals = Arrivals(plan, rate: rate, from: start, measured: measured, to: end) }
+    if let rate = plan.rate { arrivals = Arrivals(rate: rate, from: start) }
     result.timeline = Array(repeating: Interval(), count: max(1, Int((plan.seconds / Self.interval).rounded(.up))))
     await withTaskGroup { group in
-      group.addTask { await self.keepTime(unless: shouldStop) }
+      group.addTask { await self.keepTime(from: start, unless: shouldStop) }
       for connection in connections { group.addTask { await self.ask(on: connection) } }
       // Those who never end by themselves are let go with the last of those who do.
       for _ in 0...connections.count { await group.next() }
@@ -111,7 +113,8 @@ package final class LoadRun: @unchecked Sendable {
         intended = moment
         if moment > now {
           await sleep(until: moment)
-          if isStopped { return }
+          // It may have been taken before the end was known.
+          if isStopped || moment >= end { return }
           let late = MonotonicClock.now - moment
           if moment >= measured { lateness.record(min(late / 1000, Latencies.longest)) }
         }
@@ -133,7 +136,7 @@ package final class LoadRun: @unchecked Sendable {
   private func sleep(until moment: UInt64) async {
     while !isStopped {
       let now = MonotonicClock.now
-      guard moment > now else { return }
+      guard now < min(moment, end) else { return }
       await loop.sleep(.nanoseconds(Int64(min(moment - now, 100_000_000))))
     }
   }
@@ -169,21 +172,29 @@ package final class LoadRun: @unchecked Sendable {
 
   // MARK: Time
 
-  /// Tells when the measurement begins and ends, and gives up requests that take too long. Ends when the load does.
-  private func keepTime(unless shouldStop: @escaping @Sendable () -> Bool) async {
+  /// Begins and ends the measurement, and gives up requests that take too long. Ends when the load does.
+  private func keepTime(from start: UInt64, unless shouldStop: @escaping @Sendable () -> Bool) async {
     let limit = UInt64(plan.timeout * 1e9)
+    let warm = start + UInt64(plan.warmUp * 1e9)
     var cpu = 0.0
-    var (hasBegun, hasEnded) = (false, false)
+    var (isWarm, hasBegun, hasEnded) = (false, false, false)
     while !hasEnded || connections.contains(where: \.isBusy) {
-      let now = MonotonicClock.now
-      if !hasBegun, now >= measured {
+      var now = MonotonicClock.now
+      if !isWarm, now >= warm {
+        isWarm = true
+        tell(.warm)
+      }
+      if isWarm, !hasBegun, mayMeasure() {
         hasBegun = true
         cpu = Self.cpuSeconds()
-        tell(.measuring)
+        now = MonotonicClock.now
+        measured = now
+        end = now + UInt64(plan.seconds * 1e9)
+        arrivals?.measure(plan, from: measured, to: end)
       }
       if !hasEnded, now >= end || isStopped {
         hasEnded = true
-        result.cpuSeconds = Self.cpuSeconds() - cpu
+        result.cpuSeconds = hasBegun ? Self.cpuSeconds() - cpu : 0
         result.seconds = Double(min(now, end) - min(measured, now)) / 1e9
         tell(.measured)
       }
@@ -192,7 +203,7 @@ package final class LoadRun: @unchecked Sendable {
         isStopped = true
         for connection in connections { connection.giveUp() }
       }
-      let next = !hasBegun ? measured : !hasEnded ? end : now + 20_000_000
+      let next = !isWarm ? warm : !hasBegun ? now + 1_000_000 : !hasEnded ? end : now + 20_000_000
       await loop.sleep(.nanoseconds(Int64(min(max(next, now) - now, 50_000_000))))
     }
   }
@@ -247,7 +258,7 @@ package final class LoadRun: @unchecked Sendable {
         crowd.append(connection)
         Task(executorPreference: loop) {
           var request: [UInt8] = []
-          while !self.isStopped, self.end == 0 || MonotonicClock.now < self.end {
+          while !self.isStopped, MonotonicClock.now < self.end {
             _ = mix.next(into: &request)
             if await connection.exchange(request, isHead: false) == .broken { await self.loop.sleep(.milliseconds(10)) }
           }

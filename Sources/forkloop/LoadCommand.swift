@@ -54,15 +54,15 @@ struct LoadCommand: ParsableCommand {
 
   func run() throws {
     let plan = try plan.map(Self.read) ?? planned()
-    // Whoever measures something else meanwhile wants to know when.
+    // Whoever measures something else meanwhile is told when, and says by SIGUSR1 that it may begin.
     let isWatched = json && self.plan != nil
+    if isWatched { clinux_note_on(SIGUSR1) }
     clinux_flag_on(SIGINT)
     clinux_flag_on(SIGTERM)
     let result: LoadResult
     do {
-      let load = try LoadRun(plan) { moment in
-        if isWatched { Self.say("\(moment)\n") }
-      }
+      let load = try LoadRun(
+        plan, tell: { if isWatched { Self.say("\($0)\n") } }, mayMeasure: { !isWatched || clinux_take_note() != 0 })
       result = load.run { clinux_flagged() != 0 }
     } catch {
       throw SettingsError("\(error)")

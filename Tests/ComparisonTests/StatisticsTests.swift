@@ -97,7 +97,11 @@ import Testing
 
   @Test(arguments: [6, 20]) func theSameAgainstItselfIsFoundApartNoMoreOftenThanStated(_ passes: Int) {
     #expect(found(of: 100, passes: passes, seed: 2026) <= 5)
-    // The rate itself, with less chance in it.
+  }
+
+  /// The rate itself, with less chance in it: by `make test-long`.
+  @Test(.enabled(if: getenv("FORKLOOP_LONG_TESTS") != nil), arguments: [6, 20])
+  func theSameAgainstItselfIsFoundApartAtNoHigherRate(_ passes: Int) {
     let rate = Double(found(of: 800, passes: passes, seed: 7)) / 800
     #expect(rate <= 0.025, "\(rate)")
   }

@@ -211,13 +211,3 @@ import Testing
     }
   }
 }
-
-@Suite struct ProcessTableTests {
-  @Test func aProcessKnowsItsTimeAndMemory() {
-    let table = ProcessTable()
-    #expect(table.family(of: getpid()).contains(getpid()))
-    #expect(table.memory(of: getpid()) > 1 << 20)
-    #expect(table.usage(of: getpid()).switches > 0)
-    #expect(table.family(of: -1).isEmpty)
-  }
-}

@@ -8,7 +8,8 @@ import Testing
 @Suite struct LoadTests {
   @Test func arrivalsAreEvenlySpacedAndEndBeforeTheEnd() {
     let plan = LoadPlan(port: 1, [RequestKind("a", "/")], connections: 1, rate: 10, seconds: 1)
-    var arrivals = Arrivals(plan, rate: 10, from: 5_000_000_000, measured: 5_000_000_000, to: 6_000_000_000)
+    var arrivals = Arrivals(rate: 10, from: 5_000_000_000)
+    arrivals.measure(plan, from: 5_000_000_000, to: 6_000_000_000)
     var moments: [UInt64] = []
     while let moment = arrivals.take() { moments.append(moment) }
     #expect(moments == (0..<10).map { 5_000_000_000 + $0 * 100_000_000 })
@@ -17,7 +18,8 @@ import Testing
   @Test func aBurstIsDenserForItsTimeAndThenItIsOver() {
     var plan = LoadPlan(port: 1, [RequestKind("a", "/")], connections: 1, rate: 100, seconds: 3)
     plan.burst = .init(after: 1, seconds: 1, factor: 10)
-    var arrivals = Arrivals(plan, rate: 100, from: 0, measured: 0, to: 3_000_000_000)
+    var arrivals = Arrivals(rate: 100, from: 0)
+    arrivals.measure(plan, from: 0, to: 3_000_000_000)
     var perSecond = [0, 0, 0]
     while let moment = arrivals.take() { perSecond[Int(moment / 1_000_000_000)] += 1 }
     #expect(perSecond == [100, 1000, 100])
@@ -25,11 +27,24 @@ import Testing
 
   @Test func whatNobodyTookIsCounted() {
     let plan = LoadPlan(port: 1, [RequestKind("a", "/")], connections: 1, rate: 10, seconds: 1)
-    var arrivals = Arrivals(plan, rate: 10, from: 0, measured: 0, to: 1_000_000_000)
+    var arrivals = Arrivals(rate: 10, from: 0)
+    arrivals.measure(plan, from: 0, to: 1_000_000_000)
     _ = arrivals.take()
     #expect(arrivals.remaining(from: 0) == 9)
     // Those of the warm-up are not counted.
     #expect(arrivals.remaining(from: 500_000_000) == 5)
+  }
+
+  @Test func theyGoOnUntilItIsKnownWhenTheMeasurementEnds() {
+    var plan = LoadPlan(port: 1, [RequestKind("a", "/")], connections: 1, rate: 10, seconds: 1)
+    plan.burst = .init(after: 0.5, seconds: 0.25, factor: 10)
+    var arrivals = Arrivals(rate: 10, from: 0)
+    let before = (0..<20).map { _ in arrivals.take() }
+    #expect(before.last == 1_900_000_000)
+    arrivals.measure(plan, from: 1_950_000_000, to: 2_950_000_000)
+    var moments: [UInt64] = []
+    while let moment = arrivals.take() { moments.append(moment) }
+    #expect(moments.first == 2_000_000_000 && moments.count == 5 + 20 + 3)
   }
 
   @Test func equalSeedsDrawEqualRequestsByTheirWeights() {

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from house import House, temporary_folder
@@ -8,8 +10,19 @@ def pytest_report_header():
     return f"signals: FORKLOOP_SIGNALS_SEED={SEED}"
 
 
+def pytest_collection_modifyitems(items):
+    """What takes long begins first, so that no process is left with it in the end: groups, which stay in one process."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _template(tmp_path_factory):
+    own = tmp_path_factory.getbasetemp()
+    House.template = f"{own.parent if 'PYTEST_XDIST_WORKER' in os.environ else own}/house"
+
+
 @pytest.fixture(scope="session")
-def _shared():
+def _shared(_template):
     with temporary_folder() as folder:
         house = House(folder)
         yield house

@@ -1,11 +1,13 @@
 """A whole house for the tests: `forkloop up` in a temporary folder, on a free port, and ways to look into it."""
 
 import contextlib
+import fcntl
 import glob
 import http.client
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -16,12 +18,28 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("FORKLOOP", str(ROOT / ".build" / "release" / "forkloop"))
 MODES = ("sync", "async")
+# The program itself: Debian's `psql` is a script in Perl that finds it.
+PSQL = max(glob.glob("/usr/lib/postgresql/*/bin/psql"), key=lambda path: int(path.split("/")[4]), default="psql")
+
+
+_claims = []
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody else is given: not in this run, nor in another that goes on at the same time. Each is claimed by a
+    socket in the abstract namespace (unix(7)), which ends with this process. Below the ports that the kernel gives to clients."""
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0forkloop-test-port-{port}")
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+    raise AssertionError("no port is free")
 
 
 def eventually(condition, seconds=20, message="it did not happen"):
@@ -47,10 +65,18 @@ def clean_environment(**more):
     return {**keep, **{k: str(v) for k, v in more.items()}}
 
 
+def in_memory():
+    """Where files cost no disk, if there is room for the clusters of a few houses, and programs may be run from there."""
+    with contextlib.suppress(OSError):
+        room = os.statvfs("/dev/shm")
+        if room.f_bavail * room.f_frsize > 2 << 30 and not room.f_flag & os.ST_NOEXEC and os.access("/dev/shm", os.W_OK):
+            return "/dev/shm"
+
+
 @contextlib.contextmanager
 def temporary_folder():
     """A folder that PostgreSQL's and nginx's users can get to."""
-    folder = tempfile.mkdtemp(prefix="forkloop-")
+    folder = tempfile.mkdtemp(prefix="forkloop-", dir=in_memory())
     os.chmod(folder, 0o755)
     try:
         yield folder
@@ -105,8 +131,13 @@ def request(port, method, path, body=None, headers=None, timeout=30):
 class House:
     """A running `forkloop up`."""
 
+    # A folder with the state that a new house is to find, made by the first who needs it; None: each begins with nothing.
+    template = None
+
     def __init__(self, folder, **environment):
         self.folder, self.port = folder, free_port()
+        if self.template and "DB_HOST" not in environment and not os.path.exists(f"{folder}/var"):
+            subprocess.run(["cp", "-a", "--sparse=always", made(self.template), f"{folder}/var"], check=True)
         self.log = open(os.path.join(folder, "up.log"), "w+")
         self.process = subprocess.Popen(
             [PROGRAM, "up", "--port", str(self.port), "--state", f"{folder}/var"],
@@ -143,7 +174,7 @@ class House:
     def psql(self, sql, user="forkloop"):
         """Runs SQL on the house's database; rows as tuples of text."""
         done = subprocess.run(
-            ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\t", "-c", sql], capture_output=True, text=True,
+            [PSQL, "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\t", "-c", sql], capture_output=True, text=True,
             env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER=user, PGDATABASE="forkloop"))
         assert done.returncode == 0, done.stderr
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
@@ -151,7 +182,7 @@ class House:
     def psql_open(self, sql):
         """A session that has run `sql` and holds what it got until it is killed."""
         session = subprocess.Popen(
-            ["psql", "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [PSQL, "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER="forkloop", PGDATABASE="forkloop"))
         session.stdin.write(f"{sql};\nselect 'done';\n")
         session.stdin.flush()
@@ -177,6 +208,25 @@ class House:
         return code
 
 
+def made(template):
+    """The state of a house that was up once, with a cluster that need not survive the end of the machine. To make a cluster takes
+    most of the time that a house takes to come up, so this is done once in a run of the tests, for all of its processes."""
+    with open(f"{template}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(template):
+            with temporary_folder() as folder:
+                house = House.__new__(House)
+                house.template = None
+                house.__init__(folder)
+                house.psql("alter system set fsync = off", user="postgres")
+                assert house.stop() == 0, house.output()
+                for name in ("log", "run", "nginx", "up.lock"):
+                    subprocess.run(["rm", "-rf", house.path(name)], check=True)
+                subprocess.run(["cp", "-a", "--sparse=always", f"{folder}/var", f"{template}.new"], check=True)
+                os.rename(f"{template}.new", template)
+    return template
+
+
 @contextlib.contextmanager
 def locked(house, table):
     """While nobody can read `table`."""
@@ -198,17 +248,25 @@ def comparable(answer, mode):
 def descendants(process, levels):
     """Process ids of children, and of theirs."""
     found = []
-    for path in glob.glob("/proc/[0-9]*/stat"):
+    for child in children(process):
         try:
-            fields = pathlib.Path(path).read_text().rsplit(")", 1)[1].split()
+            state = pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0]
         except OSError:
             continue
-        if int(fields[1]) == process and fields[0] != "Z":
-            child = int(path.split("/")[2])
+        if state != "Z":
             found.append(child)
             if levels > 1:
                 found += descendants(child, levels - 1)
     return sorted(found)
+
+
+def children(process):
+    """Of all its threads (proc(5)); to look at every process of the machine takes a hundred times as long."""
+    found = []
+    for path in glob.glob(f"/proc/{process}/task/[0-9]*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, pathlib.Path(path).read_text().split())
+    return found
 
 
 def command_line(process):

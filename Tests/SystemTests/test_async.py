@@ -70,23 +70,31 @@ def test_equal_reads_that_wait_are_answered_by_one_statement():
 
 
 def test_of_a_read_that_costs_little_two_run_at_a_time_and_no_more():
-    with settings() as house:
-        for _ in range(50):  # So that it is known to cost little, however busy the machine is with other things.
+    """What it costs is what it has lately taken: on a machine that is busy with other things it may have to be asked for again."""
+    def two_run(house):
+        for _ in range(50):
             assert house.request("GET", "/async/tag").status == 200
-        with locked(house, "tag") as lock:
+        with locked(house, "tag") as lock, contextlib.ExitStack() as stack:
             before = status(house)["database"]
-            with contextlib.ExitStack() as stack:
-                crowds = [stack.enter_context(Crowd(house, "/async/tag", 1))]
-                eventually(lambda: house.psql(LOCKED) == [("1",)])
-                crowds.append(stack.enter_context(Crowd(house, "/async/tag", 1)))
-                eventually(lambda: house.psql(LOCKED) == [("2",)], message="the second waited for the first")
-                crowds.append(stack.enter_context(Crowd(house, "/async/tag", 10)))
-                eventually(lambda: status(house)["requests_under_way"] == 13, message="they have not all arrived")
-                assert house.psql(LOCKED) == [("2",)], "more than two statements were sent"
+            crowds = [stack.enter_context(Crowd(house, "/async/tag", 1))]
+            eventually(lambda: house.psql(LOCKED) == [("1",)])
+            crowds.append(stack.enter_context(Crowd(house, "/async/tag", 1)))
+            eventually(lambda: status(house)["requests_under_way"] == 3, message="they have not all arrived")
+            if house.psql(LOCKED) != [("2",)]:
                 lock.kill()
                 assert all(b"200 OK" in answer for crowd in crowds for answer in crowd.answers())
+                return False
+            crowds.append(stack.enter_context(Crowd(house, "/async/tag", 10)))
+            eventually(lambda: status(house)["requests_under_way"] == 13, message="they have not all arrived")
+            assert house.psql(LOCKED) == [("2",)], "more than two statements were sent"
+            lock.kill()
+            assert all(b"200 OK" in answer for crowd in crowds for answer in crowd.answers())
             after = status(house)["database"]
         assert after["statements"] - before["statements"] == 3 and after["shared_reads"] - before["shared_reads"] == 9, (before, after)
+        return True
+
+    with settings() as house:
+        eventually(lambda: two_run(house), 60, "the second waited for the first")
 
 
 def test_reads_that_are_not_equal_are_not_shared(stocked):

@@ -12,6 +12,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from house import MODES
 from test_api import EXAMPLE, ORDER
 
+# One browser for all.
+pytestmark = pytest.mark.xdist_group("browser")
+
 
 @contextlib.contextmanager
 def browser(folder):

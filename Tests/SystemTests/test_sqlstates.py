@@ -95,7 +95,7 @@ def admin_shutdown(house, mode):
 
 
 def lock_timeout(house, mode):
-    house.psql("alter database forkloop set lock_timeout = '100ms'", user="postgres")
+    house.psql("alter database forkloop set lock_timeout = '2s'", user="postgres")
     reconnect(house)
     eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
     return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update", lambda _: None)
