@@ -13,6 +13,8 @@ import Shop
 final class DatabaseConnection: @unchecked Sendable {
   /// What the server still owes.
   private enum Expected {
+    /// That the server forgets a statement, or that it does not know it.
+    case deallocation
     case preparation(Statement)
     case result(Query)
     case sync
@@ -34,6 +36,8 @@ final class DatabaseConnection: @unchecked Sendable {
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
   /// memory of the server's.
   private var prepared: Set<ObjectIdentifier> = []
+  /// What has to be prepared anew: the server may still know it by its name.
+  private var stale: Set<ObjectIdentifier> = []
   /// What became of the preparation before a query that was skipped.
   private var preparationError: PostgresError?
   /// What was answered since the last Sync.
@@ -111,6 +115,7 @@ final class DatabaseConnection: @unchecked Sendable {
     expected = []
     uncommitted = []
     prepared = []
+    stale = []
     preparationError = nil
     answered = []
     depth = 0
@@ -211,24 +216,40 @@ final class DatabaseConnection: @unchecked Sendable {
 
   /// A read is answered by its rows. A write is not: it is committed at the Sync, and that can fail.
   private func received(_ result: Result<ResultSet, PostgresError>) {
-    if case .preparation(let statement) = expected.first {
+    switch expected.first {
+    case .deallocation:
+      expected.removeFirst()
+      return
+    case .preparation(let statement):
       expected.removeFirst()
       if case .failure(let error) = result {
         prepared.remove(ObjectIdentifier(statement))
         preparationError = error
       }
       return
+    default: break
     }
     guard let query = nextQuery() else {
       // Not a statement's result but the commit's.
       if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
       return
     }
-    if query.operation.statement.isReadOnly {
+    if case .failure(let error) = result, error.mayBeStalePreparation, !query.wasStale {
+      forget(query.operation.statement)
+      pool.sendAgain(query, stale: true)
+    } else if query.operation.statement.isReadOnly {
       pool.complete(query, result)
     } else {
       uncommitted.append((query, result))
     }
+  }
+
+  /// Has a statement prepared anew before it is executed again, unless that is on its way: then what has failed was sent before.
+  private func forget(_ statement: Statement) {
+    let isOnItsWay = expected.contains {
+      if case .preparation(let other) = $0 { other === statement } else { false }
+    }
+    if !isOnItsWay, prepared.remove(ObjectIdentifier(statement)) != nil { stale.insert(ObjectIdentifier(statement)) }
   }
 
   private func segmentEnded() {
@@ -272,13 +293,23 @@ final class DatabaseConnection: @unchecked Sendable {
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
-    if isNew, connection.sendPrepare(statement) { expected.append(.preparation(statement)) }
+    if isNew { prepare(statement, on: connection) }
     expected.append(.result(query))
     depth += 1
     endsWithSlow = isSlow
     hasUnsentInput = true
     isSegmentOpen = connection.send(statement, query.operation.parameters)
     if isAlone { closeSegment() }
+  }
+
+  /// What may be left of an earlier preparation goes first, in a segment of its own, since it may have gone before.
+  private func prepare(_ statement: Statement, on connection: Connection) {
+    if stale.remove(ObjectIdentifier(statement)) != nil, connection.sendDeallocate(statement) {
+      expected.append(.deallocation)
+      isSegmentOpen = true
+      closeSegment()
+    }
+    if connection.sendPrepare(statement) { expected.append(.preparation(statement)) }
   }
 
   private func closeSegment() {

@@ -223,10 +223,10 @@ final class DatabasePool: @unchecked Sendable {
     }
   }
 
-  /// Puts a read that has not been executed back to the front of the queue.
-  func sendAgain(_ query: Query) {
+  /// Puts a query that has not been executed, or only read, back to the front of the queue.
+  func sendAgain(_ query: Query, stale: Bool = false) {
     counters.repeated += 1
-    query.repeats()
+    query.repeats(stale: stale)
     queue.prepend(query)
   }
 

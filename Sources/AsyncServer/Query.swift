@@ -12,7 +12,10 @@ final class Query: @unchecked Sendable {
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
   private(set) var isSent = false
+  /// Whether it has been sent before.
   private(set) var isRepeated = false
+  /// Whether its statement has been prepared anew for it.
+  private(set) var wasStale = false
 
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
@@ -48,15 +51,17 @@ final class Query: @unchecked Sendable {
   /// A connection has it now.
   func wasSent() { isSent = true }
 
-  /// It was not executed, and is to be sent again.
-  func repeats() {
+  /// It was not executed, and is to be sent again; whether with its statement prepared anew.
+  func repeats(stale: Bool = false) {
     isRepeated = true
+    if stale { wasStale = true }
     waits()
   }
 
   /// Its last operation has ended, and another one is to be executed before there is an answer.
   func continues(with operation: Operation) {
     self.operation = operation
+    wasStale = false
     waits()
   }
 
