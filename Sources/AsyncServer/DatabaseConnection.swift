@@ -17,6 +17,8 @@ final class DatabaseConnection: @unchecked Sendable {
     case deallocation
     case preparation(Statement)
     case result(Query)
+    /// The result of a read that has been sent elsewhere meanwhile.
+    case nobodys(Statement)
     case sync
   }
 
@@ -79,6 +81,7 @@ final class DatabaseConnection: @unchecked Sendable {
         let connection = try await connect()
         connectDeadline = .max
         isReady = true
+        pool.readinessChanged()
         hasTried = true
         failedAttempts = 0
         lastFailure = nil
@@ -101,6 +104,7 @@ final class DatabaseConnection: @unchecked Sendable {
   private func disconnect(_ error: PostgresError) {
     let wasReady = isReady
     isReady = false
+    pool.readinessChanged()
     hasTried = true
     watch?.cancel()
     watch = nil
@@ -202,9 +206,20 @@ final class DatabaseConnection: @unchecked Sendable {
     return query
   }
 
+  /// Whether the next result is nobody's.
+  private func passesOver() -> Bool {
+    guard case .nobodys(let statement) = expected.first else { return false }
+    expected.removeFirst()
+    depth -= 1
+    answered.append(statement)
+    preparationError = nil
+    return true
+  }
+
   /// What is expected next was not executed, since something before it in its segment failed: for a query's own preparation,
   /// that is its answer; for another's failure it is nobody's.
   private func wasSkipped() {
+    if passesOver() { return }
     guard let query = nextQuery() else { return }
     if let error = preparationError {
       preparationError = nil
@@ -227,7 +242,7 @@ final class DatabaseConnection: @unchecked Sendable {
         preparationError = error
       }
       return
-    default: break
+    default: if passesOver() { return }
     }
     guard let query = nextQuery() else {
       // Not a statement's result but the commit's.
@@ -326,9 +341,53 @@ final class DatabaseConnection: @unchecked Sendable {
     do throws(PostgresError) { try flush(connection) } catch { watch?.interrupt() }
   }
 
+  // MARK: Being held up
+
   /// Whether a statement runs here behind which no other should be put.
   func isHeldUp(_ now: UInt64) -> Bool {
-    depth > 0 && (endsWithSlow || (now > oldestSince && now - oldestSince > StatementTimes.hindrance))
+    depth > 0 && (endsWithSlow || isAt(longerThan: StatementTimes.hindrance, now))
+  }
+
+  /// Whether what is behind the oldest statement is better sent elsewhere.
+  func isStuck(_ now: UInt64) -> Bool { depth > 1 && isAt(longerThan: StatementTimes.standstill, now) }
+
+  /// Whether the server has been at the oldest statement for longer.
+  private func isAt(longerThan limit: UInt64, _ now: UInt64) -> Bool { now > oldestSince && now - oldestSince > limit }
+
+  /// Whether the server is at a run of the statement.
+  func isAt(_ statement: Statement) -> Bool {
+    switch expected.first {
+    case .preparation(let oldest), .nobodys(let oldest): oldest === statement
+    case .result(let query): query.operation.statement === statement
+    case .deallocation, .sync, nil: false
+    }
+  }
+
+  /// Whether a run of the statement has no answer yet.
+  func hasOnItsWay(_ statement: Statement) -> Bool {
+    expected.contains {
+      switch $0 {
+      case .nobodys(let other): other === statement
+      case .result(let query): query.operation.statement === statement
+      case .preparation, .deallocation, .sync: false
+      }
+    }
+  }
+
+  /// Has the reads behind the oldest statement sent elsewhere, each once: what comes of them here is nobody's.
+  func giveReadsBack() {
+    var isBehind = false
+    for index in expected.indices {
+      switch expected[index] {
+      case .nobodys: isBehind = true
+      case .result(let query) where isBehind && query.operation.statement.isReadOnly && !query.wasHeldUp:
+        expected[index] = .nobodys(query.operation.statement)
+        query.isGivenBack()
+        pool.sendAgain(query)
+      case .result: isBehind = true
+      case .deallocation, .preparation, .sync: break
+      }
+    }
   }
 
   func enforceTimeLimits(_ now: UInt64) {

@@ -14,6 +14,8 @@ final class Query: @unchecked Sendable {
   private(set) var isSent = false
   /// Whether it has been sent before.
   private(set) var isRepeated = false
+  /// Whether it was behind something slow, and has been sent elsewhere.
+  private(set) var wasHeldUp = false
   /// Whether its statement has been prepared anew for it.
   private(set) var wasStale = false
 
@@ -66,6 +68,9 @@ final class Query: @unchecked Sendable {
   }
 
   /// No connection has it any more. Those who have gone meanwhile, who could not leave it, do so now.
+  /// What it waits for on its connection takes too long: it is only a read, and can be sent elsewhere as well.
+  func isGivenBack() { wasHeldUp = true }
+
   private func waits() {
     isSent = false
     for request in [first].compactMap({ $0 }) + others where request.isAbandoned { leave(request) }

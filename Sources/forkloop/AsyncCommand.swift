@@ -37,7 +37,10 @@ struct AsyncCommand: ParsableCommand {
     let reader = try SettingsReader()
     let configuration = try configuration(reader)
     let log = try reader.log("async")
-    if options.check { return print("the configuration is good") }
+    if options.check {
+      if let remark = configuration.remark { print(remark) }
+      return print("the configuration is good")
+    }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try EventLoopServer.run(configuration, invocation, log: log) }
   }
