@@ -31,6 +31,12 @@ package struct AsyncConfiguration: Sendable {
   /// Whether requests may ask for a slow database (`BenchHooks`).
   package var hasBenchHooks = false
 
+  /// What is good, and yet may not be meant; nil if there is nothing.
+  package var remark: String? {
+    guard databaseConnections == 1 else { return nil }
+    return "with one database connection reads wait behind whatever is slow, or waits for a lock; with two they do not"
+  }
+
   package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
     self.master = master
     self.database = database

@@ -13,8 +13,12 @@ import Shop
 final class DatabaseConnection: @unchecked Sendable {
   /// What the server still owes.
   private enum Expected {
+    /// That the server forgets a statement, or that it does not know it.
+    case deallocation
     case preparation(Statement)
     case result(Query)
+    /// The result of a read that has been sent elsewhere meanwhile.
+    case nobodys(Statement)
     case sync
   }
 
@@ -34,6 +38,8 @@ final class DatabaseConnection: @unchecked Sendable {
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
   /// memory of the server's.
   private var prepared: Set<ObjectIdentifier> = []
+  /// What has to be prepared anew: the server may still know it by its name.
+  private var stale: Set<ObjectIdentifier> = []
   /// What became of the preparation before a query that was skipped.
   private var preparationError: PostgresError?
   /// What was answered since the last Sync.
@@ -75,6 +81,7 @@ final class DatabaseConnection: @unchecked Sendable {
         let connection = try await connect()
         connectDeadline = .max
         isReady = true
+        pool.readinessChanged()
         hasTried = true
         failedAttempts = 0
         lastFailure = nil
@@ -97,6 +104,7 @@ final class DatabaseConnection: @unchecked Sendable {
   private func disconnect(_ error: PostgresError) {
     let wasReady = isReady
     isReady = false
+    pool.readinessChanged()
     hasTried = true
     watch?.cancel()
     watch = nil
@@ -111,6 +119,7 @@ final class DatabaseConnection: @unchecked Sendable {
     expected = []
     uncommitted = []
     prepared = []
+    stale = []
     preparationError = nil
     answered = []
     depth = 0
@@ -197,9 +206,20 @@ final class DatabaseConnection: @unchecked Sendable {
     return query
   }
 
+  /// Whether the next result is nobody's.
+  private func passesOver() -> Bool {
+    guard case .nobodys(let statement) = expected.first else { return false }
+    expected.removeFirst()
+    depth -= 1
+    answered.append(statement)
+    preparationError = nil
+    return true
+  }
+
   /// What is expected next was not executed, since something before it in its segment failed: for a query's own preparation,
   /// that is its answer; for another's failure it is nobody's.
   private func wasSkipped() {
+    if passesOver() { return }
     guard let query = nextQuery() else { return }
     if let error = preparationError {
       preparationError = nil
@@ -211,24 +231,40 @@ final class DatabaseConnection: @unchecked Sendable {
 
   /// A read is answered by its rows. A write is not: it is committed at the Sync, and that can fail.
   private func received(_ result: Result<ResultSet, PostgresError>) {
-    if case .preparation(let statement) = expected.first {
+    switch expected.first {
+    case .deallocation:
+      expected.removeFirst()
+      return
+    case .preparation(let statement):
       expected.removeFirst()
       if case .failure(let error) = result {
         prepared.remove(ObjectIdentifier(statement))
         preparationError = error
       }
       return
+    default: if passesOver() { return }
     }
     guard let query = nextQuery() else {
       // Not a statement's result but the commit's.
       if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
       return
     }
-    if query.operation.statement.isReadOnly {
+    if case .failure(let error) = result, error.mayBeStalePreparation, !query.wasStale {
+      forget(query.operation.statement)
+      pool.sendAgain(query, stale: true)
+    } else if query.operation.statement.isReadOnly {
       pool.complete(query, result)
     } else {
       uncommitted.append((query, result))
     }
+  }
+
+  /// Has a statement prepared anew before it is executed again, unless that is on its way: then what has failed was sent before.
+  private func forget(_ statement: Statement) {
+    let isOnItsWay = expected.contains {
+      if case .preparation(let other) = $0 { other === statement } else { false }
+    }
+    if !isOnItsWay, prepared.remove(ObjectIdentifier(statement)) != nil { stale.insert(ObjectIdentifier(statement)) }
   }
 
   private func segmentEnded() {
@@ -272,13 +308,23 @@ final class DatabaseConnection: @unchecked Sendable {
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
-    if isNew, connection.sendPrepare(statement) { expected.append(.preparation(statement)) }
+    if isNew { prepare(statement, on: connection) }
     expected.append(.result(query))
     depth += 1
     endsWithSlow = isSlow
     hasUnsentInput = true
     isSegmentOpen = connection.send(statement, query.operation.parameters)
     if isAlone { closeSegment() }
+  }
+
+  /// What may be left of an earlier preparation goes first, in a segment of its own, since it may have gone before.
+  private func prepare(_ statement: Statement, on connection: Connection) {
+    if stale.remove(ObjectIdentifier(statement)) != nil, connection.sendDeallocate(statement) {
+      expected.append(.deallocation)
+      isSegmentOpen = true
+      closeSegment()
+    }
+    if connection.sendPrepare(statement) { expected.append(.preparation(statement)) }
   }
 
   private func closeSegment() {
@@ -295,9 +341,53 @@ final class DatabaseConnection: @unchecked Sendable {
     do throws(PostgresError) { try flush(connection) } catch { watch?.interrupt() }
   }
 
+  // MARK: Being held up
+
   /// Whether a statement runs here behind which no other should be put.
   func isHeldUp(_ now: UInt64) -> Bool {
-    depth > 0 && (endsWithSlow || (now > oldestSince && now - oldestSince > StatementTimes.hindrance))
+    depth > 0 && (endsWithSlow || isAt(longerThan: StatementTimes.hindrance, now))
+  }
+
+  /// Whether what is behind the oldest statement is better sent elsewhere.
+  func isStuck(_ now: UInt64) -> Bool { depth > 1 && isAt(longerThan: StatementTimes.standstill, now) }
+
+  /// Whether the server has been at the oldest statement for longer.
+  private func isAt(longerThan limit: UInt64, _ now: UInt64) -> Bool { now > oldestSince && now - oldestSince > limit }
+
+  /// Whether the server is at a run of the statement.
+  func isAt(_ statement: Statement) -> Bool {
+    switch expected.first {
+    case .preparation(let oldest), .nobodys(let oldest): oldest === statement
+    case .result(let query): query.operation.statement === statement
+    case .deallocation, .sync, nil: false
+    }
+  }
+
+  /// Whether a run of the statement has no answer yet.
+  func hasOnItsWay(_ statement: Statement) -> Bool {
+    expected.contains {
+      switch $0 {
+      case .nobodys(let other): other === statement
+      case .result(let query): query.operation.statement === statement
+      case .preparation, .deallocation, .sync: false
+      }
+    }
+  }
+
+  /// Has the reads behind the oldest statement sent elsewhere, each once: what comes of them here is nobody's.
+  func giveReadsBack() {
+    var isBehind = false
+    for index in expected.indices {
+      switch expected[index] {
+      case .nobodys: isBehind = true
+      case .result(let query) where isBehind && query.operation.statement.isReadOnly && !query.wasHeldUp:
+        expected[index] = .nobodys(query.operation.statement)
+        query.isGivenBack()
+        pool.sendAgain(query)
+      case .result: isBehind = true
+      case .deallocation, .preparation, .sync: break
+      }
+    }
   }
 
   func enforceTimeLimits(_ now: UInt64) {

@@ -12,19 +12,19 @@ import Shop
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class DatabasePool: @unchecked Sendable {
   private(set) var connections: [DatabaseConnection] = []
-  private let configuration: AsyncConfiguration
-  private let loop: EventLoop
+  let configuration: AsyncConfiguration
+  let loop: EventLoop
   private let shop: Shop
-  private var queue = QueryQueue()
-  /// Those whose statements are slow, or unknown: nothing is to be put behind them, and the others pass them.
-  private var slowQueue = QueryQueue()
-  private var times = StatementTimes()
+  var waiting = WaitingQueries()
+  private(set) var times = StatementTimes()
   private var reads = SharedReads()
-  /// How many connections light reads keep to at first.
-  private static let readers = 2
-  /// Up to how many statements on its way a connection counts as keeping up.
-  private static let keepsUp = 16
-  private(set) var counters = Counters()
+  /// The reserved connections are the ready ones before this.
+  var reservedEnd = 0
+  /// A read that has never run before and is at work on a reserved connection.
+  var trial: Query?
+  /// Whether somebody looks for what is held up.
+  var isLookedAfter = false
+  var counters = Counters()
   private var work = Work()
   /// Of the turn that ends or has ended.
   private(set) var lastWork = Work()
@@ -75,23 +75,24 @@ final class DatabasePool: @unchecked Sendable {
 
   private func refusal(of statement: Statement) -> PostgresError? {
     guard connections.contains(where: \.isReady) else { return lastError }
-    // However many wait for slow ones, fast ones may come.
-    let hasRoom =
-      times.isSlow(statement)
-      ? slowQueue.hasRoom(limit: configuration.queueLimit) : queue.hasRoom(limit: configuration.queueLimit)
-    return hasRoom ? nil : .queueFull
+    // However many wait for slow ones, fast ones may come; and however many writes wait, reads may.
+    return waiting.hasRoom(lane(of: statement), limit: configuration.queueLimit) ? nil : .queueFull
   }
 
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
   private func query(for operation: Operation) -> Query {
     guard configuration.sharesReads, operation.statement.isReadOnly else {
       let query = Query(operation)
-      queue.append(query)
+      enqueue(query)
       return query
     }
     let (query, mayStart) = reads.query(for: operation, most: concurrency(of: operation.statement))
-    if mayStart { queue.append(query) }
+    if mayStart { enqueue(query) }
     return query
+  }
+
+  private func enqueue(_ query: Query, atFront: Bool = false) {
+    waiting.add(query, to: lane(of: query.operation.statement), atFront: atFront)
   }
 
   /// How often the same read may run at a time. A second run of a light one costs the database little, and few clients, who would
@@ -101,7 +102,8 @@ final class DatabasePool: @unchecked Sendable {
 
   /// What came of a query. An equal one that has waited for it can start now.
   func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
-    if let next = reads.ended(query, most: concurrency(of: query.operation.statement)) { queue.append(next) }
+    if trial === query { trial = nil }
+    if let next = reads.ended(query, most: concurrency(of: query.operation.statement)) { enqueue(next) }
     guard !query.isAbandoned else {
       counters.abandoned += 1
       return
@@ -112,7 +114,7 @@ final class DatabasePool: @unchecked Sendable {
       query.answer(response)
     case .query(let operation):
       query.continues(with: operation)
-      queue.append(query)
+      enqueue(query)
     }
   }
 
@@ -124,84 +126,14 @@ final class DatabasePool: @unchecked Sendable {
     }
   }
 
-  var queueLength: Int { queue.count }
-  var slowQueueLength: Int { slowQueue.count }
+  var queueLength: Int { waiting.count(.reads) + waiting.count(.writes) }
+  var slowQueueLength: Int { waiting.count(.slow) + waiting.count(.untried) }
   var queueLimit: Int { configuration.queueLimit }
 
-  /// At the end of each turn: what was asked in it goes out together.
-  private func dispatch() {
+  /// What is told of the turn that ends is what was done in it.
+  func beginNextTurn() {
     lastWork = work
     work = Work()
-    var waiting: Int
-    repeat {
-      dispatchFast()
-      waiting = queue.count
-      dispatchSlow()
-      // Where nobody wants a slow one any more, an equal one may have waited for its end.
-    } while queue.count > waiting
-    for connection in connections { connection.endOfTurn() }
-  }
-
-  private func dispatchFast() {
-    while let query = queue.first {
-      if query.isAbandoned {
-        queue.removeFirst()
-        complete(query, .failure(.cancelled))
-      } else if times.isSlow(query.operation.statement) {
-        queue.removeFirst()
-        slowQueue.append(query)
-      } else if let connection = choose(for: query.operation.statement) {
-        queue.removeFirst()
-        counters.statements += 1
-        connection.send(query)
-      } else {
-        break
-      }
-    }
-  }
-
-  private func dispatchSlow() {
-    while let query = slowQueue.first {
-      if query.isAbandoned {
-        slowQueue.removeFirst()
-        complete(query, .failure(.cancelled))
-      } else if let connection = chooseForSlow() {
-        slowQueue.removeFirst()
-        counters.statements += 1
-        connection.send(query, isSlow: true)
-      } else {
-        break
-      }
-    }
-  }
-
-  /// Reads stay on the first two connections while those keep up, then on the first half while there is room: the fewer servers
-  /// wake up for light reads, the less each costs, and more at work than there are processors only get into each other's way.
-  /// Writes wait for their commit and go to all.
-  ///
-  /// Nothing is put behind a statement that is slow, or has run for a while: it waits here for the first connection that moves.
-  private func choose(for statement: Statement) -> DatabaseConnection? {
-    if statement.isReadOnly {
-      if let few = leastBusy(of: connections.prefix(Self.readers)), few.depth < Self.keepsUp { return few }
-      if let half = leastBusy(of: connections.prefix(max(Self.readers, connections.count / 2))) { return half }
-    }
-    return leastBusy(of: connections[...])
-  }
-
-  /// The ready connection with the fewest statements on their way; nil if all are full.
-  private func leastBusy(of connections: ArraySlice<DatabaseConnection>) -> DatabaseConnection? {
-    var best: DatabaseConnection?
-    for connection in connections
-    where connection.isReady && connection.depth < configuration.pipelineDepth && !connection.isHeldUp(loop.now) {
-      if best.map({ connection.depth < $0.depth }) ?? true { best = connection }
-    }
-    return best
-  }
-
-  /// The connection behind whose statements a slow one waits least, from the last on: the first are for light reads. There are
-  /// some that are full for others and not for a slow one, so that no number of fast ones keeps it waiting for ever.
-  private func chooseForSlow() -> DatabaseConnection? {
-    connections.reversed().filter { $0.isReady && !$0.isHeldUp(loop.now) }.min { $0.depth < $1.depth }
   }
 
   /// What a connection has found out about its statements.
@@ -219,15 +151,16 @@ final class DatabasePool: @unchecked Sendable {
       }
     }
     if !canRepeat {
-      while let query = queue.popFirst() ?? slowQueue.popFirst() { complete(query, .failure(lastError)) }
+      while let query = waiting.popAny() { complete(query, .failure(lastError)) }
     }
   }
 
-  /// Puts a read that has not been executed back to the front of the queue.
-  func sendAgain(_ query: Query) {
+  /// Puts a query that has not been executed, or only read, back to the front of the queue.
+  func sendAgain(_ query: Query, stale: Bool = false) {
     counters.repeated += 1
-    query.repeats()
-    queue.prepend(query)
+    if trial === query { trial = nil }
+    query.repeats(stale: stale)
+    enqueue(query, atFront: true)
   }
 
   func couldNotConnect(_ error: PostgresError) { lastError = error.beforeSending }

@@ -12,7 +12,12 @@ final class Query: @unchecked Sendable {
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
   private(set) var isSent = false
+  /// Whether it has been sent before.
   private(set) var isRepeated = false
+  /// Whether it was behind something slow, and has been sent elsewhere.
+  private(set) var wasHeldUp = false
+  /// Whether its statement has been prepared anew for it.
+  private(set) var wasStale = false
 
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
@@ -48,19 +53,24 @@ final class Query: @unchecked Sendable {
   /// A connection has it now.
   func wasSent() { isSent = true }
 
-  /// It was not executed, and is to be sent again.
-  func repeats() {
+  /// It was not executed, and is to be sent again; whether with its statement prepared anew.
+  func repeats(stale: Bool = false) {
     isRepeated = true
+    if stale { wasStale = true }
     waits()
   }
 
   /// Its last operation has ended, and another one is to be executed before there is an answer.
   func continues(with operation: Operation) {
     self.operation = operation
+    wasStale = false
     waits()
   }
 
   /// No connection has it any more. Those who have gone meanwhile, who could not leave it, do so now.
+  /// What it waits for on its connection takes too long: it is only a read, and can be sent elsewhere as well.
+  func isGivenBack() { wasHeldUp = true }
+
   private func waits() {
     isSent = false
     for request in [first].compactMap({ $0 }) + others where request.isAbandoned { leave(request) }

@@ -15,15 +15,14 @@ struct QueryQueue {
   /// Whether one more may wait where `limit` may.
   func hasRoom(limit: Int) -> Bool { queries.count < limit && bytes < Self.bytesLimit }
 
-  mutating func append(_ query: Query) {
-    bytes += query.operation.parameters.bytes.count
-    queries.append(query)
-  }
+  mutating func append(_ query: Query) { add(query, atFront: false) }
 
   /// Puts a query before all others.
-  mutating func prepend(_ query: Query) {
+  mutating func prepend(_ query: Query) { add(query, atFront: true) }
+
+  mutating func add(_ query: Query, atFront: Bool) {
     bytes += query.operation.parameters.bytes.count
-    queries.prepend(query)
+    if atFront { queries.prepend(query) } else { queries.append(query) }
   }
 
   mutating func removeFirst() { _ = popFirst() }

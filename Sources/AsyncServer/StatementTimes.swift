@@ -8,6 +8,9 @@ struct StatementTimes {
   /// A statement that takes longer, in nanoseconds, holds up what is behind it. Several times what one takes that only reads a
   /// page; sending the next before the last is answered saves a fraction of a millisecond.
   static let hindrance: UInt64 = 5_000_000
+  /// What was put behind a statement before it had run for that long waits for it no longer than this, in nanoseconds, if it can be
+  /// sent elsewhere: long enough that a busy machine does not do everything twice.
+  static let standstill = 10 * hindrance
   /// Below this, in nanoseconds, a statement costs the database less than its request costs all the others. Between a page of
   /// rows by key, and one of orders with all their parts.
   private static let lightness = 300_000.0
@@ -35,6 +38,9 @@ struct StatementTimes {
   func isSlow(_ statement: Statement) -> Bool {
     average(statement).map { $0 >= Double(Self.hindrance) } ?? true
   }
+
+  /// Whether it has ever run.
+  func isKnown(_ statement: Statement) -> Bool { average(statement) != nil }
 
   /// Whether it is done before it is worth waiting for.
   func isLight(_ statement: Statement) -> Bool {

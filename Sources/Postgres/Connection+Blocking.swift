@@ -17,6 +17,11 @@ extension Connection {
     _ = try outcome(owning: result).get()
   }
 
+  /// Lets the server forget a prepared statement, if it knows it.
+  package func deallocate(_ statement: Statement) {
+    _ = try? execute("deallocate \(quoted(identifier: statement.name))")
+  }
+
   /// Executes a prepared statement and waits for its rows.
   package func execute(_ statement: Statement, _ parameters: Parameters) -> Result<ResultSet, PostgresError> {
     let result = parameters.withPointers { values in

@@ -51,6 +51,14 @@ extension Connection {
     statement.name.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
   }
 
+  /// Queues SQL without parameters; its result is an event like a statement's.
+  package func send(_ sql: String) -> Bool { PQsendQueryParams(handle, sql, 0, nil, nil, nil, nil, 0) == 1 }
+
+  /// Queues that the server forgets a prepared statement; an error if it does not know it.
+  package func sendDeallocate(_ statement: Statement) -> Bool {
+    send("deallocate \(quoted(identifier: statement.name))")
+  }
+
   /// Queues a prepared statement. False if the connection is broken.
   package func send(_ statement: Statement, _ parameters: Parameters) -> Bool {
     parameters.withPointers { values in

@@ -19,6 +19,14 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     return self
   }
 
+  /// Whether the statement may have to be prepared anew: its rows have other types than they had when it was prepared (0A000, which
+  /// can also mean that something is not supported), or the server does not know it any more (26000). The server has said so
+  /// instead of executing it, and what fails leaves nothing behind: a write may be sent again, too.
+  package var mayBeStalePreparation: Bool {
+    guard case .statement(let fault) = self else { return false }
+    return fault.state == .featureNotSupported || fault.state == .invalidSQLStatementName
+  }
+
   /// What the server said of an error, as far as anybody here needs it.
   package struct ServerFault: Equatable, Sendable {
     package let state: SQLState

@@ -55,7 +55,16 @@ struct BlockingDatabase {
     return result
   }
 
+  /// Executes an operation, whose statement is prepared anew where its preparation is of no use any more.
   private mutating func executeOnce(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+    let result = executePrepared(operation)
+    guard case .failure(let error) = result, error.mayBeStalePreparation, let connection else { return result }
+    prepared.remove(ObjectIdentifier(operation.statement))
+    connection.deallocate(operation.statement)
+    return executePrepared(operation)
+  }
+
+  private mutating func executePrepared(_ operation: Operation) -> Result<ResultSet, PostgresError> {
     do throws(PostgresError) {
       let connection = try connection(preparedFor: operation.statement)
       return connection.execute(operation.statement, operation.parameters)

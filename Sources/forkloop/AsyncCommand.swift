@@ -37,7 +37,10 @@ struct AsyncCommand: ParsableCommand {
     let reader = try SettingsReader()
     let configuration = try configuration(reader)
     let log = try reader.log("async")
-    if options.check { return try ResponderOptions.rehearse(configuration.master) }
+    if options.check {
+      if let remark = configuration.remark { print(remark) }
+      return try ResponderOptions.rehearse(configuration.master)
+    }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try EventLoopServer.run(configuration, invocation, log: log) }
   }

@@ -20,6 +20,8 @@ class Proxy:
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
         self.pairs = []
+        # Held while bytes are passed on.
+        self.passing = threading.Lock()
         self.ended = False
         self.forget()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -44,6 +46,26 @@ class Proxy:
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+
+    def interject(self, sql):
+        """Says something to the server on every conversation, as a pooler does, and keeps its answers. Nothing may be under way."""
+        with self.lock, self.passing:
+            for _, there in self.pairs:
+                there.sendall(b"Q" + (len(sql) + 5).to_bytes(4, "big") + sql.encode() + b"\0")
+                kind = b""
+                while kind != b"Z":
+                    kind, length = self._exactly(there, 1), int.from_bytes(self._exactly(there, 4), "big")
+                    said = self._exactly(there, length - 4)
+                    assert kind != b"E", said
+
+    @staticmethod
+    def _exactly(source, count):
+        data = b""
+        while len(data) < count:
+            piece = source.recv(count - len(data))
+            assert piece, "the server has gone"
+            data += piece
+        return data
 
     def leave(self):
         """Refuses whoever comes, and lets go who is there."""
@@ -91,7 +113,10 @@ class Proxy:
                 for source in select.select([s for s in (here, there) if s not in silent], [], [], 0.5)[0]:
                     sink, direction = (there, "up") if source is here else (here, "down")
                     time.sleep(self.delay)
-                    data = source.recv(self.piece)
+                    with self.passing:
+                        if not select.select([source], [], [], 0)[0]:
+                            continue  # It was the answer to an interjection.
+                        data = source.recv(self.piece)
                     if not data:
                         return
                     with self.lock:

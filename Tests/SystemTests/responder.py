@@ -1,158 +1,55 @@
-"""One responder by itself, `forkloop sync` or `forkloop async`, in a folder of its own, on the database of a house."""
+"""One responder by itself, without nginx, on whatever database its settings say."""
 
 import contextlib
-import os
 import pathlib
-import shutil
 import socket
 import subprocess
-import time
 
-from fastcgi_client import answer, fastcgi
-from house import PROGRAM, clean_environment, descendants, eventually, free_port
+from fastcgi_client import answer, connect_to, fastcgi
+from house import PROGRAM, clean_environment, eventually, listens, temporary_folder
+
+ONE_CONNECTION = {"FORKLOOP_ASYNC_DB_CONNECTIONS": 1, "FORKLOOP_SYNC_WORKERS": 1}
 
 
 class Responder:
-    """`settings` are its own, as in `workers=2`; `listener` a socket that it is handed as a service manager would."""
+    """`forkloop sync` or `forkloop async`."""
 
-    def __init__(self, house, mode, folder, tcp=False, listener=None, program=PROGRAM, stderr=None, begin=None, environment=(), **settings):
-        self.house, self.mode, self.folder = house, mode, folder
-        self.log_path = f"{folder}/log"
-        self.address = ("127.0.0.1", free_port()) if tcp else listener.getsockname() if listener else f"{folder}/s.sock"
-        self.settings = {"DB_HOST": house.path("run"), "DB_NAME": "forkloop", "DB_USER": "forkloop", "FORKLOOP_DRAIN_TIMEOUT": 10}
-        if not listener:
-            self.set(listen=f"{self.address[0]}:{self.address[1]}" if tcp else f"unix:{self.address}")
-        if mode == "sync":
-            self.set(workers=2, status=f"unix:{folder}/status.sock")
-        self.set(**settings)
-        self.write()
-
-        def prepare():
-            if listener:
-                os.dup2(listener.fileno(), 3)
-            if begin:
-                begin()
-
-        command = [program, mode]
-        if listener:
-            command = ["sh", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec {program} {mode} 0<&-']
-        out = stderr if stderr is not None else open(self.log_path, "a")
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=clean_environment(**dict(environment)), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            preexec_fn=prepare, close_fds=not listener)
-        if stderr is None:
-            out.close()
-
-    def set(self, **settings):
-        """Settings of its own by their short names, others by their whole ones."""
-        for name, value in settings.items():
-            self.settings[name if name.isupper() else f"FORKLOOP_{self.mode.upper()}_{name.upper()}"] = value
-
-    def write(self):
-        pathlib.Path(self.folder, ".env").write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
-
-    def connect(self):
-        family = socket.AF_INET if isinstance(self.address, tuple) else socket.AF_UNIX
-        client = socket.socket(family)
+    def __init__(self, folder, mode, **settings):
+        self.mode, self.path = mode, f"{folder}/s.sock"
+        self.log = pathlib.Path(folder, "log")
+        environment = clean_environment(**{"DB_NAME": "forkloop", "DB_USER": "forkloop", **settings})
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen([PROGRAM, mode, "--listen", f"unix:{self.path}"], env=environment, stdout=out, stderr=out)
         try:
-            client.connect(self.address)
+            eventually(lambda: listens(self.path), message=f"it did not start: {self.log.read_text()}")
         except BaseException:
-            client.close()
+            self.process.kill()
             raise
-        client.settimeout(20)
+
+    def send(self, path, method="GET", body=b"", query="", **fields):
+        """A connection on which the request has been sent."""
+        client = connect_to(self.path)
+        client.settimeout(60)
+        client.sendall(fastcgi(f"/{self.mode}{path}", method, query, body, 0, "application/json" if body else "", **fields))
         return client
 
-    def ask(self, path="tag", **more):
-        """The answer to a request of its own connection."""
-        with self.connect() as client:
-            client.sendall(fastcgi(f"/{self.mode}/{path}", keep=0, **more))
-            return answer(client)
+    def ask(self, path, method="GET", body=b"", query="", **fields):
+        """(status, whole answer)"""
+        with self.send(path, method, body, query, **fields) as client:
+            whole = answer(client)
+            return int(whole.split()[1]), whole
 
-    def status(self, path="status"):
-        if self.mode == "async":
-            return self.ask(path)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(5)
-            client.connect(f"{self.folder}/status.sock")
-            client.sendall(fastcgi(f"/sync/{path}", keep=0))
-            return answer(client)
-
-    def answers(self):
-        try:
-            return b"Status: 200" in self.ask()
-        except (OSError, AssertionError):
-            return False
-
-    def workers(self):
-        return descendants(self.process.pid, 1)
-
-    def log(self):
-        return pathlib.Path(self.log_path).read_text()
-
-    def says(self, text, seconds=10):
-        eventually(lambda: text in self.log(), seconds, f"its log does not say '{text}':\n{self.log()[-2000:]}")
-
-    def signal(self, number):
-        self.process.send_signal(number)
-
-    def ends(self, seconds=15):
-        """Its exit code, once it has ended."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it did not end within {seconds} s") from None
+    def is_well(self):
+        return self.ask("/health")[0] == 200
 
 
 @contextlib.contextmanager
-def responder(house, mode, **settings):
-    """One that answers; ended in the end, whatever has become of it."""
-    folder = settings.pop("folder", None)
-    waits = settings.pop("waits", True)
-    with contextlib.ExitStack() as stack:
-        if not folder:
-            from house import temporary_folder
-            folder = stack.enter_context(temporary_folder())
-        server = Responder(house, mode, folder, **settings)
+def responder(mode, **settings):
+    with temporary_folder() as folder:
+        one = Responder(folder, mode, **settings)
         try:
-            if waits:
-                eventually(lambda: server.process.poll() is None and server.answers(), message="it did not start")
-            yield server
+            yield one
         finally:
-            if server.process.poll() is None:
-                server.process.terminate()
-                try:
-                    server.process.wait(15)
-                except subprocess.TimeoutExpired:
-                    everybody = descendants(server.process.pid, 2)
-                    server.process.kill()
-                    for process in everybody:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(process, 9)
-                    raise AssertionError("TERM did not end it") from None
-
-
-def processor_time(process):
-    """Nanoseconds that a process and its threads have run."""
-    return sum(int(pathlib.Path(path, "schedstat").read_text().split()[0]) for path in pathlib.Path(f"/proc/{process}/task").iterdir())
-
-
-def lowest_free_descriptor(process):
-    taken = {int(name) for name in os.listdir(f"/proc/{process}/fd")}
-    return next(number for number in range(1 << 16) if number not in taken)
-
-
-def copy_of_program(folder):
-    path = f"{folder}/forkloop"
-    shutil.copy(PROGRAM, path)
-    os.chmod(path, 0o755)
-    return path
-
-
-def stays(condition, seconds=0.5):
-    """Whether a condition holds all the time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not condition():
-            return False
-        time.sleep(0.02)
-    return True
+            one.process.terminate()
+            code = one.process.wait(40)
+            assert code == 0, one.log.read_text()

@@ -162,32 +162,33 @@ def test_a_client_that_leaves_a_shared_read_takes_nobody_with_it():
 # Fairness
 
 def test_a_slow_statement_holds_up_nobody_behind_it():
-    """As many are stuck as there are connections but one: all others go through that."""
-    with settings(db_connections=4) as house, locked(house, "tag") as lock, contextlib.ExitStack() as stack:
+    """Two connections are reserved for reads that are known to be fast. Of the others one is stuck: the rest goes through those."""
+    with settings(db_connections=5) as house, locked(house, "tag") as lock, contextlib.ExitStack() as stack:
         stuck = []
-        for path in ("/async/tag", "/async/tag/1", "/async/tag/2"):
+        for path in ("/async/tag", "/async/tag/1"):
             stuck.append(stack.enter_context(Crowd(house, path, 1)))
             eventually(lambda: house.psql(LOCKED) == [(str(len(stuck)),)], message="it was put behind one that is stuck")
         for _ in range(40):
             assert house.request("GET", "/async/contact/1").status == 200
             assert house.request("POST", "/async/product", {"name": "x"}).status == 201
-        assert house.psql(LOCKED) == [("3",)]
+        assert house.psql(LOCKED) == [("2",)]
         lock.kill()
         answers = [answer for crowd in stuck for answer in crowd.answers()]
-        assert [answer.split()[1] for answer in answers] == [b"200", b"404", b"404"]
+        assert [answer.split()[1] for answer in answers] == [b"200", b"404"]
 
 
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forkloop async'"
 
 
-def test_slow_reads_take_a_connection_each_and_the_others_pass_them():
+def test_slow_reads_take_a_connection_each_but_for_two_and_the_others_pass_them():
+    """Two of the four are reserved for reads that are known to be fast: else as many slow ones as there are connections stop all."""
     with settings(db_connections=4, share_reads=0) as house:
         assert house.request("GET", "/async/contact/1").status == 200
-        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="400") as slow:
-            eventually(lambda: house.psql(SLEEPING) == [("4",)], message="connections stayed idle although reads waited")
+        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="300") as slow:
+            eventually(lambda: house.psql(SLEEPING) == [("2",)], message="connections stayed idle although reads waited")
             slow.answers()
-        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="700") as slow:
-            eventually(lambda: status(house)["database"]["slow_queue"] == 8, message="the slow ones do not wait for each other")
+        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="500") as slow:
+            eventually(lambda: status(house)["database"]["slow_queue"] == 10, message="the slow ones do not wait for each other")
             assert house.request("GET", "/async/contact/1").status == 200
             assert status(house)["requests_under_way"] > 4, "a fast read waited for the slow ones before it"
             assert all(b"200 OK" in answer for answer in slow.answers())

@@ -12,7 +12,7 @@ import pytest
 
 from fastcgi_client import answer, fastcgi
 from house import MODES, eventually, listens, temporary_folder
-from responder import responder
+from daemon import responder
 
 
 

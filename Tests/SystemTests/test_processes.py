@@ -18,7 +18,7 @@ import pytest
 
 from fastcgi_client import answer, fastcgi
 from house import MODES, PROGRAM, descendants, eventually, free_port, is_running, temporary_folder
-from responder import copy_of_program, lowest_free_descriptor, processor_time, responder, stays
+from daemon import copy_of_program, lowest_free_descriptor, processor_time, responder, stays
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

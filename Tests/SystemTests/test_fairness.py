@@ -1,0 +1,154 @@
+"""Whatever waits in the database, a read of something else does not wait for it, nor does the health."""
+
+import contextlib
+import json
+import subprocess
+
+import pytest
+
+from fastcgi_client import answer
+from house import PROGRAM, clean_environment, eventually, locked
+from responder import responder
+
+LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'"
+SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forkloop async'"
+BY_KEY = ("/contact/2", "/health", "/product/1", "/tag/1")
+LIGHT = (*BY_KEY, "/contact", "/tag", "/order")
+WRITES = [("/contact/1", "PATCH", b'{"name":"w"}')] * 12
+SLOW = [("/contact/1", "GET", b"", "", {"HTTP_BENCH_DELAY": "9000"})] * 12
+
+
+@contextlib.contextmanager
+def loop(house, connections, **settings):
+    with responder("async", DB_HOST=house.path("run"), FORKLOOP_BENCH_HOOKS=1, FORKLOOP_STATEMENT_TIMEOUT=9500,
+                   **{"FORKLOOP_ASYNC_DB_CONNECTIONS": connections, "FORKLOOP_ASYNC_SHARE_READS": 0, **settings}) as one:
+        yield one
+
+
+def try_out(one):
+    """So that all is known to be fast."""
+    for path in LIGHT:
+        for _ in range(20):
+            assert one.ask(path)[0] == 200
+    for _ in range(20):
+        assert one.ask("/contact/2", "PATCH", b'{"name":"x"}')[0] == 200
+
+
+def database(one):
+    return json.loads(one.ask("/status")[1].partition(b"\r\n\r\n")[2])["database"]
+
+
+@contextlib.contextmanager
+def waiting(house, one, requests, count):
+    """While `requests` wait in the database, `count` of them at work there and the rest before it."""
+    with contextlib.ExitStack() as stack:
+        lock = house.psql_open("begin; select from contact where id = 1 for update")
+        stack.callback(lock.wait)
+        stack.callback(lock.kill)
+        at_work = lambda: sum(int(house.psql(kind, "postgres")[0][0]) for kind in (LOCKED, SLEEPING))
+        clients = []
+        for request in requests:
+            if len(clients) == len(WRITES) and request is SLOW[0] and requests[0] is WRITES[0]:
+                eventually(lambda: at_work() >= count - 1, 5, "the writes are not at work")
+            clients.append(stack.enter_context(send(one, *request)))
+        eventually(lambda: at_work() == count, 5, f"{at_work()} and not {count} are at work in the database")
+        yield clients
+        # Nobody needs to wait for their end.
+        house.psql("select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'forkloop async' and wait_event = 'PgSleep'", "postgres")
+
+
+def send(one, path, method="GET", body=b"", query="", fields={}):
+    client = one.send(path, method, body, query, **fields)
+    client.settimeout(6)
+    return client
+
+
+def answers_reads(one, paths=LIGHT):
+    """Whether each of them is answered, before anything that waits could have ended."""
+    for path in paths:
+        with send(one, path) as client:
+            try:
+                assert answer(client)[:11] == b"Status: 200", path
+            except TimeoutError:
+                raise AssertionError(f"{path} has waited for what waits in the database: {database(one)}") from None
+
+
+@pytest.mark.parametrize("connections", [2, 3, 8])
+@pytest.mark.parametrize("requests", [WRITES, SLOW, WRITES + SLOW], ids=["writes", "slow reads", "both"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "never run"])
+def test_reads_are_answered_while_any_number_of_others_wait(stocked, connections, requests, known):
+    with loop(stocked, connections) as one:
+        if known:
+            try_out(one)
+        reserved = min(2, connections - 1)
+        # Behind writes, a slow read that has never run may be tried on one of two reserved connections.
+        tried = requests[0] is not requests[-1] and reserved == 2
+        with waiting(stocked, one, requests, connections - reserved + tried):
+            # Only reads by key are tried where one connection is reserved, or something else is being tried already.
+            answers_reads(one, LIGHT if known or (reserved == 2 and not tried) else BY_KEY)
+            depths = [connection["depth"] for connection in database(one)["connections"]]
+            assert depths[:reserved] == [0] * (reserved - tried) + [1] * tried, depths
+
+
+def test_a_read_that_is_slow_at_its_first_run_holds_up_none_but_its_like(stocked):
+    """All that is not reserved is taken: so it is tried where the fast ones go, alone."""
+    with loop(stocked, 8) as one:
+        assert one.ask("/contact/2")[0] == 200
+        with waiting(stocked, one, WRITES, 6), locked(stocked, "tag"), contextlib.ExitStack() as stack:
+            for path in ("/tag/1", "/tag/2", "/tag"):
+                stack.enter_context(send(one, path))
+            eventually(lambda: stocked.psql(LOCKED) == [("7",)], message="it was not tried")
+            for _ in range(20):
+                assert one.ask("/contact/2")[0] == 200
+            assert stocked.psql(LOCKED) == [("7",)] and database(one)["connections"][0]["depth"] == 0
+
+
+def test_reads_that_were_fast_until_now_hold_up_the_others_for_a_moment_at_most(stocked):
+    """Their table is locked by somebody else. They come in one turn, so that nobody knows which of them is slow."""
+    with loop(stocked, 8) as one:
+        try_out(one)
+        for _ in range(20):
+            assert one.ask("/tag/1")[0] == 200
+        with locked(stocked, "tag"), contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(send(one, path)) for path in ["/tag/1", "/contact/1", "/contact/2", "/product/1"] * 6]
+            others = [client for number, client in enumerate(clients) if number % 4]
+            for client in others:
+                try:
+                    assert answer(client)[:11] == b"Status: 200"
+                except TimeoutError:
+                    raise AssertionError(f"a read waits behind one of a table that is locked: {database(one)}") from None
+            answers_reads_but_tags = [one.ask(path)[0] for path in LIGHT if "tag" not in path and "order" not in path]
+            assert answers_reads_but_tags == [200] * 4
+
+
+def test_where_the_reserved_connections_are_the_only_ones_writes_go_there(stocked):
+    stocked.psql("create role few login connection limit 1; grant all on all tables in schema public to few; grant usage on all sequences in schema public to few", "postgres")
+    try:
+        with loop(stocked, 8, DB_USER="few") as one:
+            for _ in range(3):
+                assert one.ask("/product", "POST", b'{"name":"x"}')[0] == 201
+                assert one.ask("/contact/1")[0] == 200
+            assert [c["state"] for c in database(one)["connections"]].count("ready") == 1
+            stocked.psql("alter role few connection limit 2", "postgres")
+            eventually(lambda: [c["state"] for c in database(one)["connections"]].count("ready") == 2)
+            with waiting(stocked, one, WRITES, 1):
+                answers_reads(one, BY_KEY)
+    finally:
+        stocked.psql("drop owned by few; drop role few", "postgres")
+
+
+def test_with_one_connection_everybody_waits(stocked):
+    with loop(stocked, 1) as one, waiting(stocked, one, WRITES[:1], 1) as (client,):
+        with send(one, "/contact/2") as other:
+            eventually(lambda: database(one)["slow_queue"] == 1, message="it does not wait")
+            stocked.psql(f"select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'")
+            assert answer(client)[:11] == b"Status: 504" and answer(other)[:11] == b"Status: 200"
+
+
+@pytest.mark.parametrize("connections, lines", [(1, 2), (2, 1), (8, 1)])
+def test_the_check_has_a_remark_on_one_connection(connections, lines):
+    environment = clean_environment(FORKLOOP_ASYNC_DB_CONNECTIONS=connections, DB_NAME="x")
+    done = subprocess.run([PROGRAM, "async", "--check"], env=environment, capture_output=True, text=True)
+    told = done.stdout.splitlines()
+    assert (done.returncode, len(told), told[-1]) == (0, lines, "the configuration is good"), done
+    assert connections > 1 or "one database connection" in told[0]
