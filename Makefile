@@ -16,7 +16,7 @@ ARGS ?=
 # How many system tests go on at the same time: more than there are processors, since most of them wait.
 TEST_PROCESSES ?= 4
 
-.PHONY: up compare test test-long unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
+.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
@@ -49,6 +49,11 @@ test-long: build-tests system-test-needs
 	FORKLOOP_LONG_TESTS=1 swift test --skip-build --quiet --filter StatisticsTests
 	Tests/Fuzz/run 1000000
 	$(PYTEST) -m long
+
+# Every pair of signals, at every phase of a request, on every kind of socket; `make test` has each pair once.
+test-signals: build test-packages
+	FORKLOOP_SIGNALS=all $(PYTEST)/test_signals.py -n $(TEST_PROCESSES)
+	FORKLOOP_SIGNALS=all $(PYTEST)/test_signals_up.py
 
 system-test-needs: build assets compare-packages test-packages $(PYTHON)/tests
 
