@@ -16,14 +16,13 @@ from test_faults import ORDER
 
 STOPS = ("TERM", "INT", "HUP", "QUIT")
 PAIRS = [f"{first} {second}" for first in STOPS for second in STOPS]
-# What does not do so yet.
-NOT_YET = {"HUP", "QUIT", "USR1", "USR2", "TTIN", "TTOU", *(pair for pair in PAIRS if set(pair.split()) & {"HUP", "QUIT"})}
+# What would end any other process, and means nothing else to it, stops it in its order, too.
+ALONE = (*STOPS, "USR2")
 
 
 def row():
     for name in [*SIGNALS, *PAIRS]:
-        mark = pytest.mark.xfail(strict=False, reason="it is ended, or stopped, by this signal without its order")
-        yield pytest.param(name, marks=mark if name in NOT_YET else (), id=name.replace(" ", "-"))
+        yield pytest.param(name, id=name.replace(" ", "-"))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_up_ends_in_its_order_or_goes_on(state, name):
                 os.kill(house.process.pid, getattr(signal, f"SIG{sig}"))
             time.sleep(0.1)
         assert under.answer == 201, f"{about}: the order under way got {under.answer}\n{house.output()[-500:]}"
-        if name not in STOPS and name not in PAIRS:
+        if name not in ALONE and name not in PAIRS:
             assert house.process.poll() is None, f"{about}: it ended with {house.process.poll()}"
             assert house.request("GET", "/sync/tag", timeout=8).status == 200, about
             os.kill(house.process.pid, signal.SIGTERM)
