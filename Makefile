@@ -48,7 +48,7 @@ run-system-tests:
 test-long: build-tests system-test-needs
 	FORKLOOP_LONG_TESTS=1 swift test --skip-build --quiet --filter StatisticsTests
 	Tests/Fuzz/run 1000000
-	$(PYTEST) -m long
+	$(PYTEST) -m long -n 2 --dist loadgroup
 
 system-test-needs: build assets compare-packages test-packages $(PYTHON)/tests
 
