@@ -48,7 +48,7 @@ run-system-tests:
 test-long: build-tests system-test-needs
 	FORKLOOP_LONG_TESTS=1 swift test --skip-build --quiet --filter StatisticsTests
 	Tests/Fuzz/run 1000000
-	$(PYTEST) -m long
+	$(PYTEST) -m long -n 2 --dist loadgroup
 
 # Every pair of signals, at every phase of a request, on every kind of socket; `make test` has each pair once.
 test-signals: build test-packages
