@@ -207,7 +207,8 @@ package struct Scoreboard: @unchecked Sendable {
     guard let state = WorkerState(rawValue: raw), state != .vacant else { return nil }
     // While a request comes in, the text is still about the one before.
     let isDescribed =
-      slot.pointee.described.load(ordering: .relaxed) == slot.pointee.requestStarted.load(ordering: .relaxed)
+      state != .reading
+      || slot.pointee.described.load(ordering: .relaxed) == slot.pointee.requestStarted.load(ordering: .relaxed)
     let text = isDescribed ? text(slot) : [UInt8](repeating: 0, count: Self.textLength)
     return WorkerReport(
       slot: index, process: slot.pointee.process.load(ordering: .relaxed),

@@ -103,6 +103,7 @@ struct ScoreboardTests {
     #expect(timing.application > 0)
     slot.answered()
     slot.accepted()
+    #expect(scoreboard.report(index)?.path == "", "while a request comes in, the one before is not shown")
     slot.cameToNothing()
     let report = try #require(scoreboard.report(index))
     #expect(report.generation == 7 && report.state == .idle)
