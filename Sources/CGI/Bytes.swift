@@ -1,6 +1,7 @@
 // Comparing and naming stretches of bytes without making a String of each.
 
 import Glibc
+import Text
 
 extension Span<UInt8> {
   /// Whether these are exactly the bytes of `text`.
@@ -17,8 +18,23 @@ extension Span<UInt8> {
     return true
   }
 
-  /// As text; what is not UTF-8 becomes U+FFFD.
-  package var string: String { withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) } }
+  /// What is not UTF-8 becomes U+FFFD.
+  package var text: UTF8Text { UTF8Text(repairing: self) }
+
+  /// A whole number of digits alone; nil if it is none, or more than 63 bits hold.
+  package var decimal: Int64? {
+    if isEmpty { return nil }
+    var value: Int64 = 0
+    for index in indices {
+      let digit = self[index] &- 0x30
+      guard digit < 10 else { return nil }
+      let (product, overflow) = value.multipliedReportingOverflow(by: 10)
+      let (sum, carry) = product.addingReportingOverflow(Int64(digit))
+      if overflow || carry { return nil }
+      value = sum
+    }
+    return value
+  }
 }
 
 extension [UInt8] {

@@ -1,5 +1,7 @@
 // Entity tags (RFC 9110 §8.8.3): which state of a thing an answer shows, and whether a client means that one.
 
+import Text
+
 /// A strong entity tag.
 package enum EntityTag: Equatable, Sendable {
   /// Of a body: what its bytes come to.
@@ -38,8 +40,8 @@ package enum EntityTag: Equatable, Sendable {
 
   /// The tags in the value of an `If-Match` that a state may have, without their quotes; nil for `*` (§13.1.1, strong
   /// comparison). What can't be one of ours is left out.
-  package static func strong(in list: Span<UInt8>) -> [String]? {
-    var tags: [String] = []
+  package static func strong(in list: Span<UInt8>) -> [UTF8Text]? {
+    var tags: [UTF8Text] = []
     var isAny = false
     forEach(in: list) { tag, isWeak in
       if tag.equals("*") { isAny = true }
@@ -48,7 +50,7 @@ package enum EntityTag: Equatable, Sendable {
       }
       let opaque = tag.extracting(1..<(tag.count - 1))
       if opaque.indices.allSatisfy({ opaque[$0] == UInt8(ascii: "-") || opaque[$0] &- 0x30 < 10 }) {
-        tags.append(opaque.string)
+        tags.append(opaque.text)
       }
     }
     return isAny ? nil : tags

@@ -1,13 +1,15 @@
 // The query string's pairs, percent-decoded (WHATWG URL, application/x-www-form-urlencoded parsing, but strict).
 
+import Text
+
 /// Names and values of a query string, in order.
 package enum QueryString {
   /// A `%` without two hexadecimal digits, or bytes that are not UTF-8.
   package struct Undecodable: Error, Equatable {}
 
   package struct Pair: Equatable {
-    package let name: String
-    package let value: String
+    package let name: UTF8Text
+    package let value: UTF8Text
   }
 
   /// `a=1&b=x%20y`; empty pieces are passed over, a piece without `=` has an empty value, `+` is a space.
@@ -32,28 +34,34 @@ package enum QueryString {
   }
 
   /// `text` percent-encoded, all but the unreserved characters (RFC 3986 §2.3).
-  package static func encoded(_ text: String) -> String {
+  package static func encoded(_ text: UTF8Text) -> String {
     var bytes: [UInt8] = []
-    for byte in text.utf8 {
-      switch byte {
-      case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: bytes.append(byte)
-      default:
-        bytes.append(UInt8(ascii: "%"))
-        for digit in [byte >> 4, byte & 15] { bytes.append(digit < 10 ? 0x30 + digit : 0x37 + digit) }
+    text.withBytes { text in
+      for index in text.indices {
+        switch text[index] {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: bytes.append(text[index])
+        case let byte:
+          bytes.append(UInt8(ascii: "%"))
+          for digit in [byte >> 4, byte & 15] { bytes.append(digit < 10 ? 0x30 + digit : 0x37 + digit) }
+        }
       }
     }
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  private static func decoded(_ text: Span<UInt8>) throws(Undecodable) -> String {
+  private static func decoded(_ text: Span<UInt8>) throws(Undecodable) -> UTF8Text {
+    var index = 0
+    while index < text.count, text[index] != UInt8(ascii: "%"), text[index] != UInt8(ascii: "+") { index += 1 }
+    // Nearly always nothing is encoded.
+    if index == text.count { return try validated(text) }
     var bytes: [UInt8] = []
     bytes.reserveCapacity(text.count)
-    var index = 0
+    index = 0
     while index < text.count {
       switch text[index] {
       case UInt8(ascii: "+"): bytes.append(UInt8(ascii: " "))
       case UInt8(ascii: "%"):
-        guard index + 2 < text.count, let high = hex(text[index + 1]), let low = hex(text[index + 2]) else {
+        guard text.count - index > 2, let high = hex(text[index + 1]), let low = hex(text[index + 2]) else {
           throw Undecodable()
         }
         bytes.append(high << 4 | low)
@@ -62,8 +70,12 @@ package enum QueryString {
       }
       index += 1
     }
-    guard let string = String(validating: bytes, as: UTF8.self) else { throw Undecodable() }
-    return string
+    return try validated(bytes.span)
+  }
+
+  private static func validated(_ bytes: Span<UInt8>) throws(Undecodable) -> UTF8Text {
+    guard let text = UTF8Text(validating: bytes) else { throw Undecodable() }
+    return text
   }
 
   private static func hex(_ byte: UInt8) -> UInt8? {

@@ -2,6 +2,7 @@
 // reads it.
 
 import HTTPTypes
+import Text
 
 /// An HTTP request as a gateway hands it on. The bytes of its variables are kept once, in the order they came.
 package struct Request {
@@ -31,6 +32,9 @@ package struct Request {
       end = UInt32(clamping: range.upperBound)
     }
   }
+
+  /// Of a method's name, in bytes; the longest that is registered has 17.
+  private static let longestMethod = 32
 
   /// An empty request. `storage` are bytes that `set(_:to:)` will point into.
   package init(storage: [UInt8] = []) { self.storage = storage }
@@ -100,7 +104,9 @@ package struct Request {
   private static func method(_ text: Span<UInt8>) -> HTTPRequest.Method {
     if text.equals("GET") { return .get }
     if text.equals("POST") { return .post }
-    return HTTPRequest.Method(text.string) ?? HTTPRequest.Method("INVALID") ?? .trace
+    // `Method` takes ASCII alone, of which a String's comparison is one of bytes.
+    let method = text.count <= longestMethod ? HTTPRequest.Method(text.text.string) : nil
+    return method ?? HTTPRequest.Method("INVALID") ?? .trace
   }
 
   private static func length(_ text: Span<UInt8>) -> Int {

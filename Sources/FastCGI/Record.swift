@@ -14,10 +14,10 @@ package struct RecordHeader: Equatable, Sendable {
   package var contentLength: UInt16
   package var paddingLength: UInt8
 
-  package init(_ kind: RecordKind, requestID: UInt16, contentLength: Int, paddingLength: UInt8 = 0) {
+  package init(_ kind: RecordKind, requestID: UInt16, contentLength: UInt16, paddingLength: UInt8 = 0) {
     self.kind = kind
     self.requestID = requestID
-    self.contentLength = UInt16(contentLength)
+    self.contentLength = contentLength
     self.paddingLength = paddingLength
   }
 

@@ -9,10 +9,15 @@ package struct RecordWriter {
   /// Begins anew, with the memory that it has unless that is much.
   package mutating func removeAll() { bytes.removeAll(keepingCapacity: bytes.capacity <= 256 << 10) }
 
-  /// One record.
+  /// One record; more where it takes more to hold the content.
   package mutating func record(_ kind: RecordKind, requestID: UInt16, _ content: some Collection<UInt8>) {
-    header(kind, requestID: requestID, contentLength: content.count)
-    bytes += content
+    var rest = content[...]
+    repeat {
+      let piece = rest.prefix(RecordHeader.longestContent)
+      header(kind, requestID: requestID, contentLength: piece.count)
+      bytes += piece
+      rest = rest.dropFirst(piece.count)
+    } while !rest.isEmpty
   }
 
   /// A whole answer: `head` and `body` as STDOUT in as few records as they fit in, at least one, then END_REQUEST.

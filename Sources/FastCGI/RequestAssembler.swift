@@ -208,11 +208,12 @@ package struct RequestAssembler {
     var walk = NameValuePairs()
     var content: [UInt8] = []
     while let pair = try? walk.next(gathered.span) {
-      let name = Array(gathered[pair.name])
-      switch String(decoding: name, as: UTF8.self) {
-      case "FCGI_MAX_CONNS", "FCGI_MAX_REQS": NameValuePairs.append(name, "1024".utf8, to: &content)
-      case "FCGI_MPXS_CONNS": NameValuePairs.append(name, (limits.concurrent > 1 ? "1" : "0").utf8, to: &content)
-      default: break
+      // By bytes: a String's comparison normalizes.
+      let name = gathered[pair.name]
+      if name.elementsEqual("FCGI_MAX_CONNS".utf8) || name.elementsEqual("FCGI_MAX_REQS".utf8) {
+        NameValuePairs.append(name, "1024".utf8, to: &content)
+      } else if name.elementsEqual("FCGI_MPXS_CONNS".utf8) {
+        NameValuePairs.append(name, (limits.concurrent > 1 ? "1" : "0").utf8, to: &content)
       }
     }
     replies.record(.getValuesResult, requestID: RecordHeader.nullRequestID, content)

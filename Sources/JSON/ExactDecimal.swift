@@ -3,20 +3,22 @@
 /// A decimal number of any size: (−1)^sign × digits × 10^exponent, with neither leading nor trailing zeros among the digits.
 /// `1.50`, `15e-1` and `1.5` are equal.
 package struct ExactDecimal: Equatable, Sendable {
-  package let isNegative: Bool
+  // In this order an element of an array of numbers takes 24 bytes.
   private let digits: Digits
+  package let isNegative: Bool
   /// Of the last digit. A number of a million digits with an exponent of nine is far from 32 bits.
   private let exponent: Int32
 
   /// Decimal digits, the most significant first, none for zero. Nearly always 64 bits hold them all.
   struct Digits: Equatable, Sendable {
-    private static let mostLeading = 19
+    private static let mostLeading: UInt8 = 19
 
     /// The first 19 as one number.
     fileprivate var leading: UInt64 = 0
-    private var count = 0
     /// Values 0 to 9 of those that follow.
     fileprivate var trailing: [UInt8] = []
+    /// How many the first are.
+    private var count: UInt8 = 0
 
     /// `digit` is 0 to 9. Zeros before the first other digit are none.
     mutating func append(_ digit: UInt8) {
@@ -74,9 +76,15 @@ package struct ExactDecimal: Equatable, Sendable {
     return isNegative ? -value : value
   }
 
-  /// In JSON's form, without an exponent.
+  /// An exponent up to which a number is written without one. It may be one of nine digits, which would be gigabytes of zeros.
+  private static let mostZeros: Int32 = 40
+
+  /// In JSON's form.
   var text: String {
-    var text = "\(digits.leading)" + String(decoding: digits.trailing.map { $0 + 0x30 }, as: UTF8.self)
+    var text = "\(digits.leading)" + String(decoding: digits.trailing.map { $0 &+ 0x30 }, as: UTF8.self)
+    guard exponent.magnitude <= Self.mostZeros.magnitude else {
+      return (isNegative ? "-" : "") + "\(text)e\(exponent)"
+    }
     if exponent > 0 { text += String(repeating: "0", count: Int(exponent)) }
     if exponent < 0 {
       text = String(repeating: "0", count: max(0, 1 - Int(exponent) - text.utf8.count)) + text

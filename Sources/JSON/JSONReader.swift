@@ -3,6 +3,8 @@
 // FoundationEssentials' JSONDecoder would be the library for it, but it drops repeated names without a word and says
 // neither where nor what is wrong in terms a caller could use; what it drops can't be got back.
 
+import Text
+
 /// Why bytes are not JSON, and where.
 package struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
   package let reason: String
@@ -104,14 +106,14 @@ package struct JSONReader {
   private mutating func array(depth: Int) throws(JSONSyntaxError) -> JSONValue {
     guard depth <= Self.deepest else { throw error("nested more than \(Self.deepest) deep") }
     at += 1
-    var elements: [JSONValue] = []
     skipSpace()
-    if take(UInt8(ascii: "]")) { return .array(elements) }
+    if take(UInt8(ascii: "]")) { return .array([]) }
+    var elements = [try value(depth: depth)]
     while true {
-      elements.append(try value(depth: depth))
       skipSpace()
       if take(UInt8(ascii: "]")) { return .array(elements) }
       guard take(UInt8(ascii: ",")) else { throw error("a comma or ] is missing") }
+      elements.append(try value(depth: depth))
     }
   }
 
@@ -155,7 +157,7 @@ package struct JSONReader {
   }
 
   /// A string, its opening quote next.
-  private mutating func string() throws(JSONSyntaxError) -> String {
+  private mutating func string() throws(JSONSyntaxError) -> UTF8Text {
     at += 1
     let start = at
     while let byte = next, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { at += 1 }
@@ -182,12 +184,9 @@ package struct JSONReader {
     throw error("a string is not closed")
   }
 
-  private func utf8(_ text: Span<UInt8>, start: Int) throws(JSONSyntaxError) -> String {
-    do throws(UTF8.ValidationError) {
-      return String(copying: try UTF8Span(validating: text))
-    } catch {
-      throw JSONSyntaxError(reason: "not UTF-8", offset: start)
-    }
+  private func utf8(_ bytes: Span<UInt8>, start: Int) throws(JSONSyntaxError) -> UTF8Text {
+    guard let text = UTF8Text(validating: bytes) else { throw JSONSyntaxError(reason: "not UTF-8", offset: start) }
+    return text
   }
 
   /// What follows a backslash. A surrogate must come with its other half (RFC 8259 §8.2).
@@ -209,8 +208,10 @@ package struct JSONReader {
         guard low & 0xFC00 == 0xDC00 else { throw error("half a surrogate pair") }
         code = 0x10000 + (code & 0x3FF) << 10 + low & 0x3FF
       }
-      guard let scalar = Unicode.Scalar(code) else { throw error("half a surrogate pair") }
-      text.append(contentsOf: UTF8.encode(scalar).map(Array.init) ?? [])
+      guard let scalar = Unicode.Scalar(code), let encoded = UTF8.encode(scalar) else {
+        throw error("half a surrogate pair")
+      }
+      text.append(contentsOf: encoded)
     default:
       throw error("an unknown escape")
     }

@@ -1,7 +1,9 @@
 // JSON values written in Swift, and written out for people: what a document of the program's own is made of.
 
+import Text
+
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByStringInterpolation {
-  package init(stringLiteral value: String) { self = .string(value) }
+  package init(stringLiteral value: String) { self = .string(UTF8Text(value)) }
 }
 
 extension JSONValue: ExpressibleByIntegerLiteral {
@@ -18,7 +20,7 @@ extension JSONValue: ExpressibleByArrayLiteral {
 
 extension JSONValue: ExpressibleByDictionaryLiteral {
   /// An object with its members in the order in which they stand.
-  package init(dictionaryLiteral members: (String, JSONValue)...) {
+  package init(dictionaryLiteral members: (UTF8Text, JSONValue)...) {
     self = .object(members.map { Member(name: $0.0, value: $0.1) })
   }
 }

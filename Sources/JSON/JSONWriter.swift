@@ -1,5 +1,7 @@
 // Writes JSON as bytes (RFC 8259), with no tree in between. Rows of a database go through here on the hot path.
 
+import Text
+
 /// A growing buffer that JSON is written into piece by piece. It keeps its memory between answers: `take()` copies the
 /// bytes out and empties it.
 @usableFromInline
@@ -85,6 +87,8 @@ package struct JSONWriter: ~Copyable {
     var text = text
     text.withUTF8 { string(Span(_unsafeElements: $0)) }
   }
+
+  package mutating func string(_ text: UTF8Text) { text.withBytes { string($0) } }
 
   /// An unsigned number's digits.
   package mutating func unsigned(_ value: UInt64) {

@@ -84,7 +84,7 @@ package struct HTTPAnswer: Sendable {
       headBytes += line.count
       guard headBytes <= Self.longestHead else { throw Malformed() }
       if !hasStatusLine { return try takeStatusLine(line) }
-      if line.isEmpty { endHead() } else { takeField(line) }
+      if line.isEmpty { endHead() } else { try takeField(line) }
     case .chunkSize:
       // The line that ends a chunk's data comes first.
       if line.isEmpty { return }
@@ -106,12 +106,15 @@ package struct HTTPAnswer: Sendable {
     hasStatusLine = true
   }
 
-  private mutating func takeField(_ line: Slice<UnsafeRawBufferPointer>) {
+  private mutating func takeField(_ line: Slice<UnsafeRawBufferPointer>) throws(Malformed) {
     // Most fields are none of our business: a look at the first letter spares the rest.
     guard let first = line.first else { return }
     switch first | 0x20 {
     case UInt8(ascii: "c"):
-      if let value = Self.value(line, of: "content-length:") { length = Self.number(value, radix: 10) }
+      if let value = Self.value(line, of: "content-length:") {
+        guard let number = Self.number(value, radix: 10), length == nil || length == number else { throw Malformed() }
+        length = number
+      }
       if let value = Self.value(line, of: "connection:"), Self.equal(value, "close") { isLast = true }
     case UInt8(ascii: "t"):
       if let value = Self.value(line, of: "transfer-encoding:"), Self.equal(value, "chunked") { isChunked = true }
@@ -124,6 +127,7 @@ package struct HTTPAnswer: Sendable {
       // An interim answer; the final one follows (RFC 9110 §15.2).
       hasStatusLine = false
       headBytes = 0
+      (length, isChunked) = (nil, false)
     } else if hasNoBody || status == 204 || status == 304 {
       state = .complete
     } else if isChunked {
@@ -141,7 +145,10 @@ package struct HTTPAnswer: Sendable {
   >? {
     let count = name.utf8CodeUnitCount
     guard line.count >= count, equal(line.prefix(count), name) else { return nil }
-    return line.dropFirst(count).drop { $0 == UInt8(ascii: " ") }
+    func isBlank(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
+    var value = line.dropFirst(count).drop(while: isBlank)
+    while let last = value.last, isBlank(last) { value = value.dropLast() }
+    return value
   }
 
   /// Letters count alike in both cases; `word` has small ones.
@@ -154,6 +161,7 @@ package struct HTTPAnswer: Sendable {
     return true
   }
 
+  /// Nil for what is none, and for more than 15 digits: no answer is as long as that.
   private static func number(_ digits: Slice<UnsafeRawBufferPointer>, radix: Int) -> Int? {
     guard !digits.isEmpty, digits.count <= 15 else { return nil }
     var value = 0

@@ -33,20 +33,32 @@ package final class ResultSet {
     bytes(row, column).withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
   }
 
-  /// A field's text as an integer; 0 if it is none.
+  /// A field's text as an integer. 0 if it is none, if it is NULL, and if 64 bits do not hold it: no column that is read so can
+  /// have such a value, so a 0 that is none comes of a schema that is not ours.
   package func integer(_ row: Int, _ column: Int) -> Int64 {
     let text = bytes(row, column)
-    var value: Int64 = 0
-    var index = 0
     let isNegative = text.count > 0 && text[0] == UInt8(ascii: "-")
-    if isNegative { index = 1 }
-    while index < text.count {
+    var value: Int64 = 0
+    var index = isNegative ? 1 : 0
+    // No 18 digits come to more than 63 bits.
+    let sure = min(text.count, index &+ 18)
+    while index < sure {
       let digit = text[unchecked: index] &- 0x30
       guard digit < 10 else { return 0 }
       value = value &* 10 &+ Int64(digit)
       index &+= 1
     }
-    return isNegative ? -value : value
+    if isNegative { value = 0 &- value }
+    while index < text.count {
+      let digit = text[unchecked: index] &- 0x30
+      guard digit < 10 else { return 0 }
+      let (product, overflow) = value.multipliedReportingOverflow(by: 10)
+      let (sum, carry) = product.addingReportingOverflow(isNegative ? 0 &- Int64(digit) : Int64(digit))
+      if overflow || carry { return 0 }
+      value = sum
+      index &+= 1
+    }
+    return value
   }
 
   /// Rows made in memory, without a server: what tests of code that reads rows need. nil is NULL.

@@ -1,6 +1,7 @@
 // SQL with a name, and the values that go with it.
 
 import Synchronization
+import Text
 
 /// A statement that a connection prepares once and then executes by name. One object, one statement.
 package final class Statement: Sendable {
@@ -47,13 +48,17 @@ package struct Parameters: Sendable, Equatable {
   }
 
   /// `text` must hold no U+0000: PostgreSQL has no such character.
-  package mutating func append(_ text: String) {
-    bytes.append(contentsOf: text.utf8)
+  package mutating func append(_ text: UTF8Text) {
+    add(text)
     close()
   }
 
+  /// The program's own text.
+  package mutating func append(_ text: String) { append(UTF8Text(text)) }
+  package mutating func append(_ text: String?) { append(text.map { UTF8Text($0) }) }
+
   /// NULL where there is no text.
-  package mutating func append(_ text: String?) { if let text { append(text) } else { appendNull() } }
+  package mutating func append(_ text: UTF8Text?) { if let text { append(text) } else { appendNull() } }
 
   /// An array of integers divided by 10^`decimals`, for a column of integers or of `numeric`. NULL where there is none.
   package mutating func append(array integers: [Int64]?, decimals: Int = 0) {
@@ -67,7 +72,9 @@ package struct Parameters: Sendable, Equatable {
     close()
   }
 
+  /// At most 19 `decimals`, as 10^19 is the last power of ten that 64 bits hold.
   private mutating func append(_ value: Int64, decimals: Int) {
+    let decimals = min(decimals, 19)
     if value < 0 { bytes.append(UInt8(ascii: "-")) }
     var (length, divisor): (Int, UInt64) = (1, 1)
     while length <= decimals || value.magnitude / divisor >= 10 {
@@ -83,17 +90,21 @@ package struct Parameters: Sendable, Equatable {
   }
 
   /// An array of texts that need no quoting (PostgreSQL §8.15.2). NULL where there is none.
-  package mutating func append(array elements: [String]?) {
+  package mutating func append(array elements: [UTF8Text]?) {
     guard let elements else { return appendNull() }
     bytes.append(UInt8(ascii: "{"))
     var isFirst = true
     for element in elements {
       if !isFirst { bytes.append(UInt8(ascii: ",")) }
       isFirst = false
-      bytes.append(contentsOf: element.utf8)
+      add(element)
     }
     bytes.append(UInt8(ascii: "}"))
     close()
+  }
+
+  private mutating func add(_ text: UTF8Text) {
+    text.withBytes { $0.withUnsafeBufferPointer { bytes.append(contentsOf: $0) } }
   }
 
   private mutating func close() {

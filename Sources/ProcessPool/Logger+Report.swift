@@ -16,8 +16,8 @@ extension Logger {
 extension Request {
   /// By what a line of the log is found again: the request's id, and its place in a trace.
   package var logMetadata: Logger.Metadata {
-    var metadata: Logger.Metadata = ["request": "\(requestID.string)"]
-    if isTraceParent { metadata["traceparent"] = "\(traceParent.string)" }
+    var metadata: Logger.Metadata = ["request": "\(requestID.text)"]
+    if isTraceParent { metadata["traceparent"] = "\(traceParent.text)" }
     return metadata
   }
 

@@ -32,7 +32,9 @@ enum BenchHooks {
     }
     let reads = (0..<(number(request.benchStatements, most: mostStatements) ?? 0)).map { offset in
       var parameters = Parameters()
-      parameters.append(id + offset)
+      // Behind the last id that there can be, that one again.
+      let (next, overflow) = id.addingReportingOverflow(offset)
+      parameters.append(overflow ? Int64.max : next)
       return Operation(statement: operation.statement, parameters: parameters, reply: operation.reply)
     }
     return Operation(together: reads) ?? operation
@@ -40,7 +42,7 @@ enum BenchHooks {
 
   /// A whole number from 1 to `most`; nil for anything else.
   private static func number(_ text: Span<UInt8>, most: Int64) -> Int64? {
-    guard !text.isEmpty, let value = Int64(text.string), (1...most).contains(value) else { return nil }
+    guard let value = text.decimal, (1...most).contains(value) else { return nil }
     return value
   }
 }

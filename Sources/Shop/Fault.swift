@@ -1,13 +1,14 @@
 // One thing that is wrong with what a client sent, and where.
 
 import JSON
+import Text
 
 /// An entry of a 422's `errors`.
-struct Fault: Equatable, Sendable {
-  enum Place: Equatable, Sendable {
+struct Fault: Sendable {
+  enum Place: Sendable {
     case pointer(JSONPointer)
-    case parameter(String)
-    case header(String)
+    case parameter(UTF8Text)
+    case header(UTF8Text)
   }
 
   /// What kind of wrong it is: for programs.
@@ -39,20 +40,33 @@ struct Fault: Equatable, Sendable {
     self.detail = detail
   }
 
-  init(parameter: String, _ code: Code, _ detail: String) {
+  init(parameter: UTF8Text, _ code: Code, _ detail: String) {
     place = .parameter(parameter)
     self.code = code
     self.detail = detail
   }
 
-  init(header: String, _ code: Code, _ detail: String) {
+  init(header: UTF8Text, _ code: Code, _ detail: String) {
     place = .header(header)
     self.code = code
     self.detail = detail
   }
 
-  static func unknownParameter(_ name: String) -> Fault {
-    Fault(parameter: name, .unknown, "There is no such parameter here.")
+  /// Of the names that a client made up, in bytes. Longer ones are told by their length: they would make answers as long as what
+  /// was sent.
+  static let longestName = 100
+
+  static func unknownParameter(_ name: UTF8Text) -> Fault {
+    let detail = "There is no such parameter here."
+    if name.count <= longestName { return Fault(parameter: name, .unknown, detail) }
+    let shown = UTF8Text("\(name.prefix(longestName))…")
+    return Fault(parameter: shown, .unknown, "\(detail) Its name has \(name.count) bytes.")
+  }
+
+  /// About the key `name` of the object at `pointer`, or about the object where that is too long to be told.
+  static func key(_ name: UTF8Text, of pointer: JSONPointer, _ code: Code, _ detail: String) -> Fault {
+    if name.count <= longestName { return Fault(pointer.member(name), code, detail) }
+    return Fault(pointer, code, "\(detail) It has \(name.count) bytes.")
   }
 
   func write(to writer: inout JSONWriter) {
@@ -73,4 +87,26 @@ struct Fault: Equatable, Sendable {
     writer.string(detail)
     writer.raw("}")
   }
+}
+
+/// What is wrong with a request: the first faults to be told, all of them counted. A request of nothing but faults must not
+/// become an answer of many times its size.
+struct Faults: Sendable {
+  /// That are told.
+  static let most = 300
+
+  private(set) var told: [Fault] = []
+  private(set) var count = 0
+
+  var isEmpty: Bool { count == 0 }
+
+  /// `fault` is made only if it is told.
+  mutating func report(_ fault: @autoclosure () -> Fault) {
+    if told.count < Self.most { told.append(fault()) }
+    count += 1
+  }
+}
+
+extension Faults: ExpressibleByArrayLiteral {
+  init(arrayLiteral faults: Fault...) { for fault in faults { report(fault) } }
 }

@@ -7,6 +7,7 @@ import CGI
 import CXXHash
 import JSON
 import Postgres
+import Text
 
 enum Idempotency {
   static let longestKey = 255
@@ -26,12 +27,17 @@ enum Idempotency {
         self = .made
         return
       }
-      switch rows.string(0, rows.columnCount - 1) {
-      case "made": self = .made
-      case "sync": self = .replayed(.sync)
-      case "async": self = .replayed(.async)
-      case "other": self = .otherRequest
-      default: self = .underWay
+      let word = rows.bytes(0, rows.columnCount - 1)
+      if word.equals("made") {
+        self = .made
+      } else if word.equals("sync") {
+        self = .replayed(.sync)
+      } else if word.equals("async") {
+        self = .replayed(.async)
+      } else if word.equals("other") {
+        self = .otherRequest
+      } else {
+        self = .underWay
       }
     }
   }
@@ -81,7 +87,7 @@ enum Idempotency {
   }
 
   /// The key as it was sent: visible ASCII of at most `longestKey` characters. Nil if there is none.
-  static func key(of request: borrowing Request) -> Result<String?, Problem> {
+  static func key(of request: borrowing Request) -> Result<UTF8Text?, Problem> {
     let key = request.idempotencyKey
     if key.isEmpty { return .success(nil) }
     guard key.count <= longestKey, key.indices.allSatisfy({ key[$0] > 0x20 && key[$0] < 0x7F }) else {
@@ -89,7 +95,7 @@ enum Idempotency {
         .badRequest(
           detail: "The Idempotency-Key must have at most \(longestKey) visible ASCII characters, and no space."))
     }
-    return .success(key.string)
+    return .success(key.text)
   }
 
   /// What tells one request from another under the same key: what is made, and the bytes of the body.

@@ -32,26 +32,28 @@ package enum Money {
   /// A sum of ten-thousandths, rounded half-even to two decimals, in its shortest text: `2.75`, `3`.
   package static func text(ofTotal total: Int128) -> String { text(cents(total), decimals: 2) }
 
-  /// Ten-thousandths to hundredths, half-even (IEEE 754 roundTiesToEven). `total` must not be negative.
+  /// Ten-thousandths to hundredths, half-even (IEEE 754 roundTiesToEven).
   static func cents(_ total: Int128) -> Int128 {
     let (cents, rest) = total.quotientAndRemainder(dividingBy: 100)
-    return rest > 50 || (rest == 50 && cents % 2 == 1) ? cents + 1 : cents
+    let isUp = rest.magnitude > 50 || (rest.magnitude == 50 && cents % 2 != 0)
+    return isUp ? cents + total.signum() : cents
   }
 
   private static func text(_ value: Int128, decimals: Int) -> String {
-    var digits = String(value)
+    var digits = String(value.magnitude)
     if digits.utf8.count <= decimals {
       digits = String(repeating: "0", count: decimals + 1 - digits.utf8.count) + digits
     }
     let whole = digits.dropLast(decimals)
     var fraction = digits.suffix(decimals)
     while fraction.last == "0" { fraction.removeLast() }
-    return fraction.isEmpty ? String(whole) : "\(whole).\(fraction)"
+    let sign = value < 0 ? "-" : ""
+    return fraction.isEmpty ? "\(sign)\(whole)" : "\(sign)\(whole).\(fraction)"
   }
 
   /// Writes what `text(ofTotal:)` says, without a String where 64 bits are enough.
   static func write(total: Int128, to writer: inout JSONWriter) {
-    guard total <= 1_000_000_000_000_000_000 else {
+    guard total >= 0, total <= 1_000_000_000_000_000_000 else {
       writer.raw(text(ofTotal: total).utf8.span)
       return
     }

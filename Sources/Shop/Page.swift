@@ -3,6 +3,7 @@
 import CGI
 import JSON
 import Postgres
+import Text
 
 /// `?limit=&after=`, and of orders `contact_id=&product_id=&tag=`.
 struct Page: Equatable, Sendable {
@@ -13,60 +14,69 @@ struct Page: Equatable, Sendable {
   var after: Int64 = 0
   var contactID: Int64?
   var productID: Int64?
-  var tag: String?
+  var tag: UTF8Text?
+
+  /// What a list can be asked for; the last three only a list of orders.
+  private enum Parameter: Int {
+    case limit, after, contactID, productID, tag
+  }
+
+  private static let names: [UTF8Text] = ["limit", "after", "contact_id", "product_id", "tag"]
 
   /// The parameters that a list takes.
-  static func parameters(of resource: Resource) -> [String] {
-    ["limit", "after"] + (resource == .order ? ["contact_id", "product_id", "tag"] : [])
+  static func parameters(of resource: Resource) -> ArraySlice<UTF8Text> {
+    resource == .order ? names[...] : names[..<Parameter.contactID.rawValue]
   }
 
   /// The page that a query string asks for, or all that is wrong with it.
   static func parse(_ query: Span<UInt8>, of resource: Resource) -> Result<Page, Problem> {
     if query.isEmpty { return .success(Page()) }
     var page = Page()
-    var faults: [Fault] = []
+    var faults = Faults()
     let pairs: [QueryString.Pair]
     switch decoded(query) {
     case .success(let decoded): pairs = decoded
     case .failure(let problem): return .failure(problem)
     }
     let known = parameters(of: resource)
-    var seen: Set<String> = []
+    // A bit for each.
+    var seen = 0
     for pair in pairs {
-      guard known.contains(pair.name) else {
-        faults.append(.unknownParameter(pair.name))
+      guard let index = known.firstIndex(of: pair.name), let parameter = Parameter(rawValue: index) else {
+        faults.report(.unknownParameter(pair.name))
         continue
       }
-      guard seen.insert(pair.name).inserted else {
-        faults.append(Fault(parameter: pair.name, .repeated, "\(pair.name) may be given once."))
+      guard seen & 1 << index == 0 else {
+        faults.report(Fault(parameter: pair.name, .repeated, "\(pair.name) may be given once."))
         continue
       }
-      if let fault = page.take(pair) { faults.append(fault) }
+      seen |= 1 << index
+      if let fault = page.take(parameter, pair) { faults.report(fault) }
     }
     return faults.isEmpty ? .success(page) : .failure(.unprocessable(faults))
   }
 
-  /// Takes a known parameter; what is wrong with it.
-  private mutating func take(_ pair: QueryString.Pair) -> Fault? {
+  /// Takes a parameter; what is wrong with it.
+  private mutating func take(_ parameter: Parameter, _ pair: QueryString.Pair) -> Fault? {
     func wrong(_ code: Fault.Code, _ what: String) -> Fault {
       Fault(parameter: pair.name, code, "\(pair.name) must be \(what).")
     }
-    let number = Self.integer(pair.value)
-    switch pair.name {
-    case "limit":
-      guard let number, Self.limits.contains(Int(clamping: number)) else {
+    let number = pair.value.withBytes { $0.decimal }
+    switch parameter {
+    case .limit:
+      guard let number, Self.limits.contains(Int(number)) else {
         return wrong(.outOfRange, "an integer from \(Self.limits.lowerBound) to \(Self.limits.upperBound)")
       }
       limit = Int(number)
-    case "after":
+    case .after:
       guard let number else { return wrong(.outOfRange, "an id: an integer from 0 to \(Int64.max)") }
       after = number
-    case "contact_id", "product_id":
+    case .contactID, .productID:
       guard let number, number > 0 else { return wrong(.outOfRange, "an id: an integer from 1 to \(Int64.max)") }
-      if pair.name == "contact_id" { contactID = number } else { productID = number }
-    default:
-      let count = pair.value.unicodeScalars.count
-      guard count > 0, count <= Validation.longestName, !pair.value.utf8.contains(0) else {
+      if parameter == .contactID { contactID = number } else { productID = number }
+    case .tag:
+      let count = pair.value.codePointCount
+      guard count > 0, count <= Validation.longestName, !pair.value.contains(0) else {
         return wrong(.malformed, "a tag's name, of 1 to \(Validation.longestName) characters, without U+0000")
       }
       tag = pair.value
@@ -108,7 +118,9 @@ struct Page: Equatable, Sendable {
     switch decoded(query) {
     case .failure(let problem): return problem
     case .success(let pairs):
-      return pairs.isEmpty ? nil : .unprocessable(pairs.map { .unknownParameter($0.name) })
+      var faults = Faults()
+      for pair in pairs { faults.report(.unknownParameter(pair.name)) }
+      return faults.isEmpty ? nil : .unprocessable(faults)
     }
   }
 
@@ -123,11 +135,5 @@ struct Page: Equatable, Sendable {
     } catch {
       return .failure(.badRequest(detail: "The query string can't be decoded: it must be percent-encoded UTF-8."))
     }
-  }
-
-  /// Digits only: no sign, no space.
-  private static func integer(_ text: String) -> Int64? {
-    guard !text.isEmpty, text.utf8.allSatisfy({ $0 &- 0x30 < 10 }) else { return nil }
-    return Int64(text)
   }
 }

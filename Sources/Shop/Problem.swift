@@ -5,11 +5,11 @@ import HTTPTypes
 import JSON
 
 /// A status with an explanation for the client, and one for our log.
-struct Problem: Error, Equatable {
+struct Problem: Error {
   let status: Status
   /// For the client. Never SQL, a path, a host or a value that the client did not send.
   let detail: String
-  var faults: [Fault] = []
+  var faults: Faults = []
   /// Whether to ask the client to come back (RFC 9110 §10.2.3).
   var isTemporary = false
   /// For our log.
@@ -38,12 +38,12 @@ struct Problem: Error, Equatable {
   static let preconditionFailed = Problem(
     status: .preconditionFailed, detail: "It is no longer what If-Match says. Read it again before changing it.")
 
-  static func unprocessable(_ faults: [Fault]) -> Problem {
-    Problem(
-      status: .unprocessableContent,
-      detail: faults.count == 1
-        ? "There is a fault in the request." : "There are \(faults.count) faults in the request.",
-      faults: faults)
+  static func unprocessable(_ faults: Faults) -> Problem {
+    let told = faults.told.count
+    let rest = told < faults.count ? ", of which the first \(told) are told" : ""
+    let detail =
+      faults.count == 1 ? "There is a fault in the request." : "There are \(faults.count) faults in the request\(rest)."
+    return Problem(status: .unprocessableContent, detail: detail, faults: faults)
   }
 
   static func conflict(detail: String) -> Problem { Problem(status: .conflict, detail: detail) }
@@ -57,7 +57,7 @@ struct Problem: Error, Equatable {
     writer.string(detail)
     if !faults.isEmpty {
       writer.raw(#","errors":["#)
-      for (index, fault) in faults.enumerated() {
+      for (index, fault) in faults.told.enumerated() {
         if index > 0 { writer.raw(",") }
         fault.write(to: &writer)
       }

@@ -40,7 +40,7 @@ extension Resource {
         order = tag
       } else {
         parts += 1
-        sum += tag
+        sum &+= tag
       }
     }
     return .rows(order, parts: parts, sum: sum)

@@ -49,24 +49,15 @@ package enum Route: Equatable, Sendable {
   /// Whether a path leads somewhere but for the slash at its end.
   static func leadsSomewhere(withoutSlash path: Span<UInt8>, mode: Mode) -> Bool {
     guard path.count > 1, path[path.count - 1] == UInt8(ascii: "/") else { return false }
-    let bare = path.extracting(droppingLast: 1)
+    var bare = path.extracting(droppingLast: 1)
     if Route(path: bare, mode: mode) != nil { return true }
     // Both have their own place in front of us.
-    return bare.string == "\(mode.prefix)/status" || bare.string == "\(mode.prefix)/metrics"
+    return bare.take(mode == .sync ? "/sync/" : "/async/") && (bare.equals("status") || bare.equals("metrics"))
   }
 
   private static func id(_ text: Span<UInt8>) -> Int64? {
     guard text.count > 0, text.count <= 19, text[0] != UInt8(ascii: "0") else { return nil }
-    var id: Int64 = 0
-    for index in text.indices {
-      let digit = text[index] &- 0x30
-      guard digit < 10 else { return nil }
-      let (product, overflow) = id.multipliedReportingOverflow(by: 10)
-      let (sum, carry) = product.addingReportingOverflow(Int64(digit))
-      if overflow || carry { return nil }
-      id = sum
-    }
-    return id
+    return text.decimal
   }
 
   /// What can be done there.

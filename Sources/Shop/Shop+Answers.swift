@@ -49,16 +49,25 @@ extension Shop {
     Problem.notFound(detail: "There is no \(resource.rawValue) with this id.").response(&writer)
   }
 
+  /// The answer where a statement has not returned what it always returns, as when a trigger or a rule of the database's own
+  /// is in its way.
+  private func nothingReturned() -> Response {
+    Problem(
+      status: .internalServerError, detail: "Something went wrong here.", fault: "the statement returned no object"
+    ).response(&writer)
+  }
+
   /// A new order, of what was sent and what the rows add to it.
   func inserted(_ order: OrderInput, _ rows: ResultSet) -> Response {
+    guard rows.rowCount > 0 else { return nothingReturned() }
     let version = UInt64(clamping: rows.integer(0, 1))
     let tags = (0..<rows.rowCount).filter { !rows.isNull($0, 2) }.sorted { rows.integer($0, 2) < rows.integer($1, 2) }
-    order.write(id: rows.bytes(0, 0), tags: tags.map { rows.string($0, 3) }, to: &writer)
+    order.write(id: rows.bytes(0, 0), tags: tags, of: rows, to: &writer)
     var response = Response(.created, contentType: .json, body: writer.take())
     // As of the rows that are read again later: all are of this transaction, and a tag's link and the tag count together.
     let parts = UInt64(order.lines?.count ?? 0) + UInt64(tags.count)
     response.entityTag = .rows(
-      version, parts: parts, sum: tags.reduce(parts * version) { $0 + UInt64(clamping: rows.integer($1, 4)) })
+      version, parts: parts, sum: tags.reduce(parts &* version) { $0 &+ UInt64(clamping: rows.integer($1, 4)) })
     response.fields.append(location(.order, rows.integer(0, 0), mode))
     return response
   }
@@ -81,6 +90,7 @@ extension Shop {
       return Problem.unprocessable([fault]).response(&writer)
     }
     var response = object(resource, rows, .created)
+    guard response.status == .created else { return response }
     let id = resource == .order ? orderRows.id(0) : rows.integer(0, 0)
     response.fields.append(location(resource, id, mode))
     if isReplayed { response.fields.append(HTTPField(name: .idempotencyReplayed, value: "true")) }
@@ -89,8 +99,9 @@ extension Shop {
 
   /// The one object that the rows show.
   func object(_ resource: Resource, _ rows: ResultSet, _ status: Status) -> Response {
+    if resource == .order { orderRows.gather(rows) }
+    guard resource == .order ? orderRows.count > 0 : rows.rowCount > 0 else { return nothingReturned() }
     if resource == .order {
-      orderRows.gather(rows)
       orderRows.write(0, of: rows, to: &writer)
     } else {
       resource.write(rows, row: 0, to: &writer)

@@ -172,8 +172,8 @@ package final class Shop {
     }
     // What can't be decoded can't be passed on either.
     if let problem = Page.undecodable(request.query) { return problem.response(&writer) }
-    let path = request.path.extracting(droppingLast: 1).string
-    let target = request.query.isEmpty ? path : "\(path)?\(request.query.string)"
+    let path = request.path.extracting(droppingLast: 1).text
+    let target = request.query.isEmpty ? path.string : "\(path)?\(request.query.text)"
     return Response(.permanentRedirect, fields: [HTTPField(name: .location, value: target)])
   }
 

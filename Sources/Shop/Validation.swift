@@ -1,48 +1,55 @@
 // What every resource's validation is made of. It goes on after a fault, so that a client hears of all of them at once.
 
 import JSON
+import Text
+
+extension UTF8Text {
+  /// Keys are made once, and not each time that one is looked for.
+  static let nameKey: UTF8Text = "name"
+}
 
 /// Takes values out of JSON and gathers what is wrong.
 struct Validation {
-  /// More faults than this are not told: a body of nothing but unknown keys must not become an answer of many times
-  /// its size.
-  static let mostFaults = 5_000
   /// Of a name, in characters.
   static let longestName = 255
 
   /// Whether what comes is a merge patch (RFC 7396): at its root, what is absent stays as it is, and null removes.
   let isPatch: Bool
-  private(set) var faults: [Fault] = []
+  private(set) var faults = Faults()
 
   init(isPatch: Bool = false) { self.isPatch = isPatch }
 
-  mutating func report(_ pointer: JSONPointer, _ code: Fault.Code, _ detail: String) {
-    if faults.count < Self.mostFaults { faults.append(Fault(pointer, code, detail)) }
+  /// `pointer` is made only where something is wrong, and told: each part of one is an allocation.
+  mutating func report(
+    _ pointer: @autoclosure () -> JSONPointer, _ code: Fault.Code, _ detail: @autoclosure () -> String
+  ) {
+    faults.report(Fault(pointer(), code, detail()))
   }
 
   /// What an object has under the few keys that it may have.
   struct Members {
-    fileprivate let keys: [String]
+    fileprivate let keys: [UTF8Text]
     fileprivate var values: [JSONValue?]
 
-    subscript(key: String) -> JSONValue? { keys.firstIndex(of: key).flatMap { values[$0] } }
+    subscript(key: UTF8Text) -> JSONValue? { keys.firstIndex(of: key).flatMap { values[$0] } }
   }
 
   /// The members of an object; unknown and repeated names are faults.
-  mutating func object(_ value: JSONValue, _ pointer: JSONPointer, keys: [String]) -> Members? {
+  mutating func object(_ value: JSONValue, _ pointer: JSONPointer, keys: [UTF8Text]) -> Members? {
     guard case .object(let members) = value else {
       report(pointer, .wrongType, "This must be an object, not \(value.kind).")
       return nil
     }
     var known = Members(keys: keys, values: Array(repeating: nil, count: keys.count))
-    var unknown: Set<String> = []
+    // As many as are told, at most: behind them it is all one which of both faults each is.
+    var unknown: Set<UTF8Text> = []
     for member in members {
       let index = keys.firstIndex(of: member.name)
       if index.map({ known.values[$0] != nil }) ?? unknown.contains(member.name) {
-        report(pointer.member(member.name), .duplicateKey, "The key is given more than once.")
+        faults.report(.key(member.name, of: pointer, .duplicateKey, "The key is given more than once."))
       } else if index == nil {
-        report(pointer.member(member.name), .unknown, "There is no such key here.")
-        unknown.insert(member.name)
+        faults.report(.key(member.name, of: pointer, .unknown, "There is no such key here."))
+        if unknown.count < Faults.most { unknown.insert(member.name) }
       }
       if let index { known.values[index] = member.value }
     }
@@ -50,7 +57,7 @@ struct Validation {
   }
 
   /// The member `key`, which must be there, but for the root of a patch.
-  private mutating func required(_ object: Members, _ key: String, _ pointer: JSONPointer) -> JSONValue? {
+  private mutating func required(_ object: Members, _ key: UTF8Text, _ pointer: JSONPointer) -> JSONValue? {
     let isPatched = isPatch && pointer == .root
     guard let value = object[key] else {
       if !isPatched { report(pointer.member(key), .missing, "\(key) is required.") }
@@ -65,18 +72,18 @@ struct Validation {
 
   /// A string without U+0000, of at most `longest` characters (code points, as PostgreSQL counts them), not blank.
   mutating func text(
-    _ object: Members, _ key: String, _ pointer: JSONPointer, longest: Int
-  ) -> String? {
+    _ object: Members, _ key: UTF8Text, _ pointer: JSONPointer, longest: Int
+  ) -> UTF8Text? {
     guard let value = required(object, key, pointer) else { return nil }
     guard case .string(let text) = value else {
       report(pointer.member(key), .wrongType, "\(key) must be a string, not \(value.kind).")
       return nil
     }
-    if text.utf8.contains(0) {
+    if text.contains(0) {
       report(pointer.member(key), .nulCharacter, "\(key) must not hold U+0000.")
-    } else if text.unicodeScalars.allSatisfy(\.properties.isWhitespace) {
+    } else if text.isBlank {
       report(pointer.member(key), .blank, "\(key) must not be blank.")
-    } else if text.utf8.count > longest, text.unicodeScalars.count > longest {
+    } else if text.count > longest, text.codePointCount > longest {
       report(pointer.member(key), .tooLong, "\(key) must have at most \(longest) characters.")
     } else {
       return text
@@ -85,20 +92,20 @@ struct Validation {
   }
 
   /// A name as all resources have one.
-  mutating func name(_ object: Members) -> String? {
-    text(object, "name", .root, longest: Self.longestName)
+  mutating func name(_ object: Members) -> UTF8Text? {
+    text(object, .nameKey, .root, longest: Self.longestName)
   }
 
   /// An integer within `range`; `1.0` and `1e2` are integers (JSON Schema 2020-12 §6.1.1).
   mutating func integer(
-    _ object: Members, _ key: String, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
+    _ object: Members, _ key: UTF8Text, _ pointer: JSONPointer, _ range: ClosedRange<Int64>
   ) -> Int64? {
     required(object, key, pointer).flatMap { integer($0, key, pointer.member(key), range) }
   }
 
-  /// `pointer` is made only where something is wrong: each part of one is an allocation.
+  /// What there is at `pointer`, whose name is `what`.
   mutating func integer(
-    _ value: JSONValue, _ what: String, _ pointer: @autoclosure () -> JSONPointer, _ range: ClosedRange<Int64>
+    _ value: JSONValue, _ what: UTF8Text, _ pointer: @autoclosure () -> JSONPointer, _ range: ClosedRange<Int64>
   ) -> Int64? {
     guard case .number(let number) = value else {
       report(pointer(), .wrongType, "\(what) must be an integer, not \(value.kind).")
@@ -119,12 +126,12 @@ struct Validation {
   }
 
   /// An id: any positive 64-bit integer. Whether it exists the database knows.
-  mutating func id(_ object: Members, _ key: String, _ pointer: JSONPointer) -> Int64? {
+  mutating func id(_ object: Members, _ key: UTF8Text, _ pointer: JSONPointer) -> Int64? {
     integer(object, key, pointer, 1...Int64.max)
   }
 
   /// A price in ten-thousandths.
-  mutating func price(_ object: Members, _ key: String, _ pointer: JSONPointer) -> Int64? {
+  mutating func price(_ object: Members, _ key: UTF8Text, _ pointer: JSONPointer) -> Int64? {
     guard let value = required(object, key, pointer) else { return nil }
     guard case .number(let number) = value else {
       report(pointer.member(key), .wrongType, "\(key) must be a number, not \(value.kind).")
@@ -149,7 +156,7 @@ struct Validation {
   /// An array's elements, at most `most`; nil if it is absent from a patch or wrong. One that is not required is empty where
   /// it is absent, or removed by a patch.
   mutating func array(
-    _ object: Members, _ key: String, _ pointer: JSONPointer, most: Int, isRequired: Bool
+    _ object: Members, _ key: UTF8Text, _ pointer: JSONPointer, most: Int, isRequired: Bool
   ) -> [JSONValue]? {
     if !isRequired, isPatch ? object[key] == .null : object[key] == nil { return [] }
     guard let value = required(object, key, pointer) else { return nil }

@@ -79,7 +79,14 @@ struct Exchange: ~Copyable {
 
   private func put(_ bytes: [UInt8]) {
     bytes.withUnsafeBytes { bytes in
-      _ = FCGX_PutStr(bytes.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(bytes.count), handle.pointee.out)
+      var rest = bytes[...]
+      while !rest.isEmpty {
+        // libfcgi counts in 32 bits.
+        let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(1 << 30))
+        let text = piece.baseAddress?.assumingMemoryBound(to: CChar.self)
+        guard FCGX_PutStr(text, Int32(piece.count), handle.pointee.out) == piece.count else { return }
+        rest = rest.dropFirst(piece.count)
+      }
     }
   }
 

@@ -52,7 +52,7 @@ package enum PlainCGI {
   private static func answer(
     _ request: borrowing Request, _ info: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool, log: Logger
   ) -> Response {
-    let isAsync = request.path.string.hasPrefix("\(Mode.async.prefix)/")
+    let isAsync = request.path.extracting(first: 7).equals("/async/")
     let shop = Shop(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
     var database = BlockingDatabase(info, options, log: log)
     let began = MonotonicClock.now

@@ -202,7 +202,7 @@ struct Worker: ~Copyable {
     let phases = slot.phases
     log.warning(
       """
-      slow: \(exchange.request.method.rawValue) \(exchange.request.path.string) took \(milliseconds(phases.total)) ms: \
+      slow: \(exchange.request.method.rawValue) \(exchange.request.path.text) took \(milliseconds(phases.total)) ms: \
       reading \(milliseconds(phases.reading)), database \(milliseconds(phases.database)), \
       writing \(milliseconds(phases.writing))
       """, metadata: exchange.request.logMetadata)

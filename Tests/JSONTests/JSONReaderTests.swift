@@ -1,5 +1,7 @@
-import JSON
 import Testing
+import Text
+
+@testable import JSON
 
 @Suite("JSONReader")
 struct JSONReaderTests {
@@ -28,7 +30,9 @@ struct JSONReaderTests {
       (#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{C}\n\r\t"), (#""\u0041\u00e9""#, "Aé"), (#""\ud83d\ude00x""#, "😀x"),
       (#""\u0000""#, "\0"),
     ])
-  func escapes(_ text: String, _ expected: String) throws { #expect(try read(text) == .string(expected)) }
+  func escapes(_ text: String, _ expected: String) throws {
+    #expect(try read(text) == .string(UTF8Text(expected)))
+  }
 
   @Test(
     "refuses what RFC 8259 does not allow",
@@ -95,4 +99,38 @@ struct ExactDecimalTests {
     let number = try number(text)
     #expect(throws: ExactDecimal.Misfit.outOfRange) { try number.scaled(by: 4) }
   }
+
+  private static let many = 100_000
+
+  @Test(
+    "keeps to its range whatever is written, and takes no memory for an exponent",
+    arguments: [
+      ("9", String(repeating: "9", count: many)), ("1", String(repeating: "0", count: many)),
+      ("1.", String(repeating: "3", count: many)), ("0.", String(repeating: "0", count: many) + "1"),
+      ("1e", String(repeating: "9", count: many)), ("1e-", String(repeating: "9", count: many)),
+      ("1", String(repeating: "0", count: many) + "e-2147483648"), ("1e", "999999999"), ("1e-", "999999999"),
+      ("1e", "2147483648"), ("-1.5e-", "2147483649"), ("0.1e", "-999999999"),
+    ])
+  func extremes(_ start: String, _ rest: String) throws {
+    let number = try number(start + rest)
+    for places in [0, 4, 19, Int(Int32.max), -4] {
+      let result = Result { () throws(ExactDecimal.Misfit) in try number.scaled(by: places) }
+      if case .success(let value) = result { #expect(value == 0 || places > 19, "\(value) with \(places) places") }
+    }
+    #expect(number.text.utf8.count < start.utf8.count + rest.utf8.count + 50)
+  }
+
+  @Test(
+    "writes long exponents as such, which read back alike",
+    arguments: [
+      "1e40", "1e41", "-1e-40", "12.5e-41", "1e-999999999", "1e999999999", "0e5", "123456789012345678901234567890e50",
+    ])
+  func texts(_ text: String) throws {
+    let number = try number(text)
+    #expect(try self.number(number.text) == number)
+    #expect(number.text.utf8.count < 80)
+  }
+
+  @Test("takes 24 bytes in an array, so that a body of short values does not become a multiple of it")
+  func size() { #expect(MemoryLayout<JSONValue>.stride == 24) }
 }

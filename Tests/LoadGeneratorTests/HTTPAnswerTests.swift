@@ -37,6 +37,14 @@ import Testing
       bytes: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}", status: 201),
     Example(
       testDescription: "of HTTP/1.0", bytes: "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", isLast: true),
+    Example(
+      testDescription: "with blanks around its length", bytes: "HTTP/1.1 200 OK\r\nContent-Length: \t5 \t\r\n\r\nhello"),
+    Example(
+      testDescription: "with the same length twice",
+      bytes: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx"),
+    Example(
+      testDescription: "behind an interim one with a length",
+      bytes: "HTTP/1.1 103 Hints\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
     Example(testDescription: "with bare line feeds", bytes: "HTTP/1.1 200 OK\nContent-Length: 1\n\nx"),
   ]
 
@@ -64,7 +72,15 @@ import Testing
 
   @Test(arguments: [
     "FTP/1.1 200 OK\r\n", "HTTP/1.1 2x0 OK\r\n", "HTTP/2 200\r\n",
-    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", String(repeating: "x", count: 70_000),
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "HTTP/1.1 \r\n", "\r\n", "\n",
+    String(repeating: "x", count: 70_000),
   ])
   func whatIsNoAnswerIsRefused(_ text: String) {
     var answer = HTTPAnswer()

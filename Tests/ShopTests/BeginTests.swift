@@ -187,10 +187,45 @@ struct BeginTests {
     }
   }
 
-  @Test("does not answer a flood of unknown keys with a larger one")
+  @Test("does not answer a flood of faults with a larger one, and says how many there are")
   func manyFaults() throws {
     let keys = (0..<50_000).map { "\"k\($0)\":1" }.joined(separator: ",")
-    let response = try response(shop, request("POST", "/sync/tag", body: "{\(keys)}"))
-    #expect(try faults(response).count == Validation.mostFaults)
+    let lines = Array(repeating: "{}", count: 1_000).joined(separator: ",")
+    let query = Array(repeating: "a", count: 4_000).joined(separator: "&")
+    for (request, count) in [
+      (request("POST", "/sync/tag", body: "{\(keys)}"), 50_001),
+      (request("POST", "/sync/order", body: #"{"name":"a","contact_id":1,"order_lines":[\#(lines)]}"#), 3_000),
+      (request("GET", "/sync/order", query: query), 4_000), (request("GET", "/sync/order/1", query: query), 4_000),
+    ] {
+      let response = try response(shop, request)
+      #expect(try faults(response).count == Faults.most)
+      #expect(text(response).contains("There are \(count) faults in the request, of which the first 300 are told."))
+      #expect(response.body.count < 30_000)
+    }
+  }
+
+  @Test("tells one key from another by its bytes")
+  func normalizationForms() throws {
+    let (composed, decomposed) = ("\u{E9}", "e\u{301}")
+    func of(_ keys: String...) throws -> [String] {
+      let members = keys.map { "\"\($0)\":1" }.joined(separator: ",")
+      return try faults(response(shop, request("POST", "/sync/tag", body: "{\"name\":\"a\",\(members)}")))
+    }
+    func areSame(_ texts: [String], _ expected: [String]) -> Bool {
+      texts.map { Array($0.utf8) } == expected.map { Array($0.utf8) }
+    }
+    #expect(areSame(try of(composed, decomposed), ["/\(composed) unknown", "/\(decomposed) unknown"]))
+    #expect(areSame(try of(decomposed, decomposed), ["/\(decomposed) unknown", "/\(decomposed) duplicate_key"]))
+    #expect(areSame(try of("name\u{301}"), ["/name\u{301} unknown"]))
+  }
+
+  @Test("does not repeat a name of any length", arguments: [100, 101, 100_000])
+  func longNames(_ length: Int) throws {
+    let name = String(repeating: "k", count: length)
+    let body = try response(shop, request("POST", "/sync/tag", body: "{\"name\":\"a\",\"\(name)\":1}"))
+    #expect(try faults(body) == [length > 100 ? " unknown" : "/\(name) unknown"])
+    #expect(text(body).contains("\(length) bytes") == (length > 100))
+    let query = try response(shop, request("GET", "/sync/tag", query: name))
+    #expect(try faults(query) == [length > 100 ? "\(name.prefix(100))… unknown" : "\(name) unknown"])
   }
 }

@@ -53,6 +53,14 @@ struct BenchHookTests {
     #expect(last.others.map(\.parameters.bytes) == (7..<6 + count).map { Array("\($0)\0".utf8) })
   }
 
+  @Test("stay at the last id that there can be", arguments: [Int64.max, Int64.max - 2])
+  func lastID(_ id: Int64) throws {
+    let shop = Shop(mode: .sync, benchHooks: true)
+    let last = try operation(shop, request("/sync/contact/\(id)", [("HTTP_BENCH_STATEMENTS", "4")]))
+    #expect(last.parameters.bytes == Array("\(Int64.max)\0".utf8))
+    #expect(last.others.count == 3 && last.others.first?.parameters.bytes == Array("\(id)\0".utf8))
+  }
+
   @Test("make any request compute for a time")
   func spin() {
     let shop = Shop(mode: .sync, benchHooks: true)
@@ -63,7 +71,9 @@ struct BenchHookTests {
     }
   }
 
-  @Test("take nothing that makes no sense", arguments: ["0", "-1", "x", "257", "99999999999999999999"])
+  @Test(
+    "take nothing that makes no sense",
+    arguments: ["0", "-1", "x", "257", "9223372036854775807", "99999999999999999999", "+1", ""])
   func nonsense(_ text: String) throws {
     let shop = Shop(mode: .sync, benchHooks: true)
     guard case .query(let operation) = shop.begin(request("/sync/contact/7", [("HTTP_BENCH_STATEMENTS", text)])) else {

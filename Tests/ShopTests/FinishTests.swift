@@ -232,4 +232,45 @@ struct FinishTests {
     #expect(try invites(read, .connectionLost("x")))
     #expect(try !invites(write, .connectionLost("x")))
   }
+
+  /// What a database could answer that is not ours: none of it may trap.
+  private static let oddRows: [[[String?]]] = [
+    [], [[nil, nil, nil, nil, nil, nil, nil, nil]], [["", "", "", "", "", "", "", ""]],
+    [["9223372036854775807", "0", "9223372036854775807", "a", "9223372036854775807", nil, nil, "9223372036854775807"]],
+    [
+      [
+        "-9223372036854775808", "0", "-9223372036854775808", "a", "-9223372036854775808", nil, nil,
+        "-9223372036854775808",
+      ]
+    ],
+    [["1", "1", "0", nil, "1", "1", "1", "1"]], [["1", "7", "0", "x", nil, nil, nil, nil]],
+    [["1", "x", "0", nil, nil, nil, nil, nil]],
+    [
+      ["1", "0", "0", "a", "1", nil, nil, "9223372036854775807"],
+      ["1", "1", "1", nil, "1", "9223372036854775807", "-9999999999999999.9999", "9223372036854775807"],
+      ["1", "1", "2", nil, "1", "-9223372036854775808", "NaN", "9223372036854775807"],
+      ["1", "1", "3", nil, "1", "9223372036854775807", "Infinity", "9223372036854775807"],
+      ["1", "2", "4", nil, nil, nil, nil, "9223372036854775807"],
+      ["1", "2", "4", nil, nil, nil, nil, "9223372036854775807"],
+    ],
+  ]
+
+  @Test("answers whatever rows there are", arguments: oddRows)
+  func anyRows(_ odd: [[String?]]) throws {
+    let order = #"{"name":"a","contact_id":1,"order_lines":[{"product_id":1,"quantity":1,"price":1}],"tag_ids":[1]}"#
+    for (method, path, query, body) in [
+      ("GET", "/async/order", "", nil), ("GET", "/async/order", "limit=1", nil), ("GET", "/async/order/1", "", nil),
+      ("PATCH", "/async/order/1", "", "{}"), ("DELETE", "/async/order/1", "", nil), ("POST", "/async/order", "", order),
+      ("GET", "/async/tag", "limit=1", nil), ("GET", "/async/tag/1", "", nil), ("PATCH", "/async/tag/1", "", "{}"),
+      ("POST", "/async/tag", "", #"{"name":"a"}"#),
+    ] {
+      for key in ["", "k"] {
+        var request = request(method, path, query: query, body: body)
+        request.append("HTTP_IDEMPOTENCY_KEY".utf8.span, key.utf8.span)
+        var response = try finish(shop, operation(shop, request), .success(try rows(8, odd)))
+        shop.seal(&response, for: request, Response.Timing(database: .max, application: .max))
+        if odd.isEmpty, method == "POST" { #expect(response.status == .internalServerError, "\(method) \(path)") }
+      }
+    }
+  }
 }

@@ -39,6 +39,30 @@ struct MoneyTests {
   }
 
   @Test(
+    "says something of any number",
+    arguments: [
+      (-1, "0"), (-51, "-0.01"), (-150, "-0.02"), (-27_500, "-2.75"), (-30_000, "-3"),
+      (Int128(Int64.min), "-922337203685477.58"), (Int128(Int64.max), "922337203685477.58"),
+      (Int128.max, "17014118346046923173168730371588410.57"),
+      (Int128.min, "-17014118346046923173168730371588410.57"),
+    ] as [(Int128, String)])
+  func anyTotal(_ total: Int128, _ expected: String) {
+    var writer = JSONWriter()
+    Money.write(total: total, to: &writer)
+    #expect(String(decoding: writer.take(), as: UTF8.self) == expected)
+  }
+
+  @Test(
+    "takes any text for a price",
+    arguments: ["", ".", "-1", "NaN", "Infinity", "1.2.3", "99999999999999999999999.9", "\u{301}"])
+  func anyText(_ text: String) { _ = Money.tenThousandths(text.utf8.span) }
+
+  @Test(
+    "writes the extremes of 64 bits as prices",
+    arguments: [(Int64.max, "922337203685477.5807"), (.min, "-922337203685477.5808")])
+  func extremePrices(_ price: Int64, _ expected: String) { #expect(Money.text(ofPrice: price) == expected) }
+
+  @Test(
     "reads PostgreSQL's text",
     arguments: [
       ("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("9999999999.9999", 99_999_999_999_999), ("0.0001", 1),

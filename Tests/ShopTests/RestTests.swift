@@ -32,7 +32,7 @@ struct MergePatchTests {
     var order = Parameters()
     order.append(4 as Int64)
     for _ in 0..<5 { order.appendNull() }
-    order.append(array: [] as [String])
+    order.append(array: [] as [Int64])
     order.appendNull()
     #expect(try operation(shop, request("PATCH", "/sync/order/4", body: #"{"tag_ids":null}"#)).parameters == order)
     let nulls = #"{"name":null,"contact_id":null,"order_lines":null,"tag_ids":null}"#

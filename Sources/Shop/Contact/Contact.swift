@@ -2,33 +2,40 @@
 
 import JSON
 import Postgres
+import Text
 
 /// `{name, email}` as a client sends it; what a merge patch leaves out is nil.
 struct ContactInput: Sendable {
   static let longestEmail = 320
 
-  let name: String?
-  let email: String?
+  let name: UTF8Text?
+  let email: UTF8Text?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
     let root = JSONPointer.root
-    guard let object = validation.object(value, root, keys: ["name", "email"]) else { return nil }
+    guard let object = validation.object(value, root, keys: [.nameKey, .emailKey]) else { return nil }
     name = validation.name(object)
-    email = validation.text(object, "email", root, longest: Self.longestEmail)
+    email = validation.text(object, .emailKey, root, longest: Self.longestEmail)
     if let email, !Self.isAddress(email) {
-      validation.report(root.member("email"), .malformed, "email must have one @ with something on both sides.")
+      validation.report(root.member(.emailKey), .malformed, "email must have one @ with something on both sides.")
     }
   }
 
-  private static func isAddress(_ text: String) -> Bool {
-    let parts = text.unicodeScalars.split(separator: "@", omittingEmptySubsequences: false)
-    return parts.count == 2 && !parts[0].isEmpty && !parts[1].isEmpty
+  private static func isAddress(_ text: UTF8Text) -> Bool {
+    text.withBytes { bytes in
+      let places = bytes.indices.filter { bytes[$0] == UInt8(ascii: "@") }
+      return places.count == 1 && places[0] > 0 && places[0] < bytes.count - 1
+    }
   }
 
   func append(to parameters: inout Parameters) {
     parameters.append(name)
     parameters.append(email)
   }
+}
+
+extension UTF8Text {
+  fileprivate static let emailKey: UTF8Text = "email"
 }
 
 enum Contact {

@@ -65,7 +65,7 @@ extension OpenAPI {
       "Path and query are too long.", Problem(status: .uriTooLong, detail: "The URI is too long.")),
     "415": problem("The body is not sent as JSON.", .notJSON),
     "422": problem(
-      "It is JSON, but not what the route takes; or it refers to something that is not there. All faults are told.",
+      "It is JSON, but not what the route takes; or it refers to something that is not there. All faults are told, of more than \(Faults.most) the first.",
       .unprocessable([
         Fault(
           JSONPointer.root.member("order_lines").element(0).member("price"), .tooManyDecimals,

@@ -45,7 +45,7 @@ extension OpenAPI {
         "title": ["type": "string"],
         "status": ["type": "integer", "minimum": 400, "maximum": 599],
         "detail": ["type": "string"],
-        "errors": ["type": "array", "items": schema("Fault"), "maxItems": number(Validation.mostFaults)],
+        "errors": ["type": "array", "items": schema("Fault"), "maxItems": number(Faults.most)],
       ], required: ["type", "title", "status", "detail"]),
     "Fault": object(
       [
@@ -113,7 +113,7 @@ extension OpenAPI {
 
   private static func names(_ object: JSONValue) -> [String] {
     guard case .object(let members) = object else { return [] }
-    return members.map(\.name)
+    return members.map(\.name.string)
   }
 
   static func number(_ value: some BinaryInteger) -> JSONValue { .number(ExactDecimal(value)) }

@@ -4,6 +4,7 @@
 import CGI
 import HTTPTypes
 import JSON
+import Text
 
 /// What `forkloop openapi` prints and nginx serves as `/openapi.json`.
 package enum OpenAPI {
@@ -67,7 +68,7 @@ package enum OpenAPI {
     return shared
       + .object(
         methods.map {
-          JSONValue.Member(name: $0.rawValue.lowercased(), value: operation($0, route, mode))
+          JSONValue.Member(name: UTF8Text($0.rawValue.lowercased()), value: operation($0, route, mode))
         })
   }
 
@@ -216,13 +217,13 @@ package enum OpenAPI {
   }
 
   static func refs(_ headers: String...) -> JSONValue {
-    .object(headers.map { JSONValue.Member(name: $0, value: ["$ref": "#/components/headers/\($0)"]) })
+    .object(headers.map { JSONValue.Member(name: UTF8Text($0), value: ["$ref": "#/components/headers/\($0)"]) })
   }
 
   private static func answers(_ statuses: String...) -> JSONValue { answers(statuses) }
 
   private static func answers(_ statuses: [String]) -> JSONValue {
-    .object(statuses.map { JSONValue.Member(name: $0, value: ["$ref": "#/components/responses/\($0)"]) })
+    .object(statuses.map { JSONValue.Member(name: UTF8Text($0), value: ["$ref": "#/components/responses/\($0)"]) })
   }
 }
 

@@ -73,9 +73,10 @@ struct OrderRows {
     tags.clear()
     names.clear()
     for row in 0..<rows.rowCount {
-      let kind = rows.bytes(row, 1)[0]
+      let kind = rows.bytes(row, 1)
+      if kind.isEmpty { continue }
       let entry = Entry(order: rows.integer(row, 0), position: rows.integer(row, 2), row: row)
-      switch kind {
+      switch kind[0] {
       case UInt8(ascii: "0"): orders.append(entry)
       case UInt8(ascii: "1"): lines.append(entry)
       case UInt8(ascii: "7"): names.append(entry)
@@ -109,17 +110,18 @@ struct OrderRows {
 }
 
 extension OrderInput {
-  /// Writes the order that was made of it.
-  func write(id: Span<UInt8>, tags: [String], to writer: inout JSONWriter) {
+  /// Writes the order that was made of it. `tags` are the rows of `rows` that have its tags' names.
+  func write(id: Span<UInt8>, tags: [Int], of rows: ResultSet, to writer: inout JSONWriter) {
     var shape = OrderShape()
-    shape.begin(id, name: (name ?? "").utf8.span, contact: String(contactID ?? 0).utf8.span, &writer)
+    let contact = String(contactID ?? 0)
+    (name ?? "").withBytes { shape.begin(id, name: $0, contact: contact.utf8.span, &writer) }
     for line in lines ?? [] {
       shape.line(
         String(line.productID).utf8.span, quantity: String(line.quantity).utf8.span,
         price: Money.text(ofPrice: line.price).utf8.span, worth: Int128(line.quantity) &* Int128(line.price), &writer)
     }
     shape.endLines(&writer)
-    for tag in tags { shape.tag(tag.utf8.span, &writer) }
+    for row in tags { shape.tag(rows.bytes(row, 3), &writer) }
     shape.end(&writer)
   }
 }

@@ -2,6 +2,16 @@
 
 import JSON
 import Postgres
+import Text
+
+extension UTF8Text {
+  fileprivate static let contactKey: UTF8Text = "contact_id"
+  fileprivate static let linesKey: UTF8Text = "order_lines"
+  fileprivate static let tagsKey: UTF8Text = "tag_ids"
+  fileprivate static let productKey: UTF8Text = "product_id"
+  fileprivate static let quantityKey: UTF8Text = "quantity"
+  fileprivate static let priceKey: UTF8Text = "price"
+}
 
 /// `{name, contact_id, order_lines: [{product_id, quantity, price}], tag_ids}`, checked as far as it can be without the
 /// database; what a merge patch leaves out is nil.
@@ -10,10 +20,10 @@ struct OrderInput: Sendable {
   static let mostTags = 100
   static let quantities: ClosedRange<Int64> = 1...1_000_000
 
-  private static let keys = ["name", "contact_id", "order_lines", "tag_ids"]
+  private static let keys: [UTF8Text] = [.nameKey, .contactKey, .linesKey, .tagsKey]
 
   struct Line: Sendable {
-    private static let keys = ["product_id", "quantity", "price"]
+    private static let keys: [UTF8Text] = [.productKey, .quantityKey, .priceKey]
 
     let productID: Int64
     let quantity: Int64
@@ -24,9 +34,9 @@ struct OrderInput: Sendable {
       guard let object = validation.object(value, pointer, keys: Self.keys) else {
         return nil
       }
-      let productID = validation.id(object, "product_id", pointer)
-      let quantity = validation.integer(object, "quantity", pointer, OrderInput.quantities)
-      let price = validation.price(object, "price", pointer)
+      let productID = validation.id(object, .productKey, pointer)
+      let quantity = validation.integer(object, .quantityKey, pointer, OrderInput.quantities)
+      let price = validation.price(object, .priceKey, pointer)
       guard let productID, let quantity, let price else { return nil }
       self.productID = productID
       self.quantity = quantity
@@ -34,7 +44,7 @@ struct OrderInput: Sendable {
     }
   }
 
-  let name: String?
+  let name: UTF8Text?
   let contactID: Int64?
   let lines: [Line]?
   let tagIDs: [Int64]?
@@ -43,15 +53,15 @@ struct OrderInput: Sendable {
     let root = JSONPointer.root
     guard let object = validation.object(value, root, keys: Self.keys) else { return nil }
     name = validation.name(object)
-    contactID = validation.id(object, "contact_id", root)
-    lines = validation.array(object, "order_lines", root, most: Self.mostLines, isRequired: true).map { lines in
-      let pointer = root.member("order_lines")
+    contactID = validation.id(object, .contactKey, root)
+    lines = validation.array(object, .linesKey, root, most: Self.mostLines, isRequired: true).map { lines in
+      let pointer = root.member(.linesKey)
       return lines.enumerated().compactMap { index, line in Line(line, pointer.element(index), &validation) }
     }
-    tagIDs = validation.array(object, "tag_ids", root, most: Self.mostTags, isRequired: false).map { tags in
+    tagIDs = validation.array(object, .tagsKey, root, most: Self.mostTags, isRequired: false).map { tags in
       var ids: [Int64] = []
       for (index, tag) in tags.enumerated() {
-        func pointer() -> JSONPointer { root.member("tag_ids").element(index) }
+        func pointer() -> JSONPointer { root.member(.tagsKey).element(index) }
         guard let id = validation.integer(tag, "A tag's id", pointer(), 1...Int64.max) else { continue }
         if ids.contains(id) { validation.report(pointer(), .repeated, "The tag \(id) is given more than once.") }
         ids.append(id)
@@ -97,18 +107,18 @@ struct OrderInput: Sendable {
   }
 
   /// A fault for every place that names something missing.
-  private func faults(for missing: Missing) -> [Fault] {
+  private func faults(for missing: Missing) -> Faults {
     let root = JSONPointer.root
-    var faults: [Fault] = []
+    var faults = Faults()
     if missing.contact, let contactID {
-      faults.append(Fault(root.member("contact_id"), .notFound, "There is no contact \(contactID)."))
+      faults.report(Fault(root.member(.contactKey), .notFound, "There is no contact \(contactID)."))
     }
     for (index, line) in (lines ?? []).enumerated() where missing.products.contains(line.productID) {
-      let pointer = root.member("order_lines").element(index).member("product_id")
-      faults.append(Fault(pointer, .notFound, "There is no product \(line.productID)."))
+      let pointer = root.member(.linesKey).element(index).member(.productKey)
+      faults.report(Fault(pointer, .notFound, "There is no product \(line.productID)."))
     }
     for (index, tag) in (tagIDs ?? []).enumerated() where missing.tags.contains(tag) {
-      faults.append(Fault(root.member("tag_ids").element(index), .notFound, "There is no tag \(tag)."))
+      faults.report(Fault(root.member(.tagsKey).element(index), .notFound, "There is no tag \(tag)."))
     }
     return faults
   }

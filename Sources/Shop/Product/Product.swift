@@ -2,13 +2,14 @@
 
 import JSON
 import Postgres
+import Text
 
 /// `{name}` as a client sends it; what a merge patch leaves out is nil.
 struct ProductInput: Sendable {
-  let name: String?
+  let name: UTF8Text?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
-    guard let object = validation.object(value, JSONPointer.root, keys: ["name"]) else { return nil }
+    guard let object = validation.object(value, JSONPointer.root, keys: [.nameKey]) else { return nil }
     name = validation.name(object)
   }
 
