@@ -30,6 +30,7 @@ let package = Package(
     .target(
       name: "Platform",
       dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: house),
+    // Whoever holds its values depends on it, as the build system sees no layout behind another target's.
     .target(name: "Text", swiftSettings: house),
     .target(name: "JSON", dependencies: ["Text"], swiftSettings: house),
     .target(
@@ -45,19 +46,21 @@ let package = Package(
     .target(
       name: "ProcessPool",
       dependencies: [
-        "CGI", "FastCGI", "Platform", "CLinux", .product(name: "Logging", package: "swift-log"),
+        "Text", "CGI", "FastCGI", "Platform", "CLinux", .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: house),
 
     // The two doors.
     .target(
       name: "SyncServer",
-      dependencies: ["Shop", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux"],
+      dependencies: [
+        "Shop", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux",
+      ],
       swiftSettings: house),
     .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: house),
     .target(
       name: "AsyncServer",
       dependencies: [
-        "Shop", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
+        "Shop", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
         .product(name: "DequeModule", package: "swift-collections"),
       ], swiftSettings: house),
 
@@ -73,7 +76,7 @@ let package = Package(
     // The process models side by side: a testbed, scenarios, statistics, a report.
     .target(
       name: "Comparison",
-      dependencies: ["House", "JSON", "LoadGenerator", "Shop", "Postgres", "Platform", "CLinux"],
+      dependencies: ["House", "Text", "JSON", "LoadGenerator", "Shop", "Postgres", "Platform", "CLinux"],
       resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: house),
 
     .executableTarget(
@@ -87,12 +90,12 @@ let package = Package(
 
     .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: house),
     .testTarget(name: "TextTests", dependencies: ["Text"], swiftSettings: house),
-    .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: house),
-    .testTarget(name: "CGITests", dependencies: ["CGI"], swiftSettings: house),
+    .testTarget(name: "JSONTests", dependencies: ["JSON", "Text"], swiftSettings: house),
+    .testTarget(name: "CGITests", dependencies: ["CGI", "Text"], swiftSettings: house),
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: house),
-    .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform"], swiftSettings: house),
-    .testTarget(name: "ShopTests", dependencies: ["Shop"], swiftSettings: house),
-    .testTarget(name: "AsyncServerTests", dependencies: ["AsyncServer", "Postgres"], swiftSettings: house),
+    .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform", "Text"], swiftSettings: house),
+    .testTarget(name: "ShopTests", dependencies: ["Shop", "Text"], swiftSettings: house),
+    .testTarget(name: "AsyncServerTests", dependencies: ["AsyncServer", "Postgres", "Text"], swiftSettings: house),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: house),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: house),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: house),
