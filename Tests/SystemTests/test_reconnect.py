@@ -34,7 +34,7 @@ class Clients:
             thread.join()
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="it pauses before it connects again"))])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("connections", [1, 8])
 def test_reads_do_not_notice_that_all_connections_are_ended(stocked, mode, connections):
     requests = [("/contact",), ("/contact/1",), ("/contact/2",), ("/tag",), ("/product/1",), ("/tag/2",), ("/order",), ("/health",)]
