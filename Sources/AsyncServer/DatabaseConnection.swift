@@ -62,6 +62,21 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private(set) var isReady = false
   private(set) var hasTried = false
+  /// Whether it has broken, and nothing says yet that it can't be made again: it is worth waiting for.
+  private(set) var isReturning = false
+  /// Whether anything has been answered on it.
+  private var hasAnswered = false
+  /// Since when it has been ready, or was not ready any more, in monotonic nanoseconds.
+  private var changedAt: UInt64 = 0
+  /// Whether an attempt that fails at once is followed by another at once: a server that goes away ends conversations that have
+  /// just begun, too.
+  private var hasSpareAttempt = false
+
+  /// For how long at most a connection that has broken is worth waiting for, in nanoseconds.
+  private static let patience: UInt64 = 10_000_000_000
+  /// A connection that breaks earlier, in nanoseconds, and has been of no use, counts as an attempt that has failed; an attempt
+  /// that fails earlier has failed at once.
+  private static let moment: UInt64 = 1_000_000_000
 
   /// A statement that ran longer than the server's own limit by this much will not come back: the server is gone or
   /// can't be reached.
@@ -81,28 +96,48 @@ final class DatabaseConnection: @unchecked Sendable {
         let connection = try await connect()
         connectDeadline = .max
         isReady = true
+        isReturning = false
+        hasAnswered = false
+        changedAt = MonotonicClock.now
         pool.readinessChanged()
         hasTried = true
-        failedAttempts = 0
         lastFailure = nil
         try await serve(connection)
       } catch {
         disconnect(error)
       }
-      await loop.sleep(pause())
+      if failedAttempts > 0 { await loop.sleep(pause()) }
     }
   }
 
-  /// Between attempts: from 50 ms doubling to 2 s, each shortened at random by up to a half, so that many do not come back
-  /// at once.
+  /// Between attempts that fail: from 50 ms doubling to 2 s, each shortened at random by up to a half, so that many do not come back
+  /// at once. The first attempt after a connection that was good is made without one.
   private func pause() -> Duration {
-    failedAttempts += 1
     let longest = min(2_000, 50 << min(failedAttempts - 1, 6))
     return .milliseconds(Int.random(in: longest / 2...longest))
   }
 
+  /// Counts what has failed, for the pause.
+  private func note(failureAt now: UInt64, wasReady: Bool) {
+    let wasMoment = now < changedAt + Self.moment
+    if wasReady {
+      isReturning = true
+      hasSpareAttempt = hasAnswered || !wasMoment
+      failedAttempts = hasSpareAttempt ? 0 : failedAttempts + 1
+    } else if hasSpareAttempt {
+      hasSpareAttempt = false
+      isReturning = wasMoment
+      failedAttempts = wasMoment ? 0 : 1
+    } else {
+      isReturning = false
+      failedAttempts += 1
+    }
+    changedAt = now
+  }
+
   private func disconnect(_ error: PostgresError) {
     let wasReady = isReady
+    note(failureAt: MonotonicClock.now, wasReady: wasReady)
     isReady = false
     pool.readinessChanged()
     hasTried = true
@@ -269,6 +304,7 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func segmentEnded() {
     if case .sync = expected.first { expected.removeFirst() }
+    if !answered.isEmpty { hasAnswered = true }
     pool.note(answered, took: loop.now - segmentSince)
     answered.removeAll(keepingCapacity: true)
     segmentSince = loop.now
@@ -391,6 +427,10 @@ final class DatabaseConnection: @unchecked Sendable {
   }
 
   func enforceTimeLimits(_ now: UInt64) {
+    if isReturning, now > changedAt, now - changedAt > Self.patience {
+      isReturning = false
+      pool.couldNotConnect(pool.lastError)
+    }
     let limit = UInt64(configuration.options.statementTimeout) * 1_000_000 + Self.grace
     if now > connectDeadline {
       watch?.interrupt()

@@ -73,8 +73,11 @@ final class DatabasePool: @unchecked Sendable {
     query.add(request)
   }
 
+  /// Whether there is a connection, or one that has just broken and is being made again.
+  private var hasProspects: Bool { connections.contains { $0.isReady || $0.isReturning } }
+
   private func refusal(of statement: Statement) -> PostgresError? {
-    guard connections.contains(where: \.isReady) else { return lastError }
+    guard hasProspects else { return lastError }
     // However many wait for slow ones, fast ones may come; and however many writes wait, reads may.
     return waiting.hasRoom(lane(of: statement), limit: configuration.queueLimit) ? nil : .queueFull
   }
@@ -139,20 +142,30 @@ final class DatabasePool: @unchecked Sendable {
   /// What a connection has found out about its statements.
   func note(_ statements: [Statement], took nanoseconds: UInt64) { times.note(statements, took: nanoseconds) }
 
-  /// A connection has broken: reads that were not answered are sent again, once; of a write nobody knows what became.
+  /// A connection has broken: reads that were not answered are sent again, and of a write nobody knows what became. A read may be
+  /// what breaks it, and so is not sent for ever; but where all connections are ended, one after the other, it can be lost with each.
   func failed(_ queries: some Sequence<Query>, _ error: PostgresError) {
     lastError = error.beforeSending
-    let canRepeat = connections.contains(where: \.isReady)
     for query in queries {
-      if canRepeat, query.operation.statement.isReadOnly, !query.isRepeated {
+      query.wasLost()
+      if query.operation.statement.isReadOnly, query.losses <= 2 * connections.count {
         sendAgain(query)
       } else {
         complete(query, .failure(error))
       }
     }
-    if !canRepeat {
-      while let query = waiting.popAny() { complete(query, .failure(lastError)) }
-    }
+    refuseThoseWithoutProspects()
+  }
+
+  /// An attempt to connect has failed, or nothing has come of it for too long.
+  func couldNotConnect(_ error: PostgresError) {
+    lastError = error.beforeSending
+    refuseThoseWithoutProspects()
+  }
+
+  private func refuseThoseWithoutProspects() {
+    guard !hasProspects else { return }
+    while let query = waiting.popAny() { complete(query, .failure(lastError)) }
   }
 
   /// Puts a query that has not been executed, or only read, back to the front of the queue.
@@ -162,8 +175,6 @@ final class DatabasePool: @unchecked Sendable {
     query.repeats(stale: stale)
     enqueue(query, atFront: true)
   }
-
-  func couldNotConnect(_ error: PostgresError) { lastError = error.beforeSending }
 
   /// Waits until every connection has been tried once, so that the first request finds one if there is one to be had.
   func firstAttempts(unless isOver: () -> Bool) async {

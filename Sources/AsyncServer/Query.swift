@@ -16,6 +16,8 @@ final class Query: @unchecked Sendable {
   private(set) var isRepeated = false
   /// Whether it was behind something slow, and has been sent elsewhere.
   private(set) var wasHeldUp = false
+  /// How often a connection has broken while it had it.
+  private(set) var losses = 0
   /// Whether its statement has been prepared anew for it.
   private(set) var wasStale = false
 
@@ -68,6 +70,9 @@ final class Query: @unchecked Sendable {
   }
 
   /// No connection has it any more. Those who have gone meanwhile, who could not leave it, do so now.
+  /// Its connection has broken.
+  func wasLost() { losses += 1 }
+
   /// What it waits for on its connection takes too long: it is only a read, and can be sent elsewhere as well.
   func isGivenBack() { wasHeldUp = true }
 

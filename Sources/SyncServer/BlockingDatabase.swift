@@ -9,11 +9,18 @@ import Shop
 struct BlockingDatabase {
   /// After a failed attempt, requests are refused at once for this long instead of each waiting for its own attempt.
   private static let pause: UInt64 = 200_000_000
+  /// An attempt that fails earlier, in nanoseconds, has failed at once.
+  private static let moment: UInt64 = 1_000_000_000
+  /// How often a read is sent again whose connection breaks each time: it may be what breaks it.
+  private static let mostRepeats = 3
 
   private let info: ConnectionInfo
   private let options: Connection.Options
   private let log: Logger
   private var connection: Connection?
+  /// Whether an attempt that fails at once is followed by another at once: a server that goes away ends conversations that have
+  /// just begun, too.
+  private var hasSpareAttempt = false
   /// What has been prepared on it. A worker prepares what it is asked for when it is asked for the first time: most are never
   /// asked for most.
   private var prepared: Set<ObjectIdentifier> = []
@@ -33,24 +40,33 @@ struct BlockingDatabase {
 
   mutating func connectIfNeeded() {
     guard connection == nil, MonotonicClock.now >= nextAttempt else { return }
+    let began = MonotonicClock.now
     do throws(PostgresError) {
       connection = try Connection.connect(to: info, options)
       prepared.removeAll(keepingCapacity: true)
       generation += 1
+      hasSpareAttempt = true
     } catch {
+      if hasSpareAttempt {
+        hasSpareAttempt = false
+        if MonotonicClock.now < began + Self.moment { return connectIfNeeded() }
+      }
       lastError = error.beforeSending
       nextAttempt = MonotonicClock.now + Self.pause
       log.warning("\(error)")
     }
   }
 
-  /// Executes an operation; a read whose connection turns out to be gone is repeated once on a new one. A write is not:
-  /// nobody knows what became of it.
+  /// Executes an operation; a read whose connection turns out to be gone is repeated on a new one. A write is not: nobody knows
+  /// what became of it.
   mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
-    let result = executeOnce(operation)
-    if case .failure(.connectionLost) = result {
+    var result = executeOnce(operation)
+    var repeats = 0
+    while case .failure(.connectionLost) = result {
       connection = nil
-      if operation.statement.isReadOnly { return executeOnce(operation) }
+      guard operation.statement.isReadOnly, repeats < Self.mostRepeats else { break }
+      repeats += 1
+      result = executeOnce(operation)
     }
     return result
   }
