@@ -26,15 +26,16 @@ extension DatabasePool {
   /// At the end of each turn: what was asked in it goes out together.
   func dispatch() {
     beginNextTurn()
-    var added: UInt64
-    repeat {
+    // In every other turn answers have come, and nothing was asked.
+    var added = waiting.isEmpty ? waiting.added : nil
+    while added != waiting.added {
       added = waiting.added
       dispatch(.reads)
       dispatch(.writes)
       for statement in waiting.untriedStatements { dispatch(untried: statement) }
       dispatch(.slow)
       // Where nobody wants a query any more, an equal one may have waited for its end.
-    } while waiting.added > added
+    }
     for connection in connections { connection.endOfTurn() }
     if !isLookedAfter, connections.contains(where: { $0.depth > 0 }) { lookAfterThoseHeldUp() }
   }

@@ -26,6 +26,8 @@ struct WaitingQueries {
   /// The statements of the reads that have never run, the one that was asked for first before the others.
   var untriedStatements: [Statement] { untried.map(\.statement) }
 
+  var isEmpty: Bool { untried.isEmpty && queues.allSatisfy { $0.count == 0 } }
+
   func count(_ lane: Lane) -> Int {
     lane == .untried ? untried.reduce(0) { $0 + $1.queue.count } : queues[lane.rawValue].count
   }

@@ -68,6 +68,8 @@ struct Worker: ~Copyable {
     clinux_flag_on(SIGTERM)
     clinux_flag_on(SIGQUIT)
     clinux_note_on(SIGUSR1)
+    // Held back while a request is served, as the master's are.
+    SignalSet([Master.nudge]).block()
     clinux_interrupt_on(Master.nudge)
     SignalSet([SIGINT, SIGCHLD, SIGALRM, Master.parentDeathSignal]).unblock()
     database.connectIfNeeded()

@@ -136,8 +136,16 @@ def processor_time(process):
 
 
 def lowest_free_descriptor(process):
-    taken = {int(name) for name in os.listdir(f"/proc/{process}/fd")}
-    return next(number for number in range(1 << 16) if number not in taken)
+    """Of a process that has nothing to do; what it has just served may not be closed yet."""
+    def now():
+        taken = {int(name) for name in os.listdir(f"/proc/{process}/fd")}
+        return next(number for number in range(1 << 16) if number not in taken)
+
+    found = []
+    for _ in range(20):
+        found.append(now())
+        time.sleep(0.01)
+    return min(found)
 
 
 def copy_of_program(folder):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from fastcgi_client import answer
-from house import PROGRAM, clean_environment, eventually, locked
+from house import PROGRAM, clean_environment, eventually, locked, temporary_folder
 from responder import responder
 
 LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'"
@@ -148,7 +148,8 @@ def test_with_one_connection_everybody_waits(stocked):
 @pytest.mark.parametrize("connections, lines", [(1, 2), (2, 1), (8, 1)])
 def test_the_check_has_a_remark_on_one_connection(connections, lines):
     environment = clean_environment(FORKLOOP_ASYNC_DB_CONNECTIONS=connections, DB_NAME="x")
-    done = subprocess.run([PROGRAM, "async", "--check"], env=environment, capture_output=True, text=True)
+    with temporary_folder() as folder:
+        done = subprocess.run([PROGRAM, "async", "--check", "--listen", f"unix:{folder}/s.sock"], env=environment, capture_output=True, text=True)
     told = done.stdout.splitlines()
     assert (done.returncode, len(told), told[-1]) == (0, lines, "the configuration is good"), done
     assert connections > 1 or "one database connection" in told[0]

@@ -178,6 +178,22 @@ def test_a_service_manager_s_socket_goes_from_one_to_the_next_under_load_without
     assert orders(stocked) == made
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_no_signal_to_a_worker_breaks_a_request(stocked, mode):
+    with responder(stocked, mode) as server:
+        hammers = Hammer.many(server, 6)
+        try:
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                for worker in server.workers():
+                    for sig in (signal.SIGURG, signal.SIGUSR1, signal.SIGHUP, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD, signal.SIGCONT, signal.SIGPIPE):
+                        os.kill(worker, sig)
+        finally:
+            made, lost, statuses = Hammer.stop(hammers)
+        assert lost == [] and statuses == {201}, (lost[:5], statuses)
+    assert orders(stocked) == made
+
+
 # A reload
 
 
