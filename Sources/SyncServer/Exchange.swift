@@ -22,6 +22,8 @@ struct Exchange: ~Copyable {
   /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
   init(peerTimeout: Int?) {
     FCGX_Init()
+    // It catches PIPE (os_unix.c, OS_InstallSignalHandlers), and would take what that interrupts for broken.
+    signal(SIGPIPE, SIG_IGN)
     handle = .allocate(capacity: 1)
     // No listening socket: libfcgi must never accept by itself.
     FCGX_InitRequest(handle, -1, 0)
