@@ -54,8 +54,8 @@ final class DatabaseConnection: @unchecked Sendable {
   private var hasUnsentInput = false
   /// Since when the oldest statement has been the oldest, in monotonic nanoseconds.
   private var oldestSince: UInt64 = 0
-  /// When an attempt to connect is given up, in monotonic nanoseconds.
-  private var connectDeadline = UInt64.max
+  /// The attempt to connect that is under way.
+  private var attempt: ConnectionAttempt?
   private var failedAttempts = 0
   /// Why the last attempt failed: the same reason is logged once.
   private var lastFailure: PostgresError?
@@ -94,7 +94,6 @@ final class DatabaseConnection: @unchecked Sendable {
     while true {
       do throws(PostgresError) {
         let connection = try await connect()
-        connectDeadline = .max
         isReady = true
         isReturning = false
         hasAnswered = false
@@ -144,7 +143,6 @@ final class DatabaseConnection: @unchecked Sendable {
     watch?.cancel()
     watch = nil
     connection = nil
-    connectDeadline = .max
     hasUnsentInput = false
     isSegmentOpen = false
     if wasReady || error != lastFailure { log.warning("\(error)") }
@@ -161,48 +159,14 @@ final class DatabaseConnection: @unchecked Sendable {
     if wasReady { pool.failed(lost.reversed(), error) } else { pool.couldNotConnect(error) }
   }
 
-  // MARK: Connecting
-
   private func connect() async throws(PostgresError) -> Connection {
-    let info = try await addresses()
-    connectDeadline = MonotonicClock.now + UInt64(configuration.options.connectTimeout) * 1_000_000_000
-    let connection = try Connection.startConnecting(to: info, configuration.options)
-    var wait = Connection.Wait.writable
-    while true {
-      try await self.wait(for: wait, of: connection)
-      switch connection.connectStep() {
-      case .wait(let next): wait = next
-      case .failed(let why): throw .unavailable(why)
-      case .connected:
-        watch?.cancel()
-        watch = try self.watch(connection, for: .readable)
-        self.connection = connection
-        return connection
-      }
-    }
-  }
-
-  /// Where to connect to, with the names looked up: anew each time, they may have moved. On a thread of the runtime's own,
-  /// since the resolver makes its caller wait.
-  private func addresses() async throws(PostgresError) -> ConnectionInfo {
-    let info = configuration.database
-    guard info.needsResolver else { return info }
-    return try await withTaskExecutorPreference(globalConcurrentExecutor) {
-      Result { () throws(PostgresError) in try info.resolved() }
-    }.get()
-  }
-
-  /// Waits for the socket, which may be another one than at the step before.
-  private func wait(for wait: Connection.Wait, of connection: Connection) async throws(PostgresError) {
-    watch?.cancel()
-    watch = nil
-    watch = try self.watch(connection, for: wait == .readable ? .readable : .writable)
-    await watch?.readableOrWritable()
-    try checkDeadline()
-  }
-
-  private func checkDeadline() throws(PostgresError) {
-    if MonotonicClock.now > connectDeadline { throw .unavailable("no connection within the time limit") }
+    let attempt = ConnectionAttempt(loop: loop)
+    self.attempt = attempt
+    defer { self.attempt = nil }
+    let connection = try await attempt.connect(to: configuration.database, configuration.options)
+    watch = try watch(connection, for: .readable)
+    self.connection = connection
+    return connection
   }
 
   private func watch(_ connection: Connection, for event: Readiness) throws(PostgresError) -> Watch {
@@ -432,9 +396,8 @@ final class DatabaseConnection: @unchecked Sendable {
       pool.couldNotConnect(pool.lastError)
     }
     let limit = UInt64(configuration.options.statementTimeout) * 1_000_000 + Self.grace
-    if now > connectDeadline {
-      watch?.interrupt()
-    } else if !expected.isEmpty, now > oldestSince, now - oldestSince > limit {
+    attempt?.enforceTimeLimit(now)
+    if !expected.isEmpty, now > oldestSince, now - oldestSince > limit {
       log.error("the database does not answer: connection given up")
       connection = nil
       watch?.interrupt()

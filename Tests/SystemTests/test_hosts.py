@@ -67,7 +67,7 @@ def places(*all):
     return {"DB_HOST": ",".join(host for host, _ in all), "DB_PORT": ",".join(str(port) for _, port in all)}
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=False, reason="all hosts together have three seconds"))])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bad", BAD, ids=[bad.__name__ for bad in BAD])
 @pytest.mark.parametrize("bad_is", ["first", "second"])
 def test_a_host_that_is_of_no_use_is_passed_over(stocked, mode, bad, bad_is):
@@ -90,7 +90,7 @@ def test_a_host_that_accepts_and_closes_ends_the_search_as_libpq_has_it(stocked,
             assert one.ask("/contact/1")[0] == 200
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="all hosts together have three seconds"))])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("wanted", ["any", "read-write", "primary", "prefer-standby"])
 def test_the_kind_of_server_is_looked_for_behind_a_silent_host(stocked, mode, wanted):
     with silent() as other, in_front_of(stocked) as good:
@@ -98,7 +98,7 @@ def test_the_kind_of_server_is_looked_for_behind_a_silent_host(stocked, mode, wa
             eventually(lambda: one.ask("/contact/1")[0] == 200, message=f"it did not come to the good host: {one.log.read_text()}")
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="all hosts together have three seconds"))])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_wrong_kind_of_server_is_none_behind_a_silent_host(stocked, mode):
     with silent() as other, in_front_of(stocked) as good:
         with responder(mode, **places(other, ("127.0.0.1", good.port)), **ONE_CONNECTION, **LIMIT, PGTARGETSESSIONATTRS="standby") as one:
@@ -106,7 +106,7 @@ def test_a_wrong_kind_of_server_is_none_behind_a_silent_host(stocked, mode):
             eventually(lambda: "standby" in one.log.read_text())
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="all hosts together have three seconds"))])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", ["connect_timeout=10", "connect_timeout=0", "connect_timeout=-1"])
 def test_a_server_that_takes_its_time_to_wake_up_is_waited_for(stocked, mode, limit):
     with in_front_of(stocked) as proxy:
@@ -116,7 +116,7 @@ def test_a_server_that_takes_its_time_to_wake_up_is_waited_for(stocked, mode, li
             eventually(lambda: one.ask("/contact/1")[0] == 200, message=f"it was not waited for: {one.log.read_text()}")
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="all hosts together have three seconds"))])
+@pytest.mark.parametrize("mode", MODES)
 def test_where_nothing_is_said_a_silent_host_has_three_seconds(mode):
     with silent() as (host, port), responder(mode, DB_HOST=host, DB_PORT=port, **ONE_CONNECTION) as one:
         assert one.ask("/contact/1")[0] == 503
@@ -124,7 +124,7 @@ def test_where_nothing_is_said_a_silent_host_has_three_seconds(mode):
         eventually(lambda: any(words in one.log.read_text() for words in told), message="it was not given up")
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="all hosts together have three seconds"))])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_limit_that_is_no_number_is_told(stocked, mode):
     with responder(mode, DB_HOST=stocked.path("run"), PGCONNECT_TIMEOUT="soon", **ONE_CONNECTION) as one:
         assert one.ask("/contact/1")[0] == 503
