@@ -20,7 +20,7 @@ def said(house):
     yield {"PGOPTIONS": "-c statement_timeout=60000", "DB_HOST": house.path("run")}
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.xfail(strict=True, reason="it only knows its own limit"))])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_longer_limit_of_the_users_is_waited_for(stocked, mode):
     """The settings' own is short, and the loop gives a connection up five seconds after it."""
     with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(8) as crowd:
