@@ -13,6 +13,8 @@ import Shop
 final class DatabaseConnection: @unchecked Sendable {
   /// What the server still owes.
   private enum Expected {
+    /// The server's own limit for a statement.
+    case timeLimit
     /// That the server forgets a statement, or that it does not know it.
     case deallocation
     case preparation(Statement)
@@ -35,6 +37,8 @@ final class DatabaseConnection: @unchecked Sendable {
   private var uncommitted: Deque<(query: Query, result: Result<ResultSet, PostgresError>)> = []
   /// Queries among `expected`.
   private(set) var depth = 0
+  /// The server's own limit for a statement, in milliseconds; 0: none. What the user has said in `options` counts.
+  private var statementLimit: UInt64
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
   /// memory of the server's.
   private var prepared: Set<ObjectIdentifier> = []
@@ -54,8 +58,8 @@ final class DatabaseConnection: @unchecked Sendable {
   private var hasUnsentInput = false
   /// Since when the oldest statement has been the oldest, in monotonic nanoseconds.
   private var oldestSince: UInt64 = 0
-  /// When an attempt to connect is given up, in monotonic nanoseconds.
-  private var connectDeadline = UInt64.max
+  /// The attempt to connect that is under way.
+  private var attempt: ConnectionAttempt?
   private var failedAttempts = 0
   /// Why the last attempt failed: the same reason is logged once.
   private var lastFailure: PostgresError?
@@ -84,6 +88,7 @@ final class DatabaseConnection: @unchecked Sendable {
 
   init(_ configuration: AsyncConfiguration, loop: EventLoop, pool: DatabasePool, log: Logger) {
     self.configuration = configuration
+    statementLimit = UInt64(configuration.options.statementTimeout)
     self.loop = loop
     self.pool = pool
     self.log = log
@@ -94,7 +99,6 @@ final class DatabaseConnection: @unchecked Sendable {
     while true {
       do throws(PostgresError) {
         let connection = try await connect()
-        connectDeadline = .max
         isReady = true
         isReturning = false
         hasAnswered = false
@@ -102,6 +106,7 @@ final class DatabaseConnection: @unchecked Sendable {
         pool.readinessChanged()
         hasTried = true
         lastFailure = nil
+        askForTimeLimit(connection)
         try await serve(connection)
       } catch {
         disconnect(error)
@@ -144,7 +149,6 @@ final class DatabaseConnection: @unchecked Sendable {
     watch?.cancel()
     watch = nil
     connection = nil
-    connectDeadline = .max
     hasUnsentInput = false
     isSegmentOpen = false
     if wasReady || error != lastFailure { log.warning("\(error)") }
@@ -161,48 +165,14 @@ final class DatabaseConnection: @unchecked Sendable {
     if wasReady { pool.failed(lost.reversed(), error) } else { pool.couldNotConnect(error) }
   }
 
-  // MARK: Connecting
-
   private func connect() async throws(PostgresError) -> Connection {
-    let info = try await addresses()
-    connectDeadline = MonotonicClock.now + UInt64(configuration.options.connectTimeout) * 1_000_000_000
-    let connection = try Connection.startConnecting(to: info, configuration.options)
-    var wait = Connection.Wait.writable
-    while true {
-      try await self.wait(for: wait, of: connection)
-      switch connection.connectStep() {
-      case .wait(let next): wait = next
-      case .failed(let why): throw .unavailable(why)
-      case .connected:
-        watch?.cancel()
-        watch = try self.watch(connection, for: .readable)
-        self.connection = connection
-        return connection
-      }
-    }
-  }
-
-  /// Where to connect to, with the names looked up: anew each time, they may have moved. On a thread of the runtime's own,
-  /// since the resolver makes its caller wait.
-  private func addresses() async throws(PostgresError) -> ConnectionInfo {
-    let info = configuration.database
-    guard info.needsResolver else { return info }
-    return try await withTaskExecutorPreference(globalConcurrentExecutor) {
-      Result { () throws(PostgresError) in try info.resolved() }
-    }.get()
-  }
-
-  /// Waits for the socket, which may be another one than at the step before.
-  private func wait(for wait: Connection.Wait, of connection: Connection) async throws(PostgresError) {
-    watch?.cancel()
-    watch = nil
-    watch = try self.watch(connection, for: wait == .readable ? .readable : .writable)
-    await watch?.readableOrWritable()
-    try checkDeadline()
-  }
-
-  private func checkDeadline() throws(PostgresError) {
-    if MonotonicClock.now > connectDeadline { throw .unavailable("no connection within the time limit") }
+    let attempt = ConnectionAttempt(loop: loop)
+    self.attempt = attempt
+    defer { self.attempt = nil }
+    let connection = try await attempt.connect(to: configuration.database, configuration.options)
+    watch = try watch(connection, for: .readable)
+    self.connection = connection
+    return connection
   }
 
   private func watch(_ connection: Connection, for event: Readiness) throws(PostgresError) -> Watch {
@@ -267,6 +237,10 @@ final class DatabaseConnection: @unchecked Sendable {
   /// A read is answered by its rows. A write is not: it is committed at the Sync, and that can fail.
   private func received(_ result: Result<ResultSet, PostgresError>) {
     switch expected.first {
+    case .timeLimit:
+      expected.removeFirst()
+      if case .success(let rows) = result, rows.rowCount > 0 { statementLimit = UInt64(clamping: rows.integer(0, 0)) }
+      return
     case .deallocation:
       expected.removeFirst()
       return
@@ -327,6 +301,20 @@ final class DatabaseConnection: @unchecked Sendable {
       throw .connectionLost("\(error)")
     }
   }
+
+  /// A statement may run as long as the server lets it, and who decides that may be the user: `options` of a URL, PGOPTIONS.
+  private func askForTimeLimit(_ connection: Connection) {
+    statementLimit = UInt64(configuration.options.statementTimeout)
+    oldestSince = loop.now
+    guard connection.send(Self.timeLimitQuery) else { return }
+    expected.append(.timeLimit)
+    hasUnsentInput = true
+    isSegmentOpen = true
+    closeSegment()
+  }
+
+  private static let timeLimitQuery =
+    "select (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint"
 
   /// Queues an operation. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
   /// each way and a wake-up of the server; should one fail, the server skips those behind it, and they are sent again,
@@ -395,7 +383,7 @@ final class DatabaseConnection: @unchecked Sendable {
     switch expected.first {
     case .preparation(let oldest), .nobodys(let oldest): oldest === statement
     case .result(let query): query.operation.statement === statement
-    case .deallocation, .sync, nil: false
+    case .timeLimit, .deallocation, .sync, nil: false
     }
   }
 
@@ -405,7 +393,7 @@ final class DatabaseConnection: @unchecked Sendable {
       switch $0 {
       case .nobodys(let other): other === statement
       case .result(let query): query.operation.statement === statement
-      case .preparation, .deallocation, .sync: false
+      case .timeLimit, .preparation, .deallocation, .sync: false
       }
     }
   }
@@ -421,7 +409,7 @@ final class DatabaseConnection: @unchecked Sendable {
         query.isGivenBack()
         pool.sendAgain(query)
       case .result: isBehind = true
-      case .deallocation, .preparation, .sync: break
+      case .timeLimit, .deallocation, .preparation, .sync: break
       }
     }
   }
@@ -431,10 +419,10 @@ final class DatabaseConnection: @unchecked Sendable {
       isReturning = false
       pool.couldNotConnect(pool.lastError)
     }
-    let limit = UInt64(configuration.options.statementTimeout) * 1_000_000 + Self.grace
-    if now > connectDeadline {
-      watch?.interrupt()
-    } else if !expected.isEmpty, now > oldestSince, now - oldestSince > limit {
+    attempt?.enforceTimeLimit(now)
+    // PostgreSQL's is 2^31 at most.
+    let limit = min(statementLimit, 1 << 31) * 1_000_000 + Self.grace
+    if statementLimit > 0, !expected.isEmpty, now > oldestSince, now - oldestSince > limit {
       log.error("the database does not answer: connection given up")
       connection = nil
       watch?.interrupt()

@@ -26,15 +26,6 @@ extension Connection {
     case aborted
   }
 
-  /// Begins to connect; poll with `connectStep()` as soon as the socket is writable.
-  package static func startConnecting(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
-    let handle = options.applied(to: info).withArrays { PQconnectStartParams($0, $1, 1) }
-    guard let handle else { throw .unavailable("out of memory") }
-    let connection = Connection(owning: handle)
-    guard PQstatus(handle) != CONNECTION_BAD else { throw .unavailable(connection.message) }
-    return connection
-  }
-
   package func connectStep() -> ConnectStep {
     switch PQconnectPoll(handle) {
     case PGRES_POLLING_READING: return .wait(.readable)

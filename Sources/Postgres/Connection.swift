@@ -2,7 +2,6 @@
 // the waiting to an event loop.
 
 import CPostgres
-import Glibc
 
 /// A connection to the server. Owns the `PGconn`.
 ///
@@ -16,7 +15,7 @@ package final class Connection {
     package var applicationName: String
     /// The server's own limit for each statement, in milliseconds (statement_timeout).
     package var statementTimeout: Int
-    /// How long to wait for a connection, in seconds.
+    /// How long to wait for a connection to each host, in seconds, where the user has said nothing.
     package var connectTimeout: Int
 
     package init(applicationName: String, statementTimeout: Int = 15_000, connectTimeout: Int = 3) {
@@ -28,8 +27,9 @@ package final class Connection {
     /// Plans are made once and kept (our statements have no values that would change them), and never compiled (JIT
     /// costs more than such statements take). An abandoned transaction can't hold locks for long.
     /// A host that has vanished without a word is given up within half a minute, where TCP alone would wait for hours.
-    /// What the user has said in a URL or a `PG*` variable stays.
+    /// What the user has said in a URL, a `PG*` variable or the service file stays.
     func applied(to info: ConnectionInfo) -> ConnectionInfo {
+      let said = info.effective()
       var info = info
       info.keywords["fallback_application_name"] = applicationName
       info.keywords["client_encoding"] = "UTF8"
@@ -37,16 +37,12 @@ package final class Connection {
         "connect_timeout": String(connectTimeout), "keepalives_idle": "10", "keepalives_interval": "5",
         "keepalives_count": "3", "tcp_user_timeout": "25000",
       ]
-      for (name, value) in defaults where info.keywords[name] == nil {
-        if name == "connect_timeout", getenv("PGCONNECT_TIMEOUT") != nil { continue }
-        info.keywords[name] = value
-      }
+      for (name, value) in defaults where said[name] == nil { info.keywords[name] = value }
       // Plans are made once, perhaps while the tables are empty, and kept while they grow: a scan of the whole table is never to
       // be among them, not for a foreign key's check either.
-      let theirs = info.keywords["options"] ?? getenv("PGOPTIONS").map { String(cString: $0) } ?? ""
       info.keywords["options"] =
         "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan "
-        + "-c enable_seqscan=off -c jit=off \(theirs)"
+        + "-c enable_seqscan=off -c jit=off \(said["options"] ?? "")"
       return info
     }
   }

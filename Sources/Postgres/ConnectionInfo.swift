@@ -51,6 +51,16 @@ package struct ConnectionInfo: Equatable, Sendable {
     return keywords
   }
 
+  /// What libpq makes of them, with its environment, the service file and its defaults. It tells so of a connection, even of one that it
+  /// has refused before it went anywhere, for a word that it does not know. Empty if it does not understand the keywords.
+  func effective() -> [String: String] {
+    var refused = self
+    refused.keywords["sslmode"] = "none of them"
+    guard let handle = refused.withArrays({ PQconnectStartParams($0, $1, 1) }) else { return [:] }
+    defer { PQfinish(handle) }
+    return PQconninfo(handle).map(Self.keywords(owning:)) ?? [:]
+  }
+
   /// The same for programs that read libpq's environment: `PGHOST` and so on.
   package func environment() -> [String: String] {
     let names = [

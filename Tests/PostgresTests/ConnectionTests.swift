@@ -114,7 +114,7 @@ struct BlockingTests {
 struct PipelineTests {
   /// Drives a connection's steps with poll(2), as a loop would.
   private func pipeline(_ info: ConnectionInfo) throws -> Connection {
-    let connection = try Connection.startConnecting(to: info, options)
+    let connection = try ConnectionPlan(info, options).startConnecting()
     var wait = Connection.Wait.writable
     while true {
       poll(connection, for: wait)

@@ -33,6 +33,8 @@ class Proxy:
         self.left, self.last_words, self.is_silent, self.refuses = {}, b"", False, False
         # What comes is passed on in pieces of so many bytes, each after so many seconds.
         self.piece, self.delay = 65536, 0
+        # How long a new connection is left alone before anything is passed on.
+        self.sleep = 0
 
     def cut_after(self, count, direction, last_words=b"", silent=False):
         with self.lock:
@@ -108,6 +110,7 @@ class Proxy:
 
     def _pass(self, here, there):
         silent = set()
+        time.sleep(self.sleep)
         with contextlib.suppress(OSError), here, there:
             while True:
                 for source in select.select([s for s in (here, there) if s not in silent], [], [], 0.5)[0]:

@@ -17,7 +17,8 @@ class Responder:
     def __init__(self, folder, mode, **settings):
         self.mode, self.path = mode, f"{folder}/s.sock"
         self.log = pathlib.Path(folder, "log")
-        environment = clean_environment(**{"DB_NAME": "forkloop", "DB_USER": "forkloop", **settings})
+        settings = {"DB_NAME": "forkloop", "DB_USER": "forkloop", **settings}
+        environment = clean_environment(**{name: value for name, value in settings.items() if value is not None})
         with open(self.log, "w") as out:
             self.process = subprocess.Popen([PROGRAM, mode, "--listen", f"unix:{self.path}"], env=environment, stdout=out, stderr=out)
         try:
