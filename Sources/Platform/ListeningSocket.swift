@@ -71,17 +71,17 @@ package struct ListeningSocket: ~Copyable {
     boundFile = address.path.flatMap(FileIdentity.init(path:))
   }
 
-  /// Tries what `init` does, and lets go of it again.
-  package static func attempt(_ address: ListenAddress) throws(Failure) {
+  /// Tries what `init` does: the socket, or nil for one that was handed to us.
+  package static func attempt(_ address: ListenAddress) throws(Failure) -> ListeningSocket? {
     if case .inherited(let number) = address {
       var isListening: Int32 = 0
       var length = socklen_t(MemoryLayout<Int32>.size)
       guard getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0, isListening == 1 else {
         throw .system(address.description, SystemError("getsockopt", code: errno == 0 ? EINVAL : errno))
       }
-      return
+      return nil
     }
-    try ListeningSocket(address).removePath()
+    return try ListeningSocket(address)
   }
 
   /// Gives the Unix path to a user and a group.

@@ -52,10 +52,18 @@ package enum LogOutput {
   package static func check(_ path: String) throws(SystemError) {
     if access(path, F_OK) == 0 {
       _ = Descriptor(owning: try syscall("open") { clinux_open_append(path, 0o640) })
-    } else {
-      let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path.utf8[..<$0]) ?? "/" } ?? "."
-      try syscall("open") { access(folder.isEmpty ? "/" : folder, W_OK | X_OK) }
+      return
     }
+    guard errno == ENOENT, !path.isEmpty else { throw SystemError("open", code: errno) }
+    let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { "\(path[...$0])" } ?? "./"
+    var target = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink(path, &target, target.count)
+    guard length < 0 else {
+      // A link to a file that is to be made. One that leads in a circle is none (ELOOP).
+      let name = String(decoding: target[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      return try check(name.hasPrefix("/") ? name : folder + name)
+    }
+    try syscall("open") { access(folder, W_OK | X_OK) }
   }
 
   /// Sees to it that nobody waits who writes to standard output or error. O_NONBLOCK belongs to an open file that others may share,

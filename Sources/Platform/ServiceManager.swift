@@ -26,6 +26,9 @@ package enum ServiceManager {
     let number = clinux_datagram_socket()
     guard number >= 0 else { return }
     let descriptor = Descriptor(owning: number)
+    // One that takes nothing any more would keep us waiting for ever.
+    var limit = timeval(tv_sec: 0, tv_usec: 100_000)
+    setsockopt(descriptor.number, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     var bytes = state
     bytes.withUTF8 { bytes in
       withUnsafePointer(to: &address) {
@@ -42,7 +45,8 @@ package enum ServiceManager {
       return nil
     }
     if let process = getenv("WATCHDOG_PID"), String(cString: process) != String(getpid()) { return nil }
-    return microseconds * 500
+    // Any number may stand there.
+    return min(microseconds, 1 << 40) * 500
   }
 
   /// The listening sockets that were handed to this process, from descriptor 3 on.

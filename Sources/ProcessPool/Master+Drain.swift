@@ -12,10 +12,8 @@ extension Master {
     log.info("draining")
     ServiceManager.notify("STOPPING=1\nSTATUS=draining")
     drainDeadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
-    if let check {
-      kill(check, SIGKILL)
-      self.check = nil
-    }
+    endCheck()
+    check = nil
     status?.removePath()
     let isClosed = listener.refuseNewConnections()
     let waiting = ListeningSocket.waiting(in: listener.number)
@@ -32,6 +30,8 @@ extension Master {
     // One that was told to end already may have passed the queue by.
     if let child = children[process], !child.isLeaving { children[process]?.isDraining = true }
     kill(process, SIGTERM)
+    // Who is suspended would not hear it.
+    kill(process, SIGCONT)
   }
 
   /// Starts a worker for what nobody else takes: it answers that and ends.
@@ -47,7 +47,9 @@ extension Master {
     parking?.clear()
     if ListeningSocket.waiting(in: listener.number) == 0 { listener.endQueue() }
     if children.isEmpty {
-      if !queueIsEmpty || parking?.takeHasHandedOn() == true {
+      if startWorkerForFormerQueue() {
+        // The one that listens here comes when that has ended.
+      } else if !queueIsEmpty || parking?.takeHasHandedOn() == true {
         _ = startDrainingWorker()
       } else if parking?.parked.isEmpty ?? true {
         log.info("stopped")

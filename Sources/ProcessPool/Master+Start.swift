@@ -47,8 +47,10 @@ extension Master {
   ) throws(ListeningSocket.Failure) -> StatusServer? {
     var server: StatusServer?
     if let address {
-      server = StatusServer(
-        owning: try listen(address, inheritance?.status, inheritance?.statusAddress, "--status-listen", log))
+      try doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
+        server = StatusServer(
+          owning: try listen(address, inheritance?.status, inheritance?.statusAddress, "--status-listen", log))
+      }
     }
     // Nobody would be answered where the program before us has, if that was elsewhere.
     if let inheritance, inheritance.status >= 0, server?.listenerNumber != inheritance.status,
@@ -90,14 +92,25 @@ extension Master {
         started: report?.started ?? MonotonicClock.now)
     }
     // Where nobody listens any more, what has come is answered, and no more comes.
-    guard listener.number != inheritance.listener, let address = try? ListenAddress(inheritance.address) else { return }
+    for former in inheritance.formers { adoptFormer(former.number, former.address) }
+    movedAt = inheritance.movedAt
+    guard listener.number != inheritance.listener, let former = adoptFormer(inheritance.listener, inheritance.address)
+    else { return }
+    movedAt = generation
+    let isClosed = former.socket.refuseNewConnections()
+    scoreboard.allowDraining(isClosed ? nil : ListeningSocket.waiting(in: former.socket.number))
+  }
+
+  @discardableResult
+  private mutating func adoptFormer(_ number: Int32, _ address: String) -> FormerListener? {
+    guard let address = try? ListenAddress(address) else { return nil }
     do throws(ListeningSocket.Failure) {
-      let former = try ListeningSocket(adopting: inheritance.listener, boundTo: address)
-      let isClosed = former.refuseNewConnections()
-      scoreboard.allowDraining(isClosed ? nil : ListeningSocket.waiting(in: former.number))
-      formerListener = consume former
+      let former = FormerListener(try ListeningSocket(adopting: number, boundTo: address))
+      formerListeners.append(former)
+      return former
     } catch {
       log.error("\(error)")
+      return nil
     }
   }
 }

@@ -33,7 +33,8 @@ extension Master {
     }
     let header = scoreboard.header
     header.pointee.maxQueue.max(UInt64(queue), ordering: .relaxed)
-    endFormerQueue()
+    lookAfterReload()
+    endFormerQueues()
     if isPaused {
       for process in children.keys { letGo(process) }
       return
@@ -65,19 +66,23 @@ extension Master {
   }
 
   /// Forks a worker; false if that is not possible now.
-  mutating func startWorker() -> Bool {
+  mutating func startWorker() -> Bool { startWorker(of: generation, on: listener.number) != nil }
+
+  /// Forks a worker of some generation, which takes its connections from `listening`.
+  mutating func startWorker(of generation: Int, on listening: Int32) -> pid_t? {
     let now = MonotonicClock.now
     guard let slot = scoreboard.vacantSlot else {
       backoff.failed(now: now)
       log.error("can't start a worker: the scoreboard is full")
-      return false
+      return nil
     }
     scoreboard.reserve(slot, generation: generation, now: now)
     let (configuration, duties, master) = (configuration, duties, getpid())
     let context = WorkerContext(
-      listener: listener.number, parking: parking?.workerEnds, scoreboard: scoreboard, slot: slot, master: master,
+      listener: listening, parking: parking?.workerEnds, scoreboard: scoreboard, slot: slot, master: master,
       news: news.number)
     var ours = [signalDescriptor.number] + (status?.descriptors ?? [])
+    ours += ([listener.number] + formerListeners.map { $0.socket.number }).filter { $0 != listening }
     if let lot = parking?.descriptors { ours += lot.prefix(2) }
     if let parked = parking?.parked { ours += parked }
     do throws(SystemError) {
@@ -100,34 +105,49 @@ extension Master {
       }
       scoreboard.setProcess(process, of: slot)
       children[process] = Child(slot: slot, generation: generation, started: now)
-      return true
+      return process
     } catch {
       scoreboard.vacate(slot)
       backoff.failed(now: now)
       log.error("can't fork a worker: \(error)")
-      return false
+      return nil
     }
   }
 
   /// Has an idle worker look into the listen queue, where somebody stands. A connection wakes one worker (EPOLLEXCLUSIVE), and that
   /// may have ended before it could take it.
   func wakeIdleWorker() {
-    for (process, child) in children where child.generation == generation && !child.isLeaving {
-      if let slot = child.slot, scoreboard.state(slot).state == .idle {
-        kill(process, Self.nudge)
-        return
-      }
+    let idle = children.filter { _, child in
+      child.generation == generation && !child.isLeaving
+        && child.slot.map { scoreboard.state($0).state == .idle } == true
     }
+    // Any of them: the same one each time might be one that has been stopped.
+    if let process = idle.keys.randomElement() { kill(process, Self.nudge) }
   }
 
-  /// Lets go of where the workers of before have listened, once these have gone.
-  mutating func endFormerQueue() {
-    guard formerListener != nil else { return }
-    if children.values.allSatisfy({ $0.generation == generation }) {
-      formerListener = nil
-    } else if ListeningSocket.waiting(in: formerListener?.number ?? -1) == 0 {
-      formerListener?.endQueue()
+  /// Lets go of where workers of before have listened, once what stands there has been answered.
+  private mutating func endFormerQueues() {
+    for former in formerListeners where ListeningSocket.waiting(in: former.socket.number) == 0 {
+      former.socket.endQueue()
     }
+    guard !formerListeners.isEmpty, children.values.allSatisfy({ $0.generation >= movedAt }) else { return }
+    if !hasFormerQueue { formerListeners = [] } else { _ = startWorkerForFormerQueue() }
+  }
+
+  /// Whether somebody stands where workers of before have listened who is to be answered.
+  private var hasFormerQueue: Bool {
+    scoreboard.mayDrain && formerListeners.contains { ListeningSocket.waiting(in: $0.socket.number) > 0 }
+  }
+
+  /// Starts a worker for what is left where others have listened that are not there any more, or did not look: it answers that
+  /// and ends. False if there is nothing, or it is not possible now.
+  mutating func startWorkerForFormerQueue() -> Bool {
+    guard hasFormerQueue, !backoff.isWaiting(MonotonicClock.now),
+      let former = formerListeners.first(where: { ListeningSocket.waiting(in: $0.socket.number) > 0 }),
+      let process = startWorker(of: movedAt - 1, on: former.socket.number)
+    else { return false }
+    letGo(process, SIGTERM)
+    return true
   }
 
   /// Tells a worker to end after the request under way.
@@ -135,6 +155,8 @@ extension Master {
     guard children[process]?.isLeaving == false else { return }
     children[process]?.isLeaving = true
     kill(process, signal)
+    // Who is suspended would not hear it.
+    kill(process, SIGCONT)
   }
 
   /// Lets the workers go that have been idle the longest, then any.
@@ -160,7 +182,8 @@ extension Master {
       ServiceManager.notify("READY=1\nSTATUS=\(pool.mode.rawValue), generation \(generation)")
     }
     for (process, child) in children where child.generation != generation && !child.isLeaving {
-      letGo(process, formerListener == nil ? SIGQUIT : SIGTERM)
+      // What stands where nobody listens any more is nobody else's.
+      letGo(process, child.generation < movedAt ? SIGTERM : SIGQUIT)
     }
   }
 
@@ -180,12 +203,18 @@ extension Master {
   /// given up, so that no other is hit.
   private mutating func enforceRequestLimit(_ process: pid_t, _ now: UInt64) {
     let limit = configuration.limits.requestTime
-    guard limit > 0, let child = children[process] else { return }
+    guard let child = children[process] else { return }
     if now >= child.killAt {
       kill(process, SIGKILL)
       return
     }
     guard let slot = child.slot, child.killAt == .max else { return }
+    if scoreboard.isGivenUp(slot) {
+      // By the program before us.
+      children[process]?.killAt = now + 1_000_000_000
+      return
+    }
+    guard limit > 0 else { return }
     let (state, _, began) = scoreboard.state(slot)
     guard state.isServing, now > began, now - began > limit, let report = scoreboard.report(slot),
       scoreboard.giveUp(slot, began: began)
@@ -228,9 +257,13 @@ extension Master {
       }
       // Others come to whoever is process 1.
       guard let child = children.removeValue(forKey: ending.process) else { continue }
+      // One may also end since it has had enough, and leave somebody behind.
+      let hasSeenEmptyQueue =
+        child.isDraining && child.generation == generation
+        && child.slot.map { scoreboard.state($0).state == .draining } == true
       if let slot = child.slot { scoreboard.vacate(slot) }
       if ending.exitCode == 0 {
-        if child.isDraining { queueIsEmpty = true }
+        if hasSeenEmptyQueue { queueIsEmpty = true }
         continue
       }
       let now = MonotonicClock.now

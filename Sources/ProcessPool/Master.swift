@@ -55,8 +55,9 @@ package struct Master: ~Copyable {
     SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD, SIGTTIN, SIGTTOU, SIGWINCH,
   ])
   let listener: ListeningSocket
-  /// Where the workers of before listen, if that is elsewhere.
-  var formerListener: ListeningSocket?
+  /// Where workers of before listen, if that is elsewhere, and the first generation that listens here.
+  var formerListeners: [FormerListener] = []
+  var movedAt = 0
   var status: StatusServer?
   var parking: ParkingLot?
   let scoreboard: Scoreboard
@@ -74,8 +75,11 @@ package struct Master: ~Copyable {
   /// Whether the service manager has been told that we are ready, and when it wants the next sign of life.
   var hasSaidReady = false
   var watchdogDue: UInt64 = 0
-  /// The program being checked before a reload.
+  /// The program being checked before a reload, and until when that may take.
   var check: pid_t?
+  var checkDeadline = UInt64.max
+  /// Whether a reload was asked for that has not been looked into yet.
+  var wantsReload = false
   /// Until when requests may take to end; nil while we are not draining.
   var drainDeadline: UInt64?
   /// Whether a worker has found nobody in the listen queue since nobody is let in any more.
@@ -210,7 +214,7 @@ package struct Master: ~Copyable {
     case SIGUSR1: reopenLog()
     case _ where isDraining: break
     case SIGTERM, SIGINT, SIGQUIT: beginDrain()
-    case SIGHUP, SIGUSR2: beginReload()
+    case SIGHUP, SIGUSR2: wantsReload = true
     case SIGTTIN:
       isPaused = false
       pool.workers = min(pool.workers + 1, 1024)
@@ -279,4 +283,10 @@ package struct PoolState {
   package let listener: Int32
   /// Idle connections that the web server keeps.
   package let parked: Int
+}
+
+/// Where nobody is let in any more since the master listens elsewhere.
+final class FormerListener {
+  let socket: ListeningSocket
+  init(_ socket: consuming ListeningSocket) { self.socket = socket }
 }

@@ -46,11 +46,11 @@ package struct Invocation: Sendable {
   }
 
   /// Starts the program as it is now to check its settings as they are now, and to try what its start will need beyond the
-  /// addresses in `bound`, which we have.
-  func check(bound: [ListenAddress]) throws(SystemError) -> pid_t {
+  /// addresses that we have.
+  func check(listen: ListenAddress, status: ListenAddress?) throws(SystemError) -> pid_t {
     var environment = environment
     environment[Inheritance.variable] = nil
-    environment[Rehearsal.variable] = bound.map(\.description).joined(separator: "\n")
+    environment[Rehearsal.variable] = "\(listen)\n\(status?.description ?? "")"
     return try ChildProcess.start(
       [program] + arguments.dropFirst() + ["--check"], environment: environment, quiet: true)
   }
@@ -86,8 +86,18 @@ struct Inheritance: Equatable {
   var parked: [Int32] = []
   /// Workers that go on serving until new ones are ready.
   var workers: [pid_t]
+  /// Where workers of generations before `movedAt` listen.
+  var movedAt = 0
+  var formers: [Former] = []
 
-  var descriptors: [Int32] { ([listener, status, scoreboard] + parking + parked).filter { $0 >= 0 } }
+  struct Former: Equatable {
+    var number: Int32
+    var address: String
+  }
+
+  var descriptors: [Int32] {
+    ([listener, status, scoreboard] + parking + parked + formers.map(\.number)).filter { $0 >= 0 }
+  }
 
   /// One line: no field has a line break in it.
   var text: String {
@@ -95,7 +105,9 @@ struct Inheritance: Equatable {
       String(getpid()), String(listener), address, String(status), statusAddress, String(scoreboard),
       String(generation), parking.map(String.init).joined(separator: ","), Self.list(parked),
     ]
-    return (fixed + workers.map(String.init)).joined(separator: "\n")
+    // Behind the workers, where another version passes them over.
+    let rest = ["moved \(movedAt)"] + formers.map { "former \($0.number) \($0.address)" }
+    return (fixed + workers.map(String.init) + rest).joined(separator: "\n")
   }
 
   init(
@@ -144,6 +156,13 @@ struct Inheritance: Equatable {
       generation: generation, workers: fields[9...].compactMap { pid_t($0) })
     parking = Self.numbers(fields[7])
     parked = Self.numbers(fields[8])
+    for field in fields[9...] {
+      let words = field.split(separator: " ", maxSplits: 2)
+      if words.count == 2, words[0] == "moved" { movedAt = Int(words[1]) ?? 0 }
+      if words.count == 3, words[0] == "former", let number = Int32(words[1]) {
+        formers.append(Former(number: number, address: String(words[2])))
+      }
+    }
   }
 
   /// What was left to this process, if anything was.

@@ -6,7 +6,7 @@ import Platform
 
 /// Tries what `Master.init` will do, so that a configuration is called good only if it can be started with.
 package enum Rehearsal {
-  /// Set for a program that is to be reloaded into: the addresses that are its already, one a line.
+  /// Set for a program that is to be reloaded into: where its door is already, and where its status, a line each.
   static let variable = "FORKLOOP_BOUND"
 
   /// Whether this process is the check before a reload.
@@ -20,14 +20,33 @@ package enum Rehearsal {
       do throws(SystemError) { try LogOutput.check(path) } catch { throw .log(path, error) }
     }
     do throws(SystemError) { try configuration.daemon.applyLimits() } catch { throw .system(nil, error) }
-    for address in [configuration.listen, configuration.status].compactMap({ $0 })
-    where bound?.contains(address.description) != true {
-      do throws(ListeningSocket.Failure) {
-        try ListeningSocket.attempt(address)
-      } catch {
-        if case .inUse = error, bound == nil { continue }
-        throw error
-      }
+    var door: ListeningSocket?
+    if configuration.listen.description != bound?.first {
+      door = try bind(configuration.listen, toleratesUse: bound == nil)
+    }
+    defer { door?.removePath() }
+    guard let status = configuration.status, status.description != bound?.dropFirst().first else { return }
+    if status == configuration.listen { throw .inUse("\(status)") }
+    // While the door has its place: both may be spellings of one.
+    if let socket = try bind(status, toleratesUse: bound == nil) { return socket.removePath() }
+    guard door != nil else { return }
+    door?.removePath()
+    door = nil
+    if let socket = try bind(status, toleratesUse: true) {
+      socket.removePath()
+      throw .inUse("\(status)")
+    }
+  }
+
+  /// Nil if there is nothing to bind, or somebody else is there and may be.
+  private static func bind(
+    _ address: ListenAddress, toleratesUse: Bool
+  ) throws(ListeningSocket.Failure) -> ListeningSocket? {
+    do throws(ListeningSocket.Failure) {
+      return try ListeningSocket.attempt(address)
+    } catch {
+      if case .inUse = error, toleratesUse { return nil }
+      throw error
     }
   }
 }

@@ -185,6 +185,9 @@ package struct Scoreboard: @unchecked Sendable {
     header.pointee.drainQuota.wrappingSubtract(1, ordering: .acquiringAndReleasing).oldValue > 0
   }
 
+  /// Whether anybody who drains may take a connection out of the listen queue.
+  var mayDrain: Bool { header.pointee.drainQuota.load(ordering: .acquiring) > 0 }
+
   /// Gives up the request that began at `began`. False if that is no longer under way. Its worker takes no other from now on, so
   /// that whatever is done to it hits this request or none.
   func giveUp(_ index: Int, began: UInt64) -> Bool {
@@ -192,6 +195,9 @@ package struct Scoreboard: @unchecked Sendable {
       expected: began, desired: Self.givenUp, ordering: .acquiringAndReleasing
     ).exchanged
   }
+
+  /// Whether the request of a worker has been given up, and the worker is still there.
+  func isGivenUp(_ index: Int) -> Bool { slot(index).pointee.underWay.load(ordering: .relaxed) == Self.givenUp }
 
   /// When the last turn of a loop began, in monotonic nanoseconds; 0 before the first.
   func lastTurn(_ index: Int) -> UInt64 { slot(index).pointee.lastTurn.load(ordering: .relaxed) }

@@ -60,7 +60,7 @@ package struct WorkerSlot {
   package private(set) var isGivenUp = false
 
   private mutating func endRequest() {
-    isGivenUp = slot.pointee.underWay.exchange(0, ordering: .acquiringAndReleasing) == Scoreboard.givenUp
+    if slot.pointee.underWay.exchange(0, ordering: .acquiringAndReleasing) == Scoreboard.givenUp { isGivenUp = true }
   }
 
   /// The request is in, and the database is asked; perhaps not for the first time.

@@ -123,7 +123,7 @@ struct Worker: ~Copyable {
     waiting.close()
     // Somebody may have been announced to us just before.
     _ = serveNext()
-    _ = serveParked()
+    if !slot.isGivenUp { _ = serveParked() }
     if slot.isGivenUp { return }
     guard clinux_flagged() == SIGTERM || SignalSet.isPending(SIGTERM) else { return slot.isDraining() }
     let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds

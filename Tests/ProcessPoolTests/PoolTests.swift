@@ -189,8 +189,10 @@ struct InheritanceTests {
     #expect(left.descriptors == [5, 7])
     left.parking = [23, 9, 24, 10]
     left.parked = [30] + Array(40...20_000) + [20_002]
+    left.movedAt = 2
+    left.formers = [.init(number: 6, address: "unix:/run/c d.sock"), .init(number: 8, address: "[::1]:9000")]
     #expect(Inheritance(left.text) == left)
-    #expect(left.text.utf8.count < 200)
+    #expect(left.text.utf8.count < 250)
     #expect(Inheritance("1\n" + left.text.split(separator: "\n", maxSplits: 1)[1]) == nil)
     #expect(Inheritance("nonsense") == nil)
   }
