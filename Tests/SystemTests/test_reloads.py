@@ -98,13 +98,18 @@ def test_a_port_that_was_left_is_free_and_can_be_had_again(stocked, mode):
 
 
 def descriptors(process):
-    return len(os.listdir(f"/proc/{process}/fd"))
+    """The fewest of several looks: some are there for a moment only, to look at the queue for one."""
+    looks = []
+    for _ in range(20):
+        looks.append(len(os.listdir(f"/proc/{process}/fd")))
+        time.sleep(0.01)
+    return min(looks)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_many_reloads_leave_no_descriptor_behind(stocked, mode):
     with responder(stocked, mode) as server:
-        found = set()
+        found = []
         for turn in range(12):
             if mode == "sync":
                 server.set(keep_alive=turn % 2, status=f"unix:{server.folder}/status-{turn % 3}.sock")
@@ -112,8 +117,9 @@ def test_many_reloads_leave_no_descriptor_behind(stocked, mode):
             reload(server)
             eventually(lambda: len(server.workers()) == (2 if mode == "sync" else 1), message="the old workers did not go")
             if turn > 2:
-                found.add((descriptors(server.process.pid), min(map(descriptors, server.workers()))))
-        eventually(lambda: len(found) <= 2, 1, f"descriptors of the master and of a worker: {found}")
+                found.append((descriptors(server.process.pid), min(map(descriptors, server.workers()))))
+        # With parked connections and without, in turn.
+        assert found[-2:] == found[:2] or found[-2:] == found[1:3], f"descriptors of the master and of a worker: {found}"
 
 
 # One upon another
