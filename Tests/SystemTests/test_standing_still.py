@@ -1,15 +1,17 @@
-"""Processes that stand still or have had enough at the wrong moment, and a service manager that does not listen."""
+"""Processes that stand still or have had enough at the wrong moment, and those who would keep a master from its duties."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import threading
 import time
 
 import pytest
 
 from daemon import responder
-from fastcgi_client import answer, fastcgi
+from fastcgi_client import fastcgi
 from house import MODES, eventually, is_running, temporary_folder
 from test_processes import Clients, order
 
@@ -89,3 +91,38 @@ def test_nobody_waits_for_a_service_manager_that_does_not_listen(house, mode):
 def test_a_watchdog_of_any_length_is_understood(house):
     with responder(house, "sync", environment=[("WATCHDOG_USEC", "18446744073709551615")]) as server:
         assert server.answers()
+
+
+class Flood(threading.Thread):
+    """Asks for the status a thousand times in one go, again and again, and takes no answer."""
+
+    def __init__(self, path, over):
+        super().__init__()
+        self.path, self.over = path, over
+
+    def run(self):
+        while not self.over.is_set():
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(0.2)
+                client.connect(self.path)
+                client.sendall(fastcgi("/sync/status") * 1000)
+                client.recv(1)
+                time.sleep(0.05)
+
+
+def test_whoever_asks_for_the_status_without_end_does_not_keep_the_master_from_its_duties(house):
+    with responder(house, "sync", workers=20) as server:
+        over = threading.Event()
+        floods = [Flood(f"{server.folder}/status.sock", over) for _ in range(16)]
+        for flood in floods:
+            flood.start()
+        try:
+            before = server.workers()
+            os.kill(before[0], signal.SIGKILL)
+            eventually(lambda: set(server.workers()) - set(before), 5, "no worker comes in the place of another")
+            server.signal(signal.SIGTERM)
+            assert server.ends(5) == 0
+        finally:
+            over.set()
+            for flood in floods:
+                flood.join()
