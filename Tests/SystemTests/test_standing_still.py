@@ -11,7 +11,7 @@ import time
 import pytest
 
 from daemon import responder
-from fastcgi_client import fastcgi
+from fastcgi_client import answer, fastcgi
 from house import MODES, eventually, is_running, temporary_folder
 from test_processes import Clients, order
 
@@ -52,16 +52,30 @@ def test_a_worker_that_was_given_up_before_a_reload_is_killed_after_it(stocked):
                     os.kill(stuck, signal.SIGKILL)
 
 
-def test_a_worker_that_is_suspended_keeps_nobody_waiting(stocked):
+@pytest.mark.parametrize("keep_alive", [0, 1], ids=["", "keep-alive"])
+def test_a_worker_that_is_suspended_keeps_nobody_waiting(stocked, keep_alive):
     # Which of the two is asked first is a matter of luck.
     for _ in range(4):
-        with responder(stocked, "sync") as server:
+        with responder(stocked, "sync", keep_alive=keep_alive) as server:
             suspended = server.workers()[0]
             os.kill(suspended, signal.SIGSTOP)
             for _ in range(4):
                 assert server.answers()
             server.signal(signal.SIGTERM)
             assert server.ends() == 0, "it was not let go on when all were told to end"
+
+
+def test_a_worker_that_is_told_to_look_into_the_queue_a_moment_too_late_loses_no_request(stocked):
+    with responder(stocked, "sync", workers=1) as server, server.connect() as client:
+        (worker,) = server.workers()
+        whole = order("sync")
+        client.sendall(whole[:40])
+        eventually(lambda: b'"state":"reading"' in server.status().replace(b" ", b""), message="it does not read")
+        # The master looks at its state first, and it may have gone on by then.
+        os.kill(worker, signal.SIGURG)
+        time.sleep(0.05)
+        client.sendall(whole[40:])
+        assert answer(client).startswith(b"Status: 201")
 
 
 @pytest.mark.parametrize("mode", MODES)
