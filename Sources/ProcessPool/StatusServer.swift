@@ -18,6 +18,8 @@ struct StatusServer: ~Copyable {
 
   private static let mostClients = 64
   private static let readsAtOnce = 4
+  /// Who asks for more in one go is let go: nobody needs it, and the master has other duties.
+  private static let answersAtOnce = 4
   /// A peer that has not asked and taken its answer by then is let go.
   private static let patience: UInt64 = 10_000_000_000
 
@@ -82,7 +84,8 @@ struct StatusServer: ~Copyable {
 
   /// Reads, answers and writes as far as it goes without waiting; false when the connection is at its end.
   private static func advance(_ client: inout Client, _ page: (Span<UInt8>) -> Response?) -> Bool {
-    withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 1) { buffer in
+    var answers = 0
+    return withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 1) { buffer in
       // Whoever sends without a pause leaves the master to its other duties.
       for _ in 0..<Self.readsAtOnce {
         while !client.unsent.isEmpty {
@@ -104,7 +107,10 @@ struct StatusServer: ~Copyable {
             switch action {
             case .close: return false
             case .aborted: break
-            case .request(let request): answer(request, &client, page)
+            case .request(let request):
+              answers += 1
+              if answers > Self.answersAtOnce { return false }
+              answer(request, &client, page)
             }
           }
           client.unsent += client.assembler.takeReplies()

@@ -68,7 +68,7 @@ struct Worker: ~Copyable {
     clinux_flag_on(SIGTERM)
     clinux_flag_on(SIGQUIT)
     clinux_note_on(SIGUSR1)
-    // Held back while a request is served, as the master's are.
+    // It may come when a request has begun: libfcgi would take the interrupted read for the peer's end.
     SignalSet([Master.nudge]).block()
     clinux_interrupt_on(Master.nudge)
     SignalSet([SIGINT, SIGCHLD, SIGALRM, Master.parentDeathSignal]).unblock()
@@ -86,7 +86,11 @@ struct Worker: ~Copyable {
         case .connection: hasServed = serveNext()
         case .parked: hasServed = serveParked()
         case .database: database.takeInWhatCameUnasked()
-        case .interrupted, .nothing: if clinux_take_note() != 0 { reopenLog() }
+        case .interrupted:
+          if clinux_take_note() != 0 { reopenLog() }
+          // We may have been told to look into the queue, of which nothing else tells us.
+          hasServed = clinux_flagged() == 0 && (serveNext() || serveParked())
+        case .nothing: break
         }
       }
       // Whoever stands in the queue is for the one that comes in its place.
