@@ -114,7 +114,8 @@ def test_the_closed_loop_does_not_see_those_who_did_not_come():
         timer.start()
         result = load(server.port, "--connections", 4, "--seconds", 5)
     late = sum(count for value, count in result["latencies"]["histogram"] if value > 1_000_000)
-    assert late == 4, "one on each connection"
+    # A busy machine may stand still once more: hundreds would have come meanwhile.
+    assert 4 <= late <= 20, "one on each connection"
 
 
 def test_refusals_are_counted_by_their_status():
