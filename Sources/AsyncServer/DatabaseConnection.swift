@@ -188,7 +188,8 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Takes answers in until the connection breaks.
   private func serve(_ connection: Connection) async throws(PostgresError) {
     while true {
-      try await transfer(connection)
+      let failure = try await transfer(connection)
+      // What has come is taken in before the connection is given up: it may tell of a write that it was done.
       while let event = connection.nextEvent(expected: expected.count) {
         oldestSince = loop.now
         switch event {
@@ -199,6 +200,7 @@ final class DatabaseConnection: @unchecked Sendable {
         case .aborted: wasSkipped()
         }
       }
+      if let failure { throw failure }
     }
   }
 
@@ -285,11 +287,15 @@ final class DatabaseConnection: @unchecked Sendable {
     while let (query, result) = uncommitted.popFirst() { pool.complete(query, result) }
   }
 
-  /// Waits until the socket has something for us, or takes what is left to send.
-  private func transfer(_ connection: Connection) async throws(PostgresError) {
+  /// Waits until the socket has something for us, or takes what is left to send; what is wrong with it, if it is broken.
+  private func transfer(_ connection: Connection) async throws(PostgresError) -> PostgresError? {
     await watch?.readableOrWritable()
-    if hasUnsentInput { try flush(connection) }
-    guard self.connection === connection, connection.consumeInput() else { throw .connectionLost(connection.failure) }
+    guard self.connection === connection else { throw .connectionLost("it did not answer") }
+    var failure: PostgresError?
+    if hasUnsentInput {
+      do throws(PostgresError) { try flush(connection) } catch { failure = error }
+    }
+    return connection.consumeInput() ? failure : failure ?? .connectionLost(connection.failure)
   }
 
   private func flush(_ connection: Connection) throws(PostgresError) {

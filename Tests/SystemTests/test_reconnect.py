@@ -59,7 +59,7 @@ def test_reads_do_not_notice_that_all_connections_are_ended(stocked, mode, conne
     assert {answer for answer in clients.answers if answer[0] == "PATCH"} <= {("PATCH", 200, False), ("PATCH", 503, False)}, clients.answers
 
 
-@pytest.mark.parametrize("drop", [pytest.param("as soon as it is ready", marks=pytest.mark.xfail(strict=True, reason="a connection counts as good when it is ready")), "before it is"])
+@pytest.mark.parametrize("drop", ["as soon as it is ready", "before it is"])
 def test_a_server_that_drops_everybody_is_asked_less_and_less_often(stocked, drop):
     with in_front_of(stocked) as proxy:
         if drop == "before it is":
@@ -75,7 +75,6 @@ def test_a_server_that_drops_everybody_is_asked_less_and_less_often(stocked, dro
             eventually(lambda: one.ask("/contact/1")[0] == 200, message="it did not find the server that is well again")
 
 
-@pytest.mark.xfail(strict=True, reason="readiness waits for every first attempt")
 def test_a_resolver_that_hangs_does_not_keep_the_loop_from_serving():
     with temporary_folder() as folder:
         pathlib.Path(folder, "hang.c").write_text(
