@@ -12,7 +12,7 @@ import Shop
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class DatabaseConnection: @unchecked Sendable {
   /// What the server still owes.
-  private enum Expected {
+  enum Expected {
     /// The server's own limit for a statement.
     case timeLimit
     /// That the server forgets a statement, or that it does not know it.
@@ -26,13 +26,13 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private let configuration: AsyncConfiguration
   private let loop: EventLoop
-  private unowned let pool: DatabasePool
+  unowned let pool: DatabasePool
   private let log: Logger
 
   private var connection: Connection?
   private var watch: Watch?
   /// The oldest first.
-  private var expected: Deque<Expected> = []
+  var expected: Deque<Expected> = []
   /// Writes whose rows are here and whose commit is not: it comes with the Sync.
   private var uncommitted: Deque<(query: Query, result: Result<ResultSet, PostgresError>)> = []
   /// Queries among `expected`.
@@ -51,36 +51,23 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Since when the server has been at the oldest segment, in monotonic nanoseconds.
   private var segmentSince: UInt64 = 0
   /// Whether nothing should be put behind the youngest query.
-  private var endsWithSlow = false
+  private(set) var endsWithSlow = false
   /// Whether something was queued behind the last Sync.
   private var isSegmentOpen = false
   /// Whether something was queued, or left over by the socket.
   private var hasUnsentInput = false
   /// Since when the oldest statement has been the oldest, in monotonic nanoseconds.
-  private var oldestSince: UInt64 = 0
+  private(set) var oldestSince: UInt64 = 0
   /// The attempt to connect that is under way.
   private var attempt: ConnectionAttempt?
-  private var failedAttempts = 0
   /// Why the last attempt failed: the same reason is logged once.
   private var lastFailure: PostgresError?
 
   private(set) var isReady = false
   private(set) var hasTried = false
-  /// Whether it has broken, and nothing says yet that it can't be made again: it is worth waiting for.
-  private(set) var isReturning = false
-  /// Whether anything has been answered on it.
-  private var hasAnswered = false
-  /// Since when it has been ready, or was not ready any more, in monotonic nanoseconds.
-  private var changedAt: UInt64 = 0
-  /// Whether an attempt that fails at once is followed by another at once: a server that goes away ends conversations that have
-  /// just begun, too.
-  private var hasSpareAttempt = false
-
-  /// For how long at most a connection that has broken is worth waiting for, in nanoseconds.
-  private static let patience: UInt64 = 10_000_000_000
-  /// A connection that breaks earlier, in nanoseconds, and has been of no use, counts as an attempt that has failed; an attempt
-  /// that fails earlier has failed at once.
-  private static let moment: UInt64 = 1_000_000_000
+  /// What has become of it before, and so whether it is worth waiting for.
+  private var history = ConnectionHistory()
+  var isReturning: Bool { history.isReturning }
 
   /// A statement that ran longer than the server's own limit by this much will not come back: the server is gone or
   /// can't be reached.
@@ -100,9 +87,7 @@ final class DatabaseConnection: @unchecked Sendable {
       do throws(PostgresError) {
         let connection = try await connect()
         isReady = true
-        isReturning = false
-        hasAnswered = false
-        changedAt = MonotonicClock.now
+        history.connected(at: MonotonicClock.now)
         pool.readinessChanged()
         hasTried = true
         lastFailure = nil
@@ -111,38 +96,13 @@ final class DatabaseConnection: @unchecked Sendable {
       } catch {
         disconnect(error)
       }
-      if failedAttempts > 0 { await loop.sleep(pause()) }
+      if let pause = history.pause { await loop.sleep(pause) }
     }
-  }
-
-  /// Between attempts that fail: from 50 ms doubling to 2 s, each shortened at random by up to a half, so that many do not come back
-  /// at once. The first attempt after a connection that was good is made without one.
-  private func pause() -> Duration {
-    let longest = min(2_000, 50 << min(failedAttempts - 1, 6))
-    return .milliseconds(Int.random(in: longest / 2...longest))
-  }
-
-  /// Counts what has failed, for the pause.
-  private func note(failureAt now: UInt64, wasReady: Bool) {
-    let wasMoment = now < changedAt + Self.moment
-    if wasReady {
-      isReturning = true
-      hasSpareAttempt = hasAnswered || !wasMoment
-      failedAttempts = hasSpareAttempt ? 0 : failedAttempts + 1
-    } else if hasSpareAttempt {
-      hasSpareAttempt = false
-      isReturning = wasMoment
-      failedAttempts = wasMoment ? 0 : 1
-    } else {
-      isReturning = false
-      failedAttempts += 1
-    }
-    changedAt = now
   }
 
   private func disconnect(_ error: PostgresError) {
     let wasReady = isReady
-    note(failureAt: MonotonicClock.now, wasReady: wasReady)
+    history.failed(at: MonotonicClock.now, wasReady: wasReady)
     isReady = false
     pool.readinessChanged()
     hasTried = true
@@ -188,7 +148,8 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Takes answers in until the connection breaks.
   private func serve(_ connection: Connection) async throws(PostgresError) {
     while true {
-      try await transfer(connection)
+      let failure = try await transfer(connection)
+      // What has come is taken in before the connection is given up: it may tell of a write that it was done.
       while let event = connection.nextEvent(expected: expected.count) {
         oldestSince = loop.now
         switch event {
@@ -199,6 +160,7 @@ final class DatabaseConnection: @unchecked Sendable {
         case .aborted: wasSkipped()
         }
       }
+      if let failure { throw failure }
     }
   }
 
@@ -278,18 +240,22 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func segmentEnded() {
     if case .sync = expected.first { expected.removeFirst() }
-    if !answered.isEmpty { hasAnswered = true }
+    if !answered.isEmpty { history.hasAnswered = true }
     pool.note(answered, took: loop.now - segmentSince)
     answered.removeAll(keepingCapacity: true)
     segmentSince = loop.now
     while let (query, result) = uncommitted.popFirst() { pool.complete(query, result) }
   }
 
-  /// Waits until the socket has something for us, or takes what is left to send.
-  private func transfer(_ connection: Connection) async throws(PostgresError) {
+  /// Waits until the socket has something for us, or takes what is left to send; what is wrong with it, if it is broken.
+  private func transfer(_ connection: Connection) async throws(PostgresError) -> PostgresError? {
     await watch?.readableOrWritable()
-    if hasUnsentInput { try flush(connection) }
-    guard self.connection === connection, connection.consumeInput() else { throw .connectionLost(connection.failure) }
+    guard self.connection === connection else { throw .connectionLost("it did not answer") }
+    var failure: PostgresError?
+    if hasUnsentInput {
+      do throws(PostgresError) { try flush(connection) } catch { failure = error }
+    }
+    return connection.consumeInput() ? failure : failure ?? .connectionLost(connection.failure)
   }
 
   private func flush(_ connection: Connection) throws(PostgresError) {
@@ -365,60 +331,10 @@ final class DatabaseConnection: @unchecked Sendable {
     do throws(PostgresError) { try flush(connection) } catch { watch?.interrupt() }
   }
 
-  // MARK: Being held up
-
-  /// Whether a statement runs here behind which no other should be put.
-  func isHeldUp(_ now: UInt64) -> Bool {
-    depth > 0 && (endsWithSlow || isAt(longerThan: StatementTimes.hindrance, now))
-  }
-
-  /// Whether what is behind the oldest statement is better sent elsewhere.
-  func isStuck(_ now: UInt64) -> Bool { depth > 1 && isAt(longerThan: StatementTimes.standstill, now) }
-
-  /// Whether the server has been at the oldest statement for longer.
-  private func isAt(longerThan limit: UInt64, _ now: UInt64) -> Bool { now > oldestSince && now - oldestSince > limit }
-
-  /// Whether the server is at a run of the statement.
-  func isAt(_ statement: Statement) -> Bool {
-    switch expected.first {
-    case .preparation(let oldest), .nobodys(let oldest): oldest === statement
-    case .result(let query): query.operation.statement === statement
-    case .timeLimit, .deallocation, .sync, nil: false
-    }
-  }
-
-  /// Whether a run of the statement has no answer yet.
-  func hasOnItsWay(_ statement: Statement) -> Bool {
-    expected.contains {
-      switch $0 {
-      case .nobodys(let other): other === statement
-      case .result(let query): query.operation.statement === statement
-      case .timeLimit, .preparation, .deallocation, .sync: false
-      }
-    }
-  }
-
-  /// Has the reads behind the oldest statement sent elsewhere, each once: what comes of them here is nobody's.
-  func giveReadsBack() {
-    var isBehind = false
-    for index in expected.indices {
-      switch expected[index] {
-      case .nobodys: isBehind = true
-      case .result(let query) where isBehind && query.operation.statement.isReadOnly && !query.wasHeldUp:
-        expected[index] = .nobodys(query.operation.statement)
-        query.isGivenBack()
-        pool.sendAgain(query)
-      case .result: isBehind = true
-      case .timeLimit, .deallocation, .preparation, .sync: break
-      }
-    }
-  }
+  // MARK: Time limits
 
   func enforceTimeLimits(_ now: UInt64) {
-    if isReturning, now > changedAt, now - changedAt > Self.patience {
-      isReturning = false
-      pool.couldNotConnect(pool.lastError)
-    }
+    if history.isGivenUp(at: now) { pool.couldNotConnect(pool.lastError) }
     attempt?.enforceTimeLimit(now)
     // PostgreSQL's is 2^31 at most.
     let limit = min(statementLimit, 1 << 31) * 1_000_000 + Self.grace

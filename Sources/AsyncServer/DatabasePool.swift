@@ -176,10 +176,17 @@ final class DatabasePool: @unchecked Sendable {
     enqueue(query, atFront: true)
   }
 
-  /// Waits until every connection has been tried once, so that the first request finds one if there is one to be had.
+  /// Waits until every connection has been tried once, so that the first request finds one if there is one to be had; but not for
+  /// ever: a resolver may hang, and there need be no limit to an attempt.
   func firstAttempts(unless isOver: () -> Bool) async {
-    while !isOver(), connections.contains(where: { !$0.hasTried }) { await loop.sleep(.milliseconds(2)) }
+    let end = MonotonicClock.now + Self.patience
+    while !isOver(), connections.contains(where: { !$0.hasTried }), MonotonicClock.now < end {
+      await loop.sleep(.milliseconds(2))
+    }
   }
+
+  /// For how long the first attempts are waited for, in nanoseconds.
+  private static let patience: UInt64 = 5_000_000_000
 
   func enforceTimeLimits(_ now: UInt64) {
     for connection in connections { connection.enforceTimeLimits(now) }

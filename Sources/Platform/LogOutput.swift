@@ -21,6 +21,8 @@ package enum LogOutput {
 
   private static let kind = Atomic(Kind.plain.rawValue)
   private static let lostCount = Atomic(0)
+  /// Whether the last line was written in part only: the disk was full, or the file at its limit.
+  private static let isTorn = Atomic(false)
 
   /// Lines that could not be written since it was last told.
   package static var lost: Int { lostCount.load(ordering: .relaxed) }
@@ -89,9 +91,9 @@ package enum LogOutput {
     }
   }
 
-  /// Writes a whole line. False if it could not be written now.
+  /// Writes a whole line. False if it could not be written now. A line that was cut off is ended first.
   package static func write(_ line: [UInt8]) -> Bool {
-    line.withUnsafeBytes { bytes in
+    (isTorn.load(ordering: .relaxed) ? [UInt8(ascii: "\n")] + line : line).withUnsafeBytes { bytes in
       while true {
         let count: Int
         switch Kind(rawValue: kind.load(ordering: .relaxed)) {
@@ -100,7 +102,10 @@ package enum LogOutput {
         case .asked where !hasRoom: return false
         default: count = Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
         }
-        if count >= 0 { return count == bytes.count }
+        if count >= 0 {
+          isTorn.store(count < bytes.count, ordering: .relaxed)
+          return count == bytes.count
+        }
         if errno != EINTR { return false }
       }
     }

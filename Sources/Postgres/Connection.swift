@@ -91,7 +91,7 @@ package final class Connection {
     // The codes are libpq's PG_DIAG_SQLSTATE, _SEVERITY_NONLOCALIZED, _MESSAGE_PRIMARY, _CONSTRAINT_NAME and
     // _COLUMN_NAME.
     // Without a state it is libpq's own complaint, and after FATAL or PANIC nothing follows: the connection is gone.
-    guard let state = field("C"), isAlive, field("V") == "ERROR" else {
+    guard let state = field("C"), field("V") == "ERROR" else {
       return .connectionLost(Self.oneLine(PQresultErrorMessage(result)))
     }
     return .statement(

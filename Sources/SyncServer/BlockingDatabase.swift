@@ -91,6 +91,8 @@ struct BlockingDatabase {
 
   /// A connection that knows a statement. One that turns out to be gone before the statement itself was sent is replaced.
   private mutating func connection(preparedFor statement: Statement) throws(PostgresError) -> Connection {
+    // Its end may have come behind the last answer.
+    if let connection, !connection.isAlive { self.connection = nil }
     connectIfNeeded()
     guard let first = connection else { throw lastError }
     if prepared.contains(ObjectIdentifier(statement)) { return first }

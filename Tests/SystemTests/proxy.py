@@ -23,6 +23,8 @@ class Proxy:
         # Held while bytes are passed on.
         self.passing = threading.Lock()
         self.ended = False
+        # When each connection came.
+        self.came = []
         self.forget()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -35,6 +37,8 @@ class Proxy:
         self.piece, self.delay = 65536, 0
         # How long a new connection is left alone before anything is passed on.
         self.sleep = 0
+        # A conversation ends when the server has said this.
+        self.ends_with = b""
 
     def cut_after(self, count, direction, last_words=b"", silent=False):
         with self.lock:
@@ -83,6 +87,7 @@ class Proxy:
                 here, _ = self.listener.accept()
             except OSError:
                 return
+            self.came.append(time.monotonic())
             if self.refuses:
                 here.close()
                 continue
@@ -131,6 +136,8 @@ class Proxy:
                             self.left = {}
                     if not is_cut:
                         sink.sendall(data)
+                        if self.ends_with and source is there and data.endswith(self.ends_with):
+                            return
                         continue
                     sink.sendall(data[:left])
                     if self.is_silent:

@@ -1,12 +1,17 @@
-"""All database connections are ended at once, as by a pooler's restart or a failover: who only reads does not notice."""
+"""Database connections that break, one or all at once, as by a pooler's restart or a failover, and the way back."""
 
 import collections
+import pathlib
+import subprocess
 import threading
 
 import pytest
 
-from house import MODES, eventually
+from fastcgi_client import answer
+from house import MODES, eventually, temporary_folder
+from proxy import in_front_of
 from responder import responder
+
 
 END = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'forkloop%' and application_name like '%{}'"
 
@@ -52,3 +57,32 @@ def test_reads_do_not_notice_that_all_connections_are_ended(stocked, mode, conne
     assert {answer for answer in clients.answers if answer[0] == "GET"} == {("GET", 200, False)}, (clients.answers, told[:5])
     # A write that was on its way may have been done or not: nobody is told to try again.
     assert {answer for answer in clients.answers if answer[0] == "PATCH"} <= {("PATCH", 200, False), ("PATCH", 503, False)}, clients.answers
+
+
+@pytest.mark.parametrize("drop", ["as soon as it is ready", "before it is"])
+def test_a_server_that_drops_everybody_is_asked_less_and_less_often(stocked, drop):
+    with in_front_of(stocked) as proxy:
+        if drop == "before it is":
+            proxy.refuses = True
+        else:
+            proxy.ends_with = b"Z\0\0\0\x05I"
+        with responder("async", DB_HOST="127.0.0.1", DB_PORT=proxy.port, FORKLOOP_ASYNC_DB_CONNECTIONS=1) as one:
+            eventually(lambda: len(proxy.came) >= 8, message="it has given up")
+            times = proxy.came[:8]
+            # The pause doubles from 50 ms, and is shortened by half at most: before the eighth attempt it is 1.6 s.
+            assert times[7] - times[6] > 0.7, [round(later - earlier, 3) for earlier, later in zip(times, times[1:])]
+            proxy.refuses, proxy.ends_with = False, b""
+            eventually(lambda: one.ask("/contact/1")[0] == 200, message="it did not find the server that is well again")
+
+
+def test_a_resolver_that_hangs_does_not_keep_the_loop_from_serving():
+    with temporary_folder() as folder:
+        pathlib.Path(folder, "hang.c").write_text(
+            "#include <netdb.h>\n#include <unistd.h>\nint getaddrinfo(const char *n, const char *s, const struct addrinfo *h, struct addrinfo **r)"
+            " { for (;;) sleep(60); }\n")
+        subprocess.run(["clang", "-shared", "-fPIC", "-o", f"{folder}/hang.so", f"{folder}/hang.c"], check=True)
+        with responder("async", DB_HOST="slow.example", LD_PRELOAD=f"{folder}/hang.so") as one:
+            with one.send("/health") as client:
+                client.settimeout(20)
+                assert answer(client)[:11] == b"Status: 503"
+            assert one.ask("/status")[0] == 200
