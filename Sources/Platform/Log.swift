@@ -36,23 +36,29 @@ package struct LineLog: LogHandler {
     Self.write(text)
   }
 
-  /// Tells of the lines that were left out and that no other has told of. To be called now and then, once a second or so.
+  /// Tells of the lines that were left out or could not be written, and that no other has told of. To be called now and then,
+  /// once a second or so.
   package static func tellLeftOut() {
+    tellLost { timestamp() + " " }
     for (text, count) in RepeatedLines.takeLeftOut(now: MonotonicClock.now) { write(text + RepeatedLines.note(count)) }
   }
 
   private static func write(_ text: String) {
     let prefix = timestamp() + " "
-    if LogOutput.lost > 0 {
-      let note = "\(prefix)warning log[\(getpid())]: \(LogOutput.lost) lines before this one could not be written\n"
-      if LogOutput.write(Array(note.utf8)) { LogOutput.forgetLost() }
-    }
+    tellLost { prefix }
     var bytes = Array(prefix.utf8)
     // A line stays one line, whatever a client or a server put into it.
     bytes += text.utf8.lazy.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: " ") : $0 }
     if bytes.count >= LogOutput.longestLine { bytes.removeLast(bytes.count - LogOutput.longestLine + 1) }
     bytes.append(UInt8(ascii: "\n"))
     if !LogOutput.write(bytes) { LogOutput.countLost() }
+  }
+
+  private static func tellLost(at prefix: () -> String) {
+    let lost = LogOutput.takeLost()
+    guard lost > 0 else { return }
+    let note = "\(prefix())warning log[\(getpid())]: \(lost) lines before this one could not be written\n"
+    if !LogOutput.write(Array(note.utf8)) { LogOutput.countLost(lost) }
   }
 
   /// Now in UTC, RFC 3339 with milliseconds.

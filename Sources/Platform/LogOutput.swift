@@ -24,10 +24,32 @@ package enum LogOutput {
   /// Whether the last line was written in part only: the disk was full, or the file at its limit.
   private static let isTorn = Atomic(false)
 
-  /// Lines that could not be written since it was last told.
-  package static var lost: Int { lostCount.load(ordering: .relaxed) }
-  package static func countLost() { lostCount.wrappingAdd(1, ordering: .relaxed) }
-  package static func forgetLost() { lostCount.store(0, ordering: .relaxed) }
+  /// Where processes of one log count together, so that what one has lost is told even if it has ended, or become another program.
+  ///
+  /// Unsafe: set once, before there is another thread, to memory that is never unmapped.
+  nonisolated(unsafe) private static var shared: UnsafeMutablePointer<Atomic<Int>>?
+
+  /// Counts in memory that is shared from now on.
+  package static func countLost(in counter: UnsafeMutablePointer<Atomic<Int>>) { shared = counter }
+
+  /// Counts lines that could not be written.
+  package static func countLost(_ count: Int = 1) {
+    if let shared {
+      shared.pointee.wrappingAdd(count, ordering: .relaxed)
+    } else {
+      lostCount.wrappingAdd(count, ordering: .relaxed)
+    }
+  }
+
+  /// How many could not be written since this was last asked.
+  package static func takeLost() -> Int {
+    // Most of the time there are none, and nobody else's memory is to be written to.
+    if let shared {
+      shared.pointee.load(ordering: .relaxed) == 0 ? 0 : shared.pointee.exchange(0, ordering: .relaxed)
+    } else {
+      lostCount.exchange(0, ordering: .relaxed)
+    }
+  }
 
   /// Appends standard output and error to the file `path` from now on. Again after the file was moved away, and a new one is begun.
   /// It is given to `owner`, so that whoever runs as that can begin it anew, too.

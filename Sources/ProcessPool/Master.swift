@@ -101,6 +101,7 @@ package struct Master: ~Copyable {
       configuration.listen, inheritance?.listener, inheritance?.address, "--listen", log)
     let status = try Self.statusServer(configuration.status, inheritance, log)
     let scoreboard = try Self.make { () throws(SystemError) in try Self.scoreboard(inheritance) }
+    LogOutput.countLost(in: scoreboard.lostLines)
     let news = try Self.make { () throws(SystemError) in
       Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
     }

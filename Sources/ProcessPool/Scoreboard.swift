@@ -14,7 +14,7 @@ package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
   /// Changes with the layout below, so that another program's scoreboard is not misread.
-  private static let magic: UInt64 = 0x666F_726B_6C6F_6F05
+  private static let magic: UInt64 = 0x666F_726B_6C6F_6F06
   private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
 
@@ -116,6 +116,11 @@ package struct Scoreboard: @unchecked Sendable {
   private let memory: UnsafeMutableRawPointer
 
   package var header: UnsafeMutablePointer<Header> { memory.assumingMemoryBound(to: Header.self) }
+
+  /// Lines of the log that could not be written and have not been told of yet: behind the header, at the end of its room.
+  var lostLines: UnsafeMutablePointer<Atomic<Int>> {
+    (memory + Self.headerSize - MemoryLayout<Atomic<Int>>.size).assumingMemoryBound(to: Atomic<Int>.self)
+  }
 
   func slot(_ index: Int) -> UnsafeMutablePointer<Slot> {
     (memory + Self.headerSize + index * Self.slotSize).assumingMemoryBound(to: Slot.self)

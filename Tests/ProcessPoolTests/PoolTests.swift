@@ -1,4 +1,5 @@
 import Platform
+import Synchronization
 import Testing
 
 @testable import ProcessPool
@@ -212,5 +213,16 @@ struct StatusPageTests {
     limits.requestTime = 10_000_000_000
     #expect(limits.statementTimeout(15_000) == 9_000)
     #expect(limits.statementTimeout(500) == 500)
+  }
+}
+
+@Suite("The scoreboard's layout")
+struct ScoreboardLayoutTests {
+  @Test("the count of lost lines stands behind the header")
+  func lostLines() throws {
+    let scoreboard = try #require(try Scoreboard())
+    scoreboard.lostLines.pointee.store(3, ordering: .relaxed)
+    #expect(UnsafeRawPointer(scoreboard.lostLines) >= UnsafeRawPointer(scoreboard.header + 1))
+    #expect(UnsafeRawPointer(scoreboard.lostLines) < UnsafeRawPointer(scoreboard.slot(0)))
   }
 }
