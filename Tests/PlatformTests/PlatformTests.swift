@@ -49,7 +49,7 @@ struct ListeningSocketTests {
       var status = stat()
       #expect(lstat(path, &status) == 0)
       #expect(status.st_mode & 0o777 == 0o660)
-      socket.refuseNewConnections()
+      _ = socket.refuseNewConnections()
       #expect(!exists(path))
     }
   }
@@ -80,7 +80,7 @@ struct ListeningSocketTests {
       let first = try ListeningSocket(.unix(path: path))
       unlink(path)
       let second = try ListeningSocket(.unix(path: path))
-      first.refuseNewConnections()
+      _ = first.refuseNewConnections()
       #expect(exists(path))
       _ = second.number
     }
