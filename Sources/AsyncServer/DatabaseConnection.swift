@@ -220,8 +220,14 @@ final class DatabaseConnection: @unchecked Sendable {
       if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
       return
     }
-    if case .failure(let error) = result, error.mayBeStalePreparation, !query.wasStale {
+    var isStale = false
+    if case .failure(let error) = result, error.mayBeStalePreparation {
       forget(query.operation.statement)
+      // What has made one connection's preparation useless has made those of the others so: each may refuse it once. Refused right
+      // after it was prepared, it is so for another reason.
+      isStale = query.refusals == 0 || (!query.isFreshlyPrepared && query.refusals <= pool.connections.count)
+    }
+    if isStale {
       pool.sendAgain(query, stale: true)
     } else if query.operation.statement.isReadOnly {
       pool.complete(query, result)
@@ -292,7 +298,7 @@ final class DatabaseConnection: @unchecked Sendable {
     let isNew = prepared.insert(ObjectIdentifier(statement)).inserted
     let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
-    query.wasSent()
+    query.wasSent(freshlyPrepared: isNew)
     if expected.isEmpty {
       oldestSince = loop.now
       segmentSince = loop.now

@@ -18,8 +18,10 @@ final class Query: @unchecked Sendable {
   private(set) var wasHeldUp = false
   /// How often a connection has broken while it had it.
   private(set) var losses = 0
-  /// Whether its statement has been prepared anew for it.
-  private(set) var wasStale = false
+  /// How often it was refused for a preparation that may have been of no use any more.
+  private(set) var refusals = 0
+  /// Whether its statement was prepared for it when it was sent last, and not for another before.
+  private(set) var isFreshlyPrepared = false
 
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
@@ -53,19 +55,22 @@ final class Query: @unchecked Sendable {
   }
 
   /// A connection has it now.
-  func wasSent() { isSent = true }
+  func wasSent(freshlyPrepared: Bool = false) {
+    isSent = true
+    isFreshlyPrepared = freshlyPrepared
+  }
 
   /// It was not executed, and is to be sent again; whether with its statement prepared anew.
   func repeats(stale: Bool = false) {
     isRepeated = true
-    if stale { wasStale = true }
+    if stale { refusals += 1 }
     waits()
   }
 
   /// Its last operation has ended, and another one is to be executed before there is an answer.
   func continues(with operation: Operation) {
     self.operation = operation
-    wasStale = false
+    refusals = 0
     waits()
   }
 

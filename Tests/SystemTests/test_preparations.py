@@ -4,6 +4,8 @@ anew and sent once more, whatever it does."""
 import concurrent.futures
 import contextlib
 import json
+import threading
+import time
 
 import pytest
 
@@ -124,3 +126,26 @@ def test_a_statement_that_is_refused_each_time_is_sent_twice_and_no_more(stocked
             assert one.ask("/contact/1")[0] == 200
     finally:
         stocked.psql("drop trigger refuse on tag; drop function refuse; drop sequence attempts")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_where_the_preparations_of_all_connections_are_of_no_use_any_more_nobody_notices(changing, mode):
+    with responder(mode, DB_HOST=changing.path("run")) as one:
+        over = threading.Event()
+
+        def ask(number):
+            statuses = []
+            while not over.is_set():
+                for method, path, body in (("GET", "/contact", b""), ("POST", "/tag", f'{{"name":"{number}.{len(statuses)}"}}'.encode()),
+                                           ("PATCH", "/contact/2", b'{"name":"b"}'), ("GET", "/tag/1", b""), ("POST", "/contact", b'{"name":"a","email":"a@b"}')):
+                    statuses.append((method, path, one.ask(path, method, body)[0]))
+            return statuses
+
+        with concurrent.futures.ThreadPoolExecutor(12) as crowd:
+            asked = [crowd.submit(ask, number) for number in range(12)]
+            for turn in range(10):
+                time.sleep(0.15)  # for every connection to know every statement
+                changing.psql(f"alter table {('contact', 'tag')[turn % 2]} alter column name type varchar({300 + turn})")
+            over.set()
+        statuses = [status for one_s in asked for status in one_s.result()]
+    assert {status for _, _, status in statuses} == {200, 201}, [s for s in statuses if s[2] not in (200, 201)][:5]
