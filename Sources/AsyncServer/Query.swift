@@ -74,13 +74,13 @@ final class Query: @unchecked Sendable {
     waits()
   }
 
-  /// No connection has it any more. Those who have gone meanwhile, who could not leave it, do so now.
   /// Its connection has broken.
   func wasLost() { losses += 1 }
 
   /// What it waits for on its connection takes too long: it is only a read, and can be sent elsewhere as well.
   func isGivenBack() { wasHeldUp = true }
 
+  /// No connection has it any more. Those who have gone meanwhile, who could not leave it, do so now.
   private func waits() {
     isSent = false
     for request in [first].compactMap({ $0 }) + others where request.isAbandoned { leave(request) }

@@ -39,7 +39,7 @@ package struct Master: ~Copyable {
   static let quickDeath: UInt64 = 1_000_000_000
   /// Tells an idle worker to look into the listen queue. Whoever does not expect it is not harmed by it (signal(7)).
   package static let nudge = SIGURG
-  /// How often the pool is looked at, in milliseconds: often enough to know how long somebody has waited.
+  /// How often the pool is looked at, in milliseconds: often enough to know how long somebody has waited, or that a drain is over.
   var interval: Int32 {
     if isDraining { return 20 }
     let patience = configuration.limits.queueWait / 1_000_000

@@ -53,7 +53,7 @@ struct Worker: ~Copyable {
     // A library's lines reach the log whole, as ours do.
     clinux_write_whole_lines()
     do throws(SystemError) {
-      var waiting = try WaitingRoom(listener: context.listener, parking: context.parking?.exit ?? -1)
+      var waiting = try WorkerWait(listener: context.listener, parking: context.parking?.exit ?? -1)
       serve(&waiting)
       LineLog.tellLeftOut()
       return slot.isGivenUp ? Master.timedOut : 0
@@ -63,7 +63,7 @@ struct Worker: ~Copyable {
     }
   }
 
-  private mutating func serve(_ waiting: inout WaitingRoom) {
+  private mutating func serve(_ waiting: inout WorkerWait) {
     signal(SIGINT, SIG_IGN)  // A terminal sends it to everybody; the master decides.
     clinux_flag_on(SIGTERM)
     clinux_flag_on(SIGQUIT)
@@ -123,7 +123,7 @@ struct Worker: ~Copyable {
   }
 
   /// Ends without leaving anybody behind who has been let in.
-  private mutating func leave(_ waiting: inout WaitingRoom) {
+  private mutating func leave(_ waiting: inout WorkerWait) {
     waiting.close()
     // Somebody may have been announced to us just before.
     _ = serveNext()
@@ -254,66 +254,5 @@ struct Worker: ~Copyable {
       reading \(milliseconds(phases.reading)), database \(milliseconds(phases.database)), \
       writing \(milliseconds(phases.writing))
       """, metadata: exchange.request.logMetadata)
-  }
-}
-
-/// Where a worker waits: for a connection, for news from the database, or for a signal.
-private struct WaitingRoom: ~Copyable {
-  enum Event { case connection, parked, database, interrupted, nothing }
-
-  private let epoll: Descriptor
-  private let listener: Int32
-  private let parking: Int32
-  private var watchedGeneration = 0
-
-  /// `parking` is where parked connections come from; −1: nowhere.
-  init(listener: Int32, parking: Int32) throws(SystemError) {
-    let epoll = Descriptor(owning: try syscall("epoll_create1") { epoll_create1(clinux_EPOLL_CLOEXEC) })
-    // EXCLUSIVE: of all workers that wait here, a connection wakes one (epoll_ctl(2)).
-    var event = epoll_event(events: clinux_EPOLLIN | clinux_EPOLLEXCLUSIVE, data: epoll_data_t(fd: listener))
-    try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, listener, &event) }
-    if parking >= 0 {
-      event.data.fd = parking
-      try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, parking, &event) }
-    }
-    self.epoll = epoll
-    self.listener = listener
-    self.parking = parking
-  }
-
-  /// Watches the database's socket too: a server that is stopped says farewell there, and a connection that broke while
-  /// nobody used it should not cost the next request. A closed descriptor has left the set by itself.
-  mutating func watch(database socket: Int32, generation: Int) {
-    guard generation != watchedGeneration, socket >= 0 else { return }
-    watchedGeneration = generation
-    var event = epoll_event(events: clinux_EPOLLIN | clinux_EPOLLRDHUP, data: epoll_data_t(fd: socket))
-    epoll_ctl(epoll.number, EPOLL_CTL_ADD, socket, &event)
-  }
-
-  /// Stands no longer where connections are announced.
-  mutating func close() {
-    for number in [listener, parking] where number >= 0 { epoll_ctl(epoll.number, EPOLL_CTL_DEL, number, nil) }
-  }
-
-  /// Waits at most so many milliseconds; −1: for whatever comes. Signals are let in here.
-  func wait(atMost limit: Int32) -> Event {
-    var event = epoll_event()
-    var open = sigset_t()
-    sigemptyset(&open)
-    let count = epoll_pwait(epoll.number, &event, 1, limit, &open)
-    guard count > 0 else { return count == 0 ? .nothing : .interrupted }
-    switch event.data.fd {
-    case listener: return .connection
-    case parking: return .parked
-    default: return .database
-    }
-  }
-
-  /// Waits so many milliseconds, or for a signal, whoever stands in the queue.
-  func rest(_ milliseconds: Int32) -> Event {
-    var time = timespec(tv_sec: Int(milliseconds) / 1_000, tv_nsec: Int(milliseconds) % 1_000 * 1_000_000)
-    var open = sigset_t()
-    sigemptyset(&open)
-    return pselect(0, nil, nil, nil, &time, &open) == 0 ? .nothing : .interrupted
   }
 }
