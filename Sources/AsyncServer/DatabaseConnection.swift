@@ -148,19 +148,31 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Takes answers in until the connection breaks.
   private func serve(_ connection: Connection) async throws(PostgresError) {
     while true {
-      let failure = try await transfer(connection)
-      // What has come is taken in before the connection is given up: it may tell of a write that it was done.
-      while let event = connection.nextEvent(expected: expected.count) {
-        oldestSince = loop.now
-        switch event {
-        // The server's last word: what it owes is settled where the connection ends.
-        case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
-        case .result(let result): received(result)
-        case .sync: segmentEnded()
-        case .aborted: wasSkipped()
-        }
+      await watch?.readableOrWritable()
+      guard self.connection === connection else { throw .connectionLost("it did not answer") }
+      // Where sending fails, libpq reads. What it has read is taken in before it may see the connection's end (`nextEvent`): it may
+      // tell of a write that it was done.
+      var failure: PostgresError?
+      if hasUnsentInput {
+        do throws(PostgresError) { try flush(connection) } catch { failure = error }
       }
+      try takeIn(connection)
+      guard connection.consumeInput() else { throw failure ?? .connectionLost(connection.failure) }
+      try takeIn(connection)
       if let failure { throw failure }
+    }
+  }
+
+  private func takeIn(_ connection: Connection) throws(PostgresError) {
+    while let event = connection.nextEvent(expected: expected.count) {
+      oldestSince = loop.now
+      switch event {
+      // The server's last word: what it owes is settled where the connection ends.
+      case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
+      case .result(let result): received(result)
+      case .sync: segmentEnded()
+      case .aborted: wasSkipped()
+      }
     }
   }
 
@@ -251,17 +263,6 @@ final class DatabaseConnection: @unchecked Sendable {
     answered.removeAll(keepingCapacity: true)
     segmentSince = loop.now
     while let (query, result) = uncommitted.popFirst() { pool.complete(query, result) }
-  }
-
-  /// Waits until the socket has something for us, or takes what is left to send; what is wrong with it, if it is broken.
-  private func transfer(_ connection: Connection) async throws(PostgresError) -> PostgresError? {
-    await watch?.readableOrWritable()
-    guard self.connection === connection else { throw .connectionLost("it did not answer") }
-    var failure: PostgresError?
-    if hasUnsentInput {
-      do throws(PostgresError) { try flush(connection) } catch { failure = error }
-    }
-    return connection.consumeInput() ? failure : failure ?? .connectionLost(connection.failure)
   }
 
   private func flush(_ connection: Connection) throws(PostgresError) {

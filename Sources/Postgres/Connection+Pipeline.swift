@@ -90,10 +90,14 @@ extension Connection {
   ///
   /// libpq closes each statement's results with a NULL, which is skipped here; `expected` says how many answers (results
   /// and syncs) are still to come, since after the last one libpq has nothing but NULLs.
+  ///
+  /// There are none any more once libpq has seen the connection's end. It forgets what was asked then, and takes what it has
+  /// read of rows for the answer to a Describe: a result that has columns, no rows and PGRES_COMMAND_OK (libpq 15,
+  /// pqDropConnection and getRowDescriptions).
   package func nextEvent(expected: Int) -> PipelineEvent? {
     guard expected > 0 else { return nil }
     var closings = 0
-    while PQisBusy(handle) == 0 {
+    while isAlive, PQisBusy(handle) == 0 {
       guard let result = PQgetResult(handle) else {
         closings += 1
         // Two in a row: nothing is under way, although something was expected.

@@ -9,15 +9,30 @@ import subprocess
 import threading
 import time
 
+# ReadyForQuery, idle.
+READY = b"Z\0\0\0\5I"
+
+
+def complete(messages):
+    """How many bytes there are up to the end of the first CommandComplete."""
+    end, kind = 0, b""
+    while kind != b"C":
+        kind, length = messages[end:end + 1], int.from_bytes(messages[end + 1:end + 5], "big")
+        end += 1 + length
+    return end
 
 class Proxy:
     """Passes bytes on between a TCP port of its own and a Unix socket, until it is told to do otherwise."""
 
-    def __init__(self, target, tls=None):
-        """`tls`: an SSLContext, to be a server that speaks it."""
+    def __init__(self, target, tls=None, folder=None):
+        """`tls`: an SSLContext, to be a server that speaks it. `folder`: where to have a Unix socket instead of the port."""
         self.target, self.tls = target, tls
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        if folder:
+            self.port = 5432
+            self.listener = socket.create_server(f"{folder}/.s.PGSQL.{self.port}", family=socket.AF_UNIX)
+        else:
+            self.listener = socket.create_server(("127.0.0.1", 0))
+            self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
         self.pairs = []
         # Held while bytes are passed on.
@@ -64,6 +79,12 @@ class Proxy:
                     said = self._exactly(there, length - 4)
                     assert kind != b"E", said
 
+    @contextlib.contextmanager
+    def taken_over(self):
+        """The two ends of the only conversation, to the responder and to the server. Nothing is passed on meanwhile."""
+        with self.passing:
+            yield self.pairs[0]
+
     @staticmethod
     def _exactly(source, count):
         data = b""
@@ -91,7 +112,8 @@ class Proxy:
             if self.refuses:
                 here.close()
                 continue
-            here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if here.family == socket.AF_INET:
+                here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls and not (here := self._encrypted(here)):
                 continue
             there = socket.socket(socket.AF_UNIX)
@@ -154,8 +176,8 @@ class Proxy:
             self.leave()
 
 
-def in_front_of(house, tls=None):
-    return Proxy(os.path.join(house.path("run"), ".s.PGSQL.5432"), tls)
+def in_front_of(house, tls=None, folder=None):
+    return Proxy(os.path.join(house.path("run"), ".s.PGSQL.5432"), tls, folder)
 
 
 def certified(folder):

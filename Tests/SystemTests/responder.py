@@ -14,13 +14,13 @@ ONE_CONNECTION = {"FORKLOOP_ASYNC_DB_CONNECTIONS": 1, "FORKLOOP_SYNC_WORKERS": 1
 class Responder:
     """`forkloop sync` or `forkloop async`."""
 
-    def __init__(self, folder, mode, **settings):
+    def __init__(self, folder, mode, *flags, **settings):
         self.mode, self.path = mode, f"{folder}/s.sock"
         self.log = pathlib.Path(folder, "log")
         settings = {"DB_NAME": "forkloop", "DB_USER": "forkloop", **settings}
         environment = clean_environment(**{name: value for name, value in settings.items() if value is not None})
         with open(self.log, "w") as out:
-            self.process = subprocess.Popen([PROGRAM, mode, "--listen", f"unix:{self.path}"], env=environment, stdout=out, stderr=out)
+            self.process = subprocess.Popen([PROGRAM, mode, "--listen", f"unix:{self.path}", *flags], env=environment, stdout=out, stderr=out)
         try:
             eventually(lambda: listens(self.path), message=f"it did not start: {self.log.read_text()}")
         except BaseException:
@@ -45,9 +45,9 @@ class Responder:
 
 
 @contextlib.contextmanager
-def responder(mode, **settings):
+def responder(mode, *flags, **settings):
     with temporary_folder() as folder:
-        one = Responder(folder, mode, **settings)
+        one = Responder(folder, mode, *flags, **settings)
         try:
             yield one
         finally:
