@@ -57,14 +57,18 @@ struct BlockingDatabase {
     }
   }
 
-  /// Executes an operation; a read whose connection turns out to be gone is repeated on a new one. A write is not: nobody knows
-  /// what became of it.
+  /// Executes an operation. It is repeated on a new connection if the old one turns out to be gone before the operation was sent; a
+  /// read afterwards, too. Of a write nobody knows then what became of it.
   mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
     var result = executeOnce(operation)
     var repeats = 0
-    while case .failure(.connectionLost) = result {
-      connection = nil
-      guard operation.statement.isReadOnly, repeats < Self.mostRepeats else { break }
+    while case .failure(let error) = result, repeats < Self.mostRepeats {
+      switch error {
+      case .connectionLost: guard operation.statement.isReadOnly else { return result }
+      case .unavailable:
+        guard MonotonicClock.now >= nextAttempt else { return result }
+      default: return result
+      }
       repeats += 1
       result = executeOnce(operation)
     }
@@ -83,30 +87,29 @@ struct BlockingDatabase {
   private mutating func executePrepared(_ operation: Operation) -> Result<ResultSet, PostgresError> {
     do throws(PostgresError) {
       let connection = try connection(preparedFor: operation.statement)
-      return connection.execute(operation.statement, operation.parameters)
+      let result = connection.execute(operation.statement, operation.parameters)
+      if case .failure(.connectionLost) = result { self.connection = nil }
+      return result
     } catch {
       return .failure(error)
     }
   }
 
-  /// A connection that knows a statement. One that turns out to be gone before the statement itself was sent is replaced.
+  /// A connection that knows a statement; `unavailable` if there is none, or it is gone before the statement itself was sent.
   private mutating func connection(preparedFor statement: Statement) throws(PostgresError) -> Connection {
     // Its end may have come behind the last answer.
     if let connection, !connection.isAlive { self.connection = nil }
     connectIfNeeded()
-    guard let first = connection else { throw lastError }
-    if prepared.contains(ObjectIdentifier(statement)) { return first }
+    guard let connection else { throw lastError }
+    if prepared.contains(ObjectIdentifier(statement)) { return connection }
     do throws(PostgresError) {
-      try first.prepare(statement)
+      try connection.prepare(statement)
     } catch {
-      guard case .connectionLost = error else { throw error }
-      connection = nil
-      connectIfNeeded()
-      guard let second = connection else { throw lastError }
-      do throws(PostgresError) { try second.prepare(statement) } catch { throw error.beforeSending }
+      if case .connectionLost = error { self.connection = nil }
+      throw error.beforeSending
     }
     prepared.insert(ObjectIdentifier(statement))
-    return connection ?? first
+    return connection
   }
 
   /// Call when the socket is readable although nothing was asked.
