@@ -57,7 +57,9 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Whether something was queued, or left over by the socket.
   private var hasUnsentInput = false
   /// Since when the oldest statement has been the oldest, in monotonic nanoseconds.
-  private(set) var oldestSince: UInt64 = 0
+  var oldestSince: UInt64 = 0
+  /// Whether something that is on its way has been behind a statement that stood still, and may stand still as well.
+  var stoodStill = false
   /// The attempt to connect that is under way.
   private var attempt: ConnectionAttempt?
   /// Why the last attempt failed: the same reason is logged once.
@@ -72,6 +74,8 @@ final class DatabaseConnection: @unchecked Sendable {
   /// A statement that ran longer than the server's own limit by this much will not come back: the server is gone or
   /// can't be reached.
   private static let grace: UInt64 = 5_000_000_000
+  /// How often a statement may be refused that was prepared when what made the others useless was over.
+  private static let mostRefusalsAnew = 2
 
   init(_ configuration: AsyncConfiguration, loop: EventLoop, pool: DatabasePool, log: Logger) {
     self.configuration = configuration
@@ -117,6 +121,7 @@ final class DatabaseConnection: @unchecked Sendable {
     for case .result(let query) in expected { lost.append(query) }
     expected = []
     uncommitted = []
+    stoodStill = false
     prepared = []
     stale = []
     preparationError = nil
@@ -165,7 +170,7 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func takeIn(_ connection: Connection) throws(PostgresError) {
     while let event = connection.nextEvent(expected: expected.count) {
-      oldestSince = loop.now
+      noteProgress(loop.now)
       switch event {
       // The server's last word: what it owes is settled where the connection ends.
       case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
@@ -235,9 +240,9 @@ final class DatabaseConnection: @unchecked Sendable {
     var isStale = false
     if case .failure(let error) = result, error.mayBeStalePreparation {
       forget(query.operation.statement)
-      // What has made one connection's preparation useless has made those of the others so: each may refuse it once. Refused right
-      // after it was prepared, it is so for another reason.
-      isStale = query.refusals == 0 || (!query.isFreshlyPrepared && query.refusals <= pool.connections.count)
+      // What has made one connection's preparation useless has made those of the others so: each may refuse it once. The same may
+      // happen again meanwhile. What is refused more often is so for another reason.
+      isStale = query.refusals < pool.connections.count + Self.mostRefusalsAnew
     }
     if isStale {
       pool.sendAgain(query, stale: true)
@@ -299,9 +304,10 @@ final class DatabaseConnection: @unchecked Sendable {
     let isNew = prepared.insert(ObjectIdentifier(statement)).inserted
     let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
-    query.wasSent(freshlyPrepared: isNew)
+    query.wasSent()
     if expected.isEmpty {
       oldestSince = loop.now
+      stoodStill = false
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.

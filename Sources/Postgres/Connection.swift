@@ -18,7 +18,9 @@ package final class Connection {
     /// How long to wait for a connection to each host, in seconds, where the user has said nothing.
     package var connectTimeout: Int
 
-    package init(applicationName: String, statementTimeout: Int = 15_000, connectTimeout: Int = 3) {
+    package static let defaultStatementTimeout = 15_000
+
+    package init(applicationName: String, statementTimeout: Int = defaultStatementTimeout, connectTimeout: Int = 3) {
       self.applicationName = applicationName
       self.statementTimeout = statementTimeout
       self.connectTimeout = connectTimeout

@@ -13,6 +13,8 @@ struct BlockingDatabase {
   private static let moment: UInt64 = 1_000_000_000
   /// How often a read is sent again whose connection breaks each time: it may be what breaks it.
   private static let mostRepeats = 3
+  /// How often a statement is prepared anew that the server refuses: what makes a preparation useless may happen again meanwhile.
+  private static let mostRefusals = 3
 
   private let info: ConnectionInfo
   private let options: Connection.Options
@@ -77,11 +79,15 @@ struct BlockingDatabase {
 
   /// Executes an operation, whose statement is prepared anew where its preparation is of no use any more.
   private mutating func executeOnce(_ operation: Operation) -> Result<ResultSet, PostgresError> {
-    let result = executePrepared(operation)
-    guard case .failure(let error) = result, error.mayBeStalePreparation, let connection else { return result }
-    prepared.remove(ObjectIdentifier(operation.statement))
-    connection.deallocate(operation.statement)
-    return executePrepared(operation)
+    var result = executePrepared(operation)
+    var refusals = 0
+    while case .failure(let error) = result, error.mayBeStalePreparation, refusals < Self.mostRefusals, let connection {
+      refusals += 1
+      prepared.remove(ObjectIdentifier(operation.statement))
+      connection.deallocate(operation.statement)
+      result = executePrepared(operation)
+    }
+    return result
   }
 
   private mutating func executePrepared(_ operation: Operation) -> Result<ResultSet, PostgresError> {
