@@ -1,16 +1,23 @@
 """The pages in a real browser: nothing is missing, nothing is fetched from elsewhere, and trying it out works."""
 
+import base64
 import contextlib
 import json
 import os
+import struct
+import zlib
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from house import MODES
-from test_api import EXAMPLE, ORDER
+from test_api import EXAMPLE
+from test_openapi import OPERATIONS as DESCRIBED, operation
+
+OPERATIONS = [operation(*described)["operationId"] for described in DESCRIBED]
 
 # One browser for all.
 pytestmark = pytest.mark.xdist_group("browser")
@@ -38,8 +45,12 @@ def page(tmp_path_factory):
         yield driver
 
 
-def find(page, selector, seconds=30, message=None):
-    return WebDriverWait(page, seconds).until(lambda d: d.find_elements(By.CSS_SELECTOR, selector), message or f"there is no {selector}")
+def wait(page, condition, message, seconds=30):
+    return WebDriverWait(page, seconds, poll_frequency=0.02).until(condition, message)
+
+
+def find(page, selector, message=None):
+    return wait(page, lambda d: d.find_elements(By.CSS_SELECTOR, selector), message or f"there is no {selector}")
 
 
 def complaints(page):
@@ -53,43 +64,130 @@ def keep_picture(page, name):
         page.save_screenshot(os.path.join(folder, f"{name}.png"))
 
 
+def open_docs(page, house, more=""):
+    page.get("about:blank")  # else nothing is loaded where only the fragment differs
+    page.get(f"http://127.0.0.1:{house.port}/docs{more}")
+    find(page, ".opblock")
+
+
 def test_swagger_ui_shows_both_groups(house, page):
-    page.get(f"http://127.0.0.1:{house.port}/docs")
+    open_docs(page, house)
     groups = find(page, ".opblock-tag[data-tag]")
     assert [g.get_attribute("data-tag") for g in groups] == ["Sync routes", "Async routes"]
-    assert len(find(page, ".opblock")) == 42
+    assert len(find(page, ".opblock")) == len(OPERATIONS) == 42
+    assert [a.get_attribute("href") for a in find(page, ".info hgroup a")] == [f"http://127.0.0.1:{house.port}/openapi.json"]
     keep_picture(page, "docs")
     assert complaints(page) == []
 
 
-def trying(page, house, operation):
-    """Opens an operation in Swagger UI and executes it as it is proposed; status and body as shown."""
-    page.get(f"http://127.0.0.1:{house.port}/docs#/{'Sync' if operation.startswith('sync') else 'Async'}%20routes/{operation}")
-    page.refresh()
+def click(page, element):
+    """As somebody does who has brought it into the middle of the window."""
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
+def try_out(page, operation, body=None, **parameters):
+    """Opens an operation in Swagger UI, fills in its form, executes it and closes it again. Status, ETag and body as shown."""
     block = f'[id$="-{operation}"]'
-    execute = find(page, f"{block} button.execute", message=f"{operation} did not open")[0]
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", execute)
-    status = find(page, f"{block} .live-responses-table .response-col_status", message="no answer was shown")[-1].text.split()[0]
-    body = find(page, f"{block} .live-responses-table .highlight-code code, {block} .live-responses-table .highlight-code pre")[0].text
-    return status, body
+    click(page, find(page, f"{block} .opblock-summary-control")[0])
+    for name, value in parameters.items():
+        name = name.replace("_", "-") if name[0].isupper() else name
+        box = find(page, f'{block} tr[data-param-name="{name}"] input', message=f"{operation} has no box for {name}")[0]
+        click(page, box)
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(value)
+    if body is not None:
+        text = find(page, f"{block} textarea.body-param__text")[0]
+        click(page, text)
+        text.send_keys(Keys.CONTROL, "a")
+        text.send_keys(json.dumps(body))
+    click(page, find(page, f"{block} button.execute")[0])
+    shown = find(page, f"{block} .live-responses-table .response", message=f"{operation} was not answered")[0]
+    status = int(shown.find_element(By.CSS_SELECTOR, ".response-col_status").text.split()[0])
+    print(repr([x.text for x in shown.find_elements(By.CSS_SELECTOR, ".headerline")]))
+    etags = [line.text.removeprefix("etag: ").strip() for line in shown.find_elements(By.CSS_SELECTOR, ".headerline") if line.text.startswith("etag: ")]
+    bodies = [json.loads(code.text) for code in shown.find_elements(By.CSS_SELECTOR, ".highlight-code pre")]
+    keep_picture(page, f"docs-{operation}-{status}")
+    click(page, find(page, f"{block} .opblock-summary-control")[0])
+    wait(page, lambda d: not d.find_elements(By.CSS_SELECTOR, f"{block} button.execute"), f"{operation} did not close")
+    return status, etags[0] if etags else None, bodies[0] if bodies else None
+
+
+def trouble(page):
+    """What the console says, but for the errors that were provoked."""
+    return [c for c in complaints(page) if "the server responded with a status of 4" not in c["message"]]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_trying_it_out_posts_and_gets_an_order(stocked, page, mode):
-    status, body = trying(page, stocked, f"{mode}CreateOrder")
-    assert (status, json.loads(body)) == ("201", json.loads(EXAMPLE % 1))
-    keep_picture(page, f"docs-{mode}-post")
-    assert stocked.psql('select count(*) from "order"') == [("1",)]
-    status, body = trying(page, stocked, f"{mode}ListOrders")
-    assert (status, [o["name"] for o in json.loads(body)]) == ("200", [ORDER["name"]])
-    keep_picture(page, f"docs-{mode}-get")
+def test_every_operation_can_be_tried(stocked, page, mode):
+    open_docs(page, stocked)
+    answers = {f"{mode}Health": try_out(page, f"{mode}Health")[0]}
+    for resource in ("Contact", "Product", "Tag", "Order"):
+        answers[f"{mode}Create{resource}"], _, made = try_out(page, f"{mode}Create{resource}")
+        answers[f"{mode}List{resource}s"], _, listed = try_out(page, f"{mode}List{resource}s", limit="1", after=str(made["id"] - 1))
+        assert listed == [made]
+        answers[f"{mode}Read{resource}"], _, read = try_out(page, f"{mode}Read{resource}", id=str(made["id"]))
+        assert read == made
+        answers[f"{mode}Change{resource}"], _, changed = try_out(page, f"{mode}Change{resource}", id=str(made["id"]))
+        assert changed["id"] == made["id"] and changed != made
+        answers[f"{mode}Delete{resource}"], _, _ = try_out(page, f"{mode}Delete{resource}", id=str(made["id"]))
+    good = {"Create": 201, "Delete": 204}
+    assert answers == {o: good.get(o.removeprefix(mode)[:6], 200) for o in OPERATIONS if o.startswith(mode)}
     assert complaints(page) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_order_lives_its_whole_life_in_swagger_ui(stocked, page, mode):
+    open_docs(page, stocked)
+    status, first, made = try_out(page, f"{mode}CreateOrder")
+    assert (status, made) == (201, json.loads(EXAMPLE % 1))
+    assert try_out(page, f"{mode}ReadOrder", id="1") == (200, first, made)
+    status, second, changed = try_out(page, f"{mode}ChangeOrder", id="1", If_Match=first, body={"name": "SO001 b"})
+    assert (status, changed) == (200, {**made, "name": "SO001 b"}) and second != first
+    assert try_out(page, f"{mode}DeleteOrder", id="1", If_Match=first)[0] == 412
+    assert try_out(page, f"{mode}DeleteOrder", id="1", If_Match=second) == (204, None, None)
+    assert try_out(page, f"{mode}ReadOrder", id="1")[0] == 404
+    assert stocked.psql('select count(*) from "order"') == [("0",)]
+    assert trouble(page) == []
+
+
+def test_limits_are_shown_as_they_are(house, page):
+    open_docs(page, house, "#/Sync%20routes/syncCreateOrder")
+    for button in find(page, '.opblock.is-open .response[data-code="201"] button[data-name="model"]'):
+        click(page, button)
+    for button in find(page, '.opblock.is-open .response[data-code="201"] .json-schema-2020-12-expand-deep-button')[:1]:
+        click(page, button)
+    text = find(page, ".opblock.is-open .json-schema-2020-12")[0].text
+    print(page.find_element(By.CSS_SELECTOR, '.opblock.is-open .response[data-code="201"]').get_attribute("outerHTML")[:5000])
+    assert "9223372036854775807" in text and "white space" in text, text
+    assert "9223372036854776000" not in text and "\\u" not in text and "matches" not in text, text
+    keep_picture(page, "docs-limits")
+
+
+def ground(page):
+    """The colour in the corner: a screenshot of one pixel, which is compressed, but whose filter has nothing to refer to."""
+    picture = page.execute_cdp_cmd("Page.captureScreenshot", {"clip": {"x": 2, "y": 2, "width": 1, "height": 1, "scale": 1}})
+    chunks, data = base64.b64decode(picture["data"])[8:], b""
+    while chunks:
+        (length,) = struct.unpack(">I", chunks[:4])
+        data += chunks[8:8 + length] if chunks[4:8] == b"IDAT" else b""
+        chunks = chunks[12 + length:]
+    return tuple(zlib.decompress(data)[1:4])
+
+
+@pytest.mark.parametrize("path, ready", [("/", "main"), ("/docs", ".opblock"), ("/redoc", "h1")])
+def test_a_page_is_dark_where_the_browser_is(house, page, path, ready):
+    page.get(f"http://127.0.0.1:{house.port}{path}")
+    for scheme, range_ in (("light", range(200, 256)), ("dark", range(0, 60)), ("light", range(200, 256))):
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        find(page, ready)
+        wait(page, lambda d: all(c in range_ for c in ground(d)), f"{path} is {ground(page)} where the browser is {scheme}", 5)
 
 
 def test_redoc_shows_the_same(house, page):
     page.get(f"http://127.0.0.1:{house.port}/redoc")
     find(page, "h1", message="Redoc has not drawn anything")
-    WebDriverWait(page, 30).until(lambda d: "Sync routes" in d.page_source and "Async routes" in d.page_source)
+    wait(page, lambda d: "Sync routes" in d.page_source and "Async routes" in d.page_source, "the groups are missing")
     keep_picture(page, "redoc")
     assert complaints(page) == []
 
