@@ -9,6 +9,7 @@ import zlib
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 @contextlib.contextmanager
 def browser(folder):
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,1600", f"--user-data-dir={folder}",
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1000,800", f"--user-data-dir={folder}",
                      # Nobody but the house answers.
                      "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
         options.add_argument(argument)
@@ -46,7 +47,8 @@ def page(tmp_path_factory):
 
 
 def wait(page, condition, message, seconds=30):
-    return WebDriverWait(page, seconds, poll_frequency=0.02).until(condition, message)
+    # React may put another element in the place of one that was just found.
+    return WebDriverWait(page, seconds, poll_frequency=0.1, ignored_exceptions=[StaleElementReferenceException]).until(condition, message)
 
 
 def find(page, selector, message=None):
@@ -64,9 +66,8 @@ def keep_picture(page, name):
         page.save_screenshot(os.path.join(folder, f"{name}.png"))
 
 
-def open_docs(page, house, more=""):
-    page.get("about:blank")  # else nothing is loaded where only the fragment differs
-    page.get(f"http://127.0.0.1:{house.port}/docs{more}")
+def open_docs(page, house):
+    page.get(f"http://127.0.0.1:{house.port}/docs")
     find(page, ".opblock")
 
 
@@ -104,36 +105,12 @@ def try_out(page, operation, body=None, **parameters):
     click(page, find(page, f"{block} button.execute")[0])
     shown = find(page, f"{block} .live-responses-table .response", message=f"{operation} was not answered")[0]
     status = int(shown.find_element(By.CSS_SELECTOR, ".response-col_status").text.split()[0])
-    print(repr([x.text for x in shown.find_elements(By.CSS_SELECTOR, ".headerline")]))
-    etags = [line.text.removeprefix("etag: ").strip() for line in shown.find_elements(By.CSS_SELECTOR, ".headerline") if line.text.startswith("etag: ")]
+    fields = dict(line.text.strip().split(": ", 1) for line in shown.find_elements(By.CSS_SELECTOR, ".headerline"))
     bodies = [json.loads(code.text) for code in shown.find_elements(By.CSS_SELECTOR, ".highlight-code pre")]
     keep_picture(page, f"docs-{operation}-{status}")
     click(page, find(page, f"{block} .opblock-summary-control")[0])
     wait(page, lambda d: not d.find_elements(By.CSS_SELECTOR, f"{block} button.execute"), f"{operation} did not close")
-    return status, etags[0] if etags else None, bodies[0] if bodies else None
-
-
-def trouble(page):
-    """What the console says, but for the errors that were provoked."""
-    return [c for c in complaints(page) if "the server responded with a status of 4" not in c["message"]]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_operation_can_be_tried(stocked, page, mode):
-    open_docs(page, stocked)
-    answers = {f"{mode}Health": try_out(page, f"{mode}Health")[0]}
-    for resource in ("Contact", "Product", "Tag", "Order"):
-        answers[f"{mode}Create{resource}"], _, made = try_out(page, f"{mode}Create{resource}")
-        answers[f"{mode}List{resource}s"], _, listed = try_out(page, f"{mode}List{resource}s", limit="1", after=str(made["id"] - 1))
-        assert listed == [made]
-        answers[f"{mode}Read{resource}"], _, read = try_out(page, f"{mode}Read{resource}", id=str(made["id"]))
-        assert read == made
-        answers[f"{mode}Change{resource}"], _, changed = try_out(page, f"{mode}Change{resource}", id=str(made["id"]))
-        assert changed["id"] == made["id"] and changed != made
-        answers[f"{mode}Delete{resource}"], _, _ = try_out(page, f"{mode}Delete{resource}", id=str(made["id"]))
-    good = {"Create": 201, "Delete": 204}
-    assert answers == {o: good.get(o.removeprefix(mode)[:6], 200) for o in OPERATIONS if o.startswith(mode)}
-    assert complaints(page) == []
+    return status, fields.get("etag"), bodies[0] if bodies else None
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -144,24 +121,48 @@ def test_an_order_lives_its_whole_life_in_swagger_ui(stocked, page, mode):
     assert try_out(page, f"{mode}ReadOrder", id="1") == (200, first, made)
     status, second, changed = try_out(page, f"{mode}ChangeOrder", id="1", If_Match=first, body={"name": "SO001 b"})
     assert (status, changed) == (200, {**made, "name": "SO001 b"}) and second != first
+    assert complaints(page) == []
     assert try_out(page, f"{mode}DeleteOrder", id="1", If_Match=first)[0] == 412
     assert try_out(page, f"{mode}DeleteOrder", id="1", If_Match=second) == (204, None, None)
-    assert try_out(page, f"{mode}ReadOrder", id="1")[0] == 404
     assert stocked.psql('select count(*) from "order"') == [("0",)]
-    assert trouble(page) == []
+    assert [c["message"].split(" ")[0] for c in complaints(page)] == [f"http://127.0.0.1:{stocked.port}/{mode}/order/1"], "more than the 412"
+
+
+# To open, fill in and close a form costs the browser more than a second.
+@pytest.mark.long
+@pytest.mark.parametrize("mode", MODES)
+def test_every_operation_can_be_tried(stocked, page, mode):
+    open_docs(page, stocked)
+    answers = {f"{mode}Health": try_out(page, f"{mode}Health")[0]}
+    for resource in ("Contact", "Product", "Tag", "Order"):
+        answers[f"{mode}Create{resource}"], _, made = try_out(page, f"{mode}Create{resource}")
+        number = str(made["id"])
+        answers[f"{mode}List{resource}s"], _, listed = try_out(page, f"{mode}List{resource}s", limit="1", after=str(made["id"] - 1))
+        answers[f"{mode}Read{resource}"], _, read = try_out(page, f"{mode}Read{resource}", id=number)
+        assert listed == [read] == [made]
+        answers[f"{mode}Change{resource}"], _, changed = try_out(page, f"{mode}Change{resource}", id=number)
+        assert changed["id"] == made["id"] and changed != made
+        answers[f"{mode}Delete{resource}"], _, _ = try_out(page, f"{mode}Delete{resource}", id=number)
+    special = {"Create": 201, "Delete": 204}
+    assert answers == {name: special.get(name.removeprefix(mode)[:6], 200) for name in OPERATIONS if name.startswith(mode)}
+    assert complaints(page) == []
 
 
 def test_limits_are_shown_as_they_are(house, page):
-    open_docs(page, house, "#/Sync%20routes/syncCreateOrder")
-    for button in find(page, '.opblock.is-open .response[data-code="201"] button[data-name="model"]'):
-        click(page, button)
-    for button in find(page, '.opblock.is-open .response[data-code="201"] .json-schema-2020-12-expand-deep-button')[:1]:
-        click(page, button)
-    text = find(page, ".opblock.is-open .json-schema-2020-12")[0].text
-    print(page.find_element(By.CSS_SELECTOR, '.opblock.is-open .response[data-code="201"]').get_attribute("outerHTML")[:5000])
+    open_docs(page, house)
+    click(page, find(page, '[id$="-syncCreateOrder"] .opblock-summary-control')[0])
+    answer = '.opblock.is-open .response[data-code="201"]'
+    click(page, find(page, f'{answer} button[data-name="model"]')[0])
+
+    def unfolded(page):
+        # It folds once by itself, when it has found what it refers to.
+        text = find(page, f"{answer} .json-schema-2020-12")[0].text
+        return text if "half-even" in text else click(page, find(page, f"{answer} .json-schema-2020-12-expand-deep-button")[0])
+
+    text = wait(page, unfolded, "the schema did not unfold")
+    keep_picture(page, "docs-limits")
     assert "9223372036854775807" in text and "white space" in text, text
     assert "9223372036854776000" not in text and "\\u" not in text and "matches" not in text, text
-    keep_picture(page, "docs-limits")
 
 
 def ground(page):
@@ -177,9 +178,10 @@ def ground(page):
 
 @pytest.mark.parametrize("path, ready", [("/", "main"), ("/docs", ".opblock"), ("/redoc", "h1")])
 def test_a_page_is_dark_where_the_browser_is(house, page, path, ready):
-    page.get(f"http://127.0.0.1:{house.port}{path}")
-    for scheme, range_ in (("light", range(200, 256)), ("dark", range(0, 60)), ("light", range(200, 256))):
+    for scheme, range_ in (("dark", range(0, 60)), ("light", range(200, 256))):
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        if scheme == "dark":
+            page.get(f"http://127.0.0.1:{house.port}{path}")
         find(page, ready)
         wait(page, lambda d: all(c in range_ for c in ground(d)), f"{path} is {ground(page)} where the browser is {scheme}", 5)
 
@@ -187,7 +189,8 @@ def test_a_page_is_dark_where_the_browser_is(house, page, path, ready):
 def test_redoc_shows_the_same(house, page):
     page.get(f"http://127.0.0.1:{house.port}/redoc")
     find(page, "h1", message="Redoc has not drawn anything")
-    wait(page, lambda d: "Sync routes" in d.page_source and "Async routes" in d.page_source, "the groups are missing")
+    for group in ("Sync-routes", "Async-routes"):
+        find(page, f'[data-item-id="tag/{group}"]')
     keep_picture(page, "redoc")
     assert complaints(page) == []
 
