@@ -165,6 +165,14 @@ def test_limits_are_shown_as_they_are(house, page):
     assert "9223372036854776000" not in text and "\\u" not in text and "matches" not in text, text
 
 
+def test_an_answer_s_numbers_are_shown_as_they_came(house, page):
+    greatest = 2**63 - 1
+    house.psql(f"insert into contact (id, name, email) overriding system value values ({greatest}, 'Ann', 'a@b')")
+    open_docs(page, house)
+    status, _, body = try_out(page, "syncReadContact", id=str(greatest))
+    assert (status, body) == (200, {"id": greatest, "name": "Ann", "email": "a@b"})
+
+
 def ground(page):
     """The colour in the corner: a screenshot of one pixel, which is compressed, but whose filter has nothing to refer to."""
     picture = page.execute_cdp_cmd("Page.captureScreenshot", {"clip": {"x": 2, "y": 2, "width": 1, "height": 1, "scale": 1}})

@@ -20,9 +20,30 @@ function painted(paint) {
   paint(dark.matches);
 }
 
+// An answer with a number that a double can't hold is shown as it came, not parsed and written anew.
+function exactAnswers() {
+  const isExact = (text) => {
+    let exact = true;
+    JSON.parse(text, (key, value, { source } = {}) => {
+      if (typeof value === "number" && source !== undefined && source !== String(value)) exact = false;
+      return value;
+    });
+    return exact;
+  };
+  const shown = (Original, { React }) => (props) => {
+    let { content, contentType } = props;
+    try {
+      if (!isExact(content)) contentType = "text/plain";
+    } catch { /* It is no JSON. */ }
+    return React.createElement(Original, { ...props, contentType });
+  };
+  return { wrapComponents: { responseBody: shown } };
+}
+
 function showSwaggerUI(spec) {
   painted((isDark) => document.documentElement.classList.toggle("dark-mode", isDark));
-  const ui = SwaggerUIBundle({ spec, domNode: place, deepLinking: true, displayRequestDuration: true, tryItOutEnabled: true });
+  const ui = SwaggerUIBundle({ spec, domNode: place, deepLinking: true, displayRequestDuration: true, tryItOutEnabled: true,
+    plugins: [exactAnswers] });
   ui.specActions.updateUrl("/openapi.json");
 }
 
