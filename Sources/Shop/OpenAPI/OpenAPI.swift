@@ -63,13 +63,10 @@ package enum OpenAPI {
   /// The operations of a route; HEAD and OPTIONS go without saying.
   private static func path(_ route: Route, _ mode: Mode) -> JSONValue {
     let methods = route.methods.list.filter { $0 != .head && $0 != .options }
-    let shared: JSONValue =
-      if case .item = route { ["parameters": [["$ref": "#/components/parameters/id"]]] } else { [:] }
-    return shared
-      + .object(
-        methods.map {
-          JSONValue.Member(name: UTF8Text($0.rawValue.lowercased()), value: operation($0, route, mode))
-        })
+    return .object(
+      methods.map {
+        JSONValue.Member(name: UTF8Text($0.rawValue.lowercased()), value: operation($0, route, mode))
+      })
   }
 
   private static func operation(_ method: HTTPRequest.Method, _ route: Route, _ mode: Mode) -> JSONValue {
@@ -85,14 +82,13 @@ package enum OpenAPI {
   }
 
   private static func listing(_ resource: Resource, _ mode: Mode) -> JSONValue {
-    let names = Page.parameters(of: resource) + ["if_none_match"]
-    return [
+    [
       "operationId": id("List", mode, resource, "s"),
       "summary": "List \(resource.rawValue)s",
       "description": """
       In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first costs.
       """,
-      "parameters": .array(names.map { ["$ref": "#/components/parameters/\($0)"] }),
+      "parameters": parameters(Page.parameters(of: resource) + ["if_none_match"]),
       "responses": [
         "200": [
           "description": "A page of \(resource.rawValue)s.",
@@ -112,7 +108,7 @@ package enum OpenAPI {
     return [
       "operationId": id("Create", mode, resource),
       "summary": "Create \(resource.article) \(resource.rawValue)",
-      "parameters": [["$ref": "#/components/parameters/idempotency_key"]],
+      "parameters": parameters(["idempotency_key"]),
       "requestBody": [
         "required": true,
         "content": json(schema("New\(resource.schema)"), example: input(resource)),
@@ -132,7 +128,7 @@ package enum OpenAPI {
     [
       "operationId": id("Read", mode, resource),
       "summary": "Read \(resource.article) \(resource.rawValue)",
-      "parameters": [["$ref": "#/components/parameters/if_none_match"]],
+      "parameters": parameters(["id", "if_none_match"]),
       "responses": [
         "200": [
           "description": "The \(resource.rawValue).",
@@ -149,7 +145,7 @@ package enum OpenAPI {
       "operationId": id("Change", mode, resource),
       "summary": "Change \(resource.article) \(resource.rawValue)",
       "description": "A JSON Merge Patch (RFC 7396): what is left out stays as it is; arrays are replaced as a whole.",
-      "parameters": [["$ref": "#/components/parameters/if_match"]],
+      "parameters": parameters(["id", "if_match"]),
       "requestBody": [
         "required": true,
         "content": ["application/merge-patch+json": body, "application/json": body],
@@ -174,7 +170,7 @@ package enum OpenAPI {
       "summary": "Delete \(resource.article) \(resource.rawValue)",
       "description": resource == .order
         ? "Its lines and tag links go along." : "What an order refers to can't be deleted.",
-      "parameters": [["$ref": "#/components/parameters/if_match"]],
+      "parameters": parameters(["id", "if_match"]),
       "responses": ["204": ["description": "It is gone."]]
         + answers(
           resource == .order
@@ -214,6 +210,11 @@ package enum OpenAPI {
 
   private static func json(_ schema: JSONValue, example: JSONValue) -> JSONValue {
     ["application/json": ["schema": schema, "example": example]]
+  }
+
+  /// All parameters of an operation, those in its path too: Swagger UI does not resolve what a path item only refers to.
+  private static func parameters(_ names: [UTF8Text]) -> JSONValue {
+    .array(names.map { ["$ref": "#/components/parameters/\($0)"] })
   }
 
   static func refs(_ headers: String...) -> JSONValue {
