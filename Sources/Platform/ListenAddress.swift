@@ -14,9 +14,13 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
   }
 
   package init(_ text: String) throws(Malformed) {
+    // It goes into lines, in the log and in what a reload leaves.
+    guard text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) else {
+      throw Malformed(description: "an address has no control characters")
+    }
     if text.hasPrefix("unix:") {
       let path = String(text.dropFirst(5))
-      guard !path.isEmpty, !path.utf8.contains(0) else { throw Malformed(description: "unix: needs a path") }
+      guard !path.isEmpty else { throw Malformed(description: "unix: needs a path") }
       guard path.utf8.count <= Self.longestPath else {
         throw Malformed(
           description: "a socket's path has at most \(Self.longestPath) bytes, this one \(path.utf8.count)")
