@@ -83,7 +83,9 @@ struct Leftovers {
 
   /// The parent of a process that has not ended: the second field behind the name, which is in parentheses (proc(5)).
   private static func parent(of process: pid_t) -> pid_t? {
-    guard let text = readText("/proc/\(process)/stat"), let end = text.lastIndex(of: ")") else { return nil }
+    guard let text = readText("/proc/\(process)/stat"), let end = text.utf8.lastIndex(of: UInt8(ascii: ")")) else {
+      return nil
+    }
     let fields = text[end...].parts(by: " ")
     guard fields.count > 2, fields[1] != "Z" else { return nil }
     return pid_t(fields[2])

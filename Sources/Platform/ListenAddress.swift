@@ -31,7 +31,9 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
         throw Malformed(description: "fd: needs a descriptor's number, as in fd:0")
       }
       self = .inherited(number)
-    } else if let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 {
+    } else if let colon = text.utf8.lastIndex(of: UInt8(ascii: ":")),
+      let port = UInt16(text[text.utf8.index(after: colon)...]), port > 0
+    {
       var host = text[..<colon]
       if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
       guard !host.isEmpty else { throw Malformed(description: "the host before :\(port) is missing") }

@@ -50,14 +50,15 @@ package struct ConnectionInfo: Equatable, Sendable {
   }
 
   /// libpq's reason, without what it quotes of the URL at its end: that may be the password, or the whole URL. A parameter's name
-  /// is shown where the parameters are no part of a password that has a ? in it.
+  /// is shown where it can be no part of a password that has a ? or a & in it.
   private static func reason(_ message: UnsafeMutablePointer<CChar>?, _ url: String) -> String {
     let text = Connection.oneLine(message)
-    guard let quote = text.firstRange(of: ": \"")?.lowerBound else { return text }
-    let isName =
-      text.hasPrefix("invalid URI query parameter")
-      && !(url.utf8.drop { $0 != UInt8(ascii: "?") }).contains(UInt8(ascii: "@"))
-    return isName ? text : String(text[..<quote])
+    let bytes = Array(text.utf8)
+    guard let quote = bytes.firstRange(of: Array(": \"".utf8))?.lowerBound else { return text }
+    let query = url.utf8.drop { $0 != UInt8(ascii: "?") }
+    let mayBeSecret = query.contains(UInt8(ascii: "@")) || String(Substring(query)).contains("password")
+    let isName = text.hasPrefix("invalid URI query parameter") && !mayBeSecret
+    return isName ? text : String(decoding: bytes[..<quote], as: UTF8.self)
   }
 
   /// The values in one of libpq's lists of options; takes ownership of it.

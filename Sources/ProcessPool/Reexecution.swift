@@ -64,7 +64,7 @@ package struct Invocation: Sendable {
     environment[Inheritance.variable] = inheritance.text
     for number in inheritance.descriptors { clinux_set_close_on_exec(number, 0) }
     var argumentPointers = arguments.map { strdup($0) } + [nil]
-    var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+    var environmentPointers = ChildProcess.environmentPointers(environment)
     clinux_exec(program, &argumentPointers, &environmentPointers)
     let code = errno
     for number in inheritance.descriptors { clinux_set_close_on_exec(number, 1) }

@@ -73,7 +73,7 @@ struct LoadCommand: ParsableCommand {
   private func planned() throws -> LoadPlan {
     guard let url else { throw ValidationError("say what to ask for: forkloop load http://127.0.0.1:8080/sync/order") }
     let rest = url.hasPrefix("http://") ? url.dropFirst(7) : url[...]
-    let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+    let slash = rest.utf8.firstIndex(of: UInt8(ascii: "/")) ?? rest.endIndex
     let authority = rest[..<slash].parts(by: ":", keepsEmpty: true)
     guard authority.count <= 2, let port = authority.count == 2 ? UInt16(authority[1]) : 80 else {
       throw ValidationError("'\(url)' is not of the form http://ADDRESS:PORT/PATH")

@@ -93,7 +93,10 @@ struct SettingsReader {
   /// The log of a responder, with what there is to say about its settings. Before a reload that is left to the program itself.
   func responderLog(_ label: String) throws(SettingsError) -> Logger {
     let log = try log(label)
-    if !Rehearsal.isBeforeReload { for line in remarks { log.warning("\(line)") } }
+    let remarks = Rehearsal.isBeforeReload ? [] : remarks
+    // After a reload, others are being served meanwhile.
+    if !remarks.isEmpty { LogOutput.neverWait() }
+    for line in remarks { log.warning("\(line)") }
     return log
   }
 }
@@ -110,8 +113,8 @@ struct StateOption: ParsableArguments {
 struct ResponderOptions: ParsableArguments {
   @Option(
     help: """
-      Where to listen: unix:PATH, HOST:PORT or fd:N. [FORKLOOP_SYNC_LISTEN, FORKLOOP_ASYNC_LISTEN] (default: \
-      unix:/run/forkloop/sync.sock or async.sock)
+      Where to listen: unix:PATH, HOST:PORT or fd:N. [FORKLOOP_SYNC_LISTEN] (default: unix:/run/forkloop/sync.sock) \
+      [FORKLOOP_ASYNC_LISTEN] (default: unix:/run/forkloop/async.sock)
       """)
   var listen: String?
 
