@@ -71,7 +71,8 @@ package final class Connection {
 
   static func oneLine(_ text: UnsafePointer<CChar>?) -> String {
     guard let text else { return "" }
-    return String(cString: text).split(whereSeparator: \.isNewline).joined(separator: " ")
+    let lines = String(cString: text).unicodeScalars.split { $0 == "\n" || $0 == "\r" }
+    return lines.map { String($0) }.joined(separator: " ")
   }
 
   /// What a `PGresult` means; takes ownership of it.

@@ -54,7 +54,9 @@ package struct ConnectionPlan: Sendable {
   private static func places(_ effective: [String: String]) -> [Place] {
     func list(_ keyword: String) -> [String] {
       guard let value = effective[keyword], !value.isEmpty else { return [] }
-      return value.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+      return value.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map {
+        String(Substring($0))
+      }
     }
     let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"))
     let count = max(hosts.count, addresses.count)

@@ -34,9 +34,9 @@ struct AsyncCommand: ParsableCommand {
   }
 
   func run() throws {
-    let reader = try SettingsReader()
+    let reader = try SettingsReader(remarks: false)
     let configuration = try configuration(reader)
-    let log = try reader.log("async")
+    let log = try reader.responderLog("async")
     if options.check {
       if let remark = configuration.remark { print(remark) }
       return try ResponderOptions.rehearse(configuration.master)

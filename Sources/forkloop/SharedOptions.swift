@@ -13,10 +13,17 @@ import ProcessPool
 struct SettingsReader {
   let settings: Settings
 
-  /// Reads `.env`, and hands libpq those of its variables that only `.env` has.
-  init() throws(SettingsError) {
+  /// Reads `.env`, and hands libpq those of its variables that only `.env` has. `remarks`: tells on standard error of settings that
+  /// do not exist; else whoever has a log does it there.
+  init(remarks: Bool = true) throws(SettingsError) {
     settings = try Settings.current()
+    if remarks { for line in self.remarks { Main.complain("forkloop: warning: \(line)") } }
     for (name, value) in settings.fromFileOnly where name.hasPrefix("PG") { setenv(name, value, 1) }
+  }
+
+  /// Of settings that do not exist. Nothing where whoever started us has read them and has told of it.
+  private var remarks: [String] {
+    settings.environment[Settings.noFile] == nil ? settings.remarks(known: Forkloop.settings) : []
   }
 
   func text(_ flag: String?, _ name: String, default fallback: String) -> String { flag ?? settings[name] ?? fallback }
@@ -82,6 +89,16 @@ struct SettingsReader {
     }
     return log
   }
+
+  /// The log of a responder, with what there is to say about its settings. Before a reload that is left to the program itself.
+  func responderLog(_ label: String) throws(SettingsError) -> Logger {
+    let log = try log(label)
+    let remarks = Rehearsal.isBeforeReload ? [] : remarks
+    // After a reload, others are being served meanwhile.
+    if !remarks.isEmpty { LogOutput.neverWait() }
+    for line in remarks { log.warning("\(line)") }
+    return log
+  }
 }
 
 /// Where `up` keeps its state.
@@ -94,7 +111,11 @@ struct StateOption: ParsableArguments {
 
 /// What both responders take.
 struct ResponderOptions: ParsableArguments {
-  @Option(help: "Where to listen: unix:PATH, HOST:PORT or fd:N.")
+  @Option(
+    help: """
+      Where to listen: unix:PATH, HOST:PORT or fd:N. [FORKLOOP_SYNC_LISTEN] (default: unix:/run/forkloop/sync.sock) \
+      [FORKLOOP_ASYNC_LISTEN] (default: unix:/run/forkloop/async.sock)
+      """)
   var listen: String?
 
   @Option(help: "Seconds that requests may take to end after TERM. [FORKLOOP_DRAIN_TIMEOUT] (default: 30)")

@@ -60,9 +60,9 @@ struct SyncCommand: ParsableCommand {
   }
 
   func run() throws {
-    let reader = try SettingsReader()
+    let reader = try SettingsReader(remarks: false)
     let configuration = try configuration(reader)
-    let log = try reader.log("sync")
+    let log = try reader.responderLog("sync")
     if options.check { return try ResponderOptions.rehearse(configuration.master) }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try PreforkServer.run(configuration, invocation, log: log) }
