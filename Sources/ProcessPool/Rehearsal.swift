@@ -15,18 +15,19 @@ package enum Rehearsal {
   /// Everything that is bound is let go of again. That somebody listens at an address is no fault where a person asks: it may
   /// be the very server that the settings are for.
   package static func run(_ configuration: MasterConfiguration) throws(ListeningSocket.Failure) {
-    let bound = getenv(variable).map { String(cString: $0).utf8.split(separator: UInt8(ascii: "\n")).map(String.init) }
+    let bound = getenv(variable).map {
+      String(cString: $0).utf8.split(separator: UInt8(ascii: "\n")).map { String($0) ?? "" }
+    }
     if let path = configuration.daemon.logFile {
       do throws(SystemError) { try LogOutput.check(path) } catch { throw .log(path, error) }
     }
     do throws(SystemError) { try configuration.daemon.applyLimits() } catch { throw .system(nil, error) }
     var door: ListeningSocket?
-    if configuration.listen.description != bound?.first {
+    if !isSame(configuration.listen, as: bound?.first) {
       door = try bind(configuration.listen, toleratesUse: bound == nil)
     }
     defer { door?.removePath() }
-    guard let status = configuration.status, status.description != bound?.dropFirst().first else { return }
-    if status == configuration.listen { throw .inUse("\(status)") }
+    guard let status = configuration.status, !isSame(status, as: bound?.dropFirst().first) else { return }
     // While the door has its place: both may be spellings of one.
     if let socket = try bind(status, toleratesUse: bound == nil) { return socket.removePath() }
     guard door != nil else { return }
@@ -36,6 +37,12 @@ package enum Rehearsal {
       socket.removePath()
       throw .inUse("\(status)")
     }
+  }
+
+  /// Whether that is bound already, whatever it was called then.
+  private static func isSame(_ address: ListenAddress, as bound: String?) -> Bool {
+    guard let bound, let former = try? ListenAddress(bound) else { return false }
+    return address.isSame(as: former)
   }
 
   /// Nil if there is nothing to bind, or somebody else is there and may be.
