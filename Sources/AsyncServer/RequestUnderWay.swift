@@ -92,6 +92,6 @@ extension Request {
     while let pair = try? walk.next(assembled.params.span) {
       set(assembled.params.span.extracting(pair.name), to: pair.value)
     }
-    finish()
+    finish(roots: Mode.prefixes)
   }
 }

@@ -18,6 +18,16 @@ extension Span<UInt8> {
     return true
   }
 
+  /// Whether `segment` stands at the beginning, and then nothing or a slash.
+  func begins(withSegment segment: String) -> Bool {
+    var at = 0
+    for byte in segment.utf8 {
+      guard at < count, self[at] == byte else { return false }
+      at += 1
+    }
+    return at == count || self[at] == UInt8(ascii: "/")
+  }
+
   /// What is not UTF-8 becomes U+FFFD.
   package var text: UTF8Text { UTF8Text(repairing: self) }
 

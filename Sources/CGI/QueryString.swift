@@ -34,16 +34,18 @@ package enum QueryString {
   }
 
   /// `text` percent-encoded, all but the unreserved characters (RFC 3986 §2.3).
-  package static func encoded(_ text: UTF8Text) -> String {
+  package static func encoded(_ text: UTF8Text) -> String { text.withBytes { encoded($0, keeping: "") } }
+
+  /// `text` percent-encoded, all but the unreserved characters and `others`.
+  static func encoded(_ text: Span<UInt8>, keeping others: String) -> String {
     var bytes: [UInt8] = []
-    text.withBytes { text in
-      for index in text.indices {
-        switch text[index] {
-        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: bytes.append(text[index])
-        case let byte:
-          bytes.append(UInt8(ascii: "%"))
-          for digit in [byte >> 4, byte & 15] { bytes.append(digit < 10 ? 0x30 + digit : 0x37 + digit) }
-        }
+    for index in text.indices {
+      switch text[index] {
+      case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: bytes.append(text[index])
+      case let byte where others.utf8.contains(byte): bytes.append(byte)
+      case let byte:
+        bytes.append(UInt8(ascii: "%"))
+        for digit in [byte >> 4, byte & 15] { bytes.append(digit < 10 ? 0x30 + digit : 0x37 + digit) }
       }
     }
     return String(decoding: bytes, as: UTF8.self)

@@ -8,8 +8,10 @@ import Text
 package struct Request {
   /// Method, target and body as HTTP has them.
   package private(set) var method: HTTPRequest.Method = .get
-  /// What CONTENT_LENGTH says; nil if it is absent or empty, −1 if it is no number.
+  /// What CONTENT_LENGTH says; nil if it is absent, empty or no number, as some servers' −1 for a chunked body.
   package private(set) var contentLength: Int?
+  /// Nobody can say how long the body is, nor where it ends.
+  package var lacksLength = false
   package var body: [UInt8] = []
   /// The body was longer than its reader allows and has been thrown away.
   package var bodyIsTooLarge = false
@@ -43,15 +45,17 @@ package struct Request {
   package mutating func reset() {
     method = .get
     contentLength = nil
+    lacksLength = false
     body = []
     bodyIsTooLarge = false
     storage.removeAll(keepingCapacity: true)
     places = Places(repeating: Place())
   }
 
-  /// The path, decoded: SCRIPT_NAME and PATH_INFO together, which is the whole of it whatever the gateway takes for the
-  /// script.
-  package var path: Span<UInt8> { storage.span.extracting(range(range(.pathInfo).isEmpty ? .scriptName : .pathInfo)) }
+  /// The path below the mount, decoded: of SCRIPT_NAME and PATH_INFO together, whatever the gateway takes for the script.
+  package var path: Span<UInt8> { storage.span.extracting(range(.pathInfo)) }
+  /// Where the application is mounted, decoded: what stands before its paths (RFC 3875 §4.1.13); empty at the root.
+  package var mount: Span<UInt8> { storage.span.extracting(range(.scriptName)) }
   /// QUERY_STRING, as it was sent.
   package var query: Span<UInt8> { storage.span.extracting(range(.queryString)) }
   package var contentType: Span<UInt8> { storage.span.extracting(range(.contentType)) }
@@ -75,7 +79,7 @@ package struct Request {
     guard let variable = Variable(name) else { return }
     switch variable {
     case .requestMethod: method = Self.method(storage.span.extracting(value))
-    case .contentLength: contentLength = value.isEmpty ? nil : Self.length(storage.span.extracting(value))
+    case .contentLength: contentLength = Self.length(storage.span.extracting(value))
     default: places[variable.rawValue] = Place(value)
     }
   }
@@ -88,15 +92,32 @@ package struct Request {
     set(name, to: start..<storage.count)
   }
 
-  /// Call when all variables are in.
-  package mutating func finish() {
+  /// Call when all variables are in. `roots` are the first segments of the application's paths, each with its slash: where one of
+  /// them begins, the mount ends. None are asked for where there is no SCRIPT_NAME.
+  package mutating func finish(roots: @autoclosure () -> [String] = []) {
     let (script, info) = (range(.scriptName), range(.pathInfo))
-    if !script.isEmpty, !info.isEmpty {
-      let start = storage.count
-      storage.append(contentsOf: storage[script])
-      storage.append(contentsOf: storage[info])
-      places[Variable.pathInfo.rawValue] = Place(start..<storage.count)
+    if script.isEmpty { return }
+    let start = storage.count
+    // The whole path may also stand in both: nginx's own fastcgi_params, and a PATH_INFO beside them.
+    if storage[script] != storage[info] { storage.append(contentsOf: storage[script]) }
+    let scriptEnd = storage.count
+    storage.append(contentsOf: storage[info])
+    let mountEnd = Self.mountEnd(storage.span, start, scriptEnd, roots())
+    var places = places
+    places[Variable.scriptName.rawValue] = Place(start..<mountEnd)
+    places[Variable.pathInfo.rawValue] = Place(mountEnd..<storage.count)
+    self.places = places
+  }
+
+  /// Where the first of `roots` begins: behind the script, or in it. Where none does, nothing is mounted.
+  private static func mountEnd(_ bytes: Span<UInt8>, _ start: Int, _ scriptEnd: Int, _ roots: [String]) -> Int {
+    if roots.contains(where: { bytes.extracting(droppingFirst: scriptEnd).begins(withSegment: $0) }) {
+      return scriptEnd
     }
+    for at in start..<scriptEnd where bytes[at] == UInt8(ascii: "/") {
+      if roots.contains(where: { bytes.extracting(droppingFirst: at).begins(withSegment: $0) }) { return at }
+    }
+    return start
   }
 
   private func range(_ variable: Variable) -> Range<Int> { places[variable.rawValue].range }
@@ -109,15 +130,10 @@ package struct Request {
     return method ?? HTTPRequest.Method("INVALID") ?? .trace
   }
 
-  private static func length(_ text: Span<UInt8>) -> Int {
-    guard text.count <= 18 else { return .max }
-    var value = 0
-    for index in text.indices {
-      let digit = text[index] &- 0x30
-      guard digit < 10 else { return -1 }
-      value = value * 10 + Int(digit)
-    }
-    return value
+  /// A number that is too large for anybody is the largest that there is.
+  private static func length(_ text: Span<UInt8>) -> Int? {
+    guard !text.isEmpty, text.indices.allSatisfy({ text[$0] &- 0x30 < 10 }) else { return nil }
+    return text.decimal.map { Int($0) } ?? .max
   }
 }
 

@@ -50,40 +50,43 @@ package struct Response {
     self.body = body
   }
 
-  /// Appends the header in CGI's form: `Status:`, the fields, an empty line.
+  /// Appends the header in CGI's form: the fields, `Status:`, an empty line. The status comes last: to HAProxy before its
+  /// issue 2865 a `Location` behind it is a redirect, whatever it says (RFC 3875 §6.2.3 has no order).
   package func writeHead(to bytes: inout [UInt8]) {
-    // Each line brings the end of the one before it.
-    if status.code == 200 {
-      bytes.append("Status: 200 OK")
-    } else {
-      bytes.append("Status: ")
-      bytes.append(contentsOf: "\(status.code) \(status.reasonPhrase)".utf8)
-    }
     if let contentType {
-      bytes.append("\r\nContent-Type: ")
+      bytes.append("Content-Type: ")
       bytes.append(contentType.value)
+      bytes.append("\r\n")
     }
     for field in fields {
-      bytes.append("\r\n")
       bytes.append(contentsOf: field.name.rawName.utf8)
       bytes.append(": ")
       bytes.append(contentsOf: field.value.utf8)
+      bytes.append("\r\n")
     }
     if let entityTag {
-      bytes.append("\r\nETag: ")
+      bytes.append("ETag: ")
       entityTag.write(to: &bytes)
+      bytes.append("\r\n")
     }
     if let timing {
-      bytes.append("\r\nServer-Timing: db;dur=")
+      bytes.append("Server-Timing: db;dur=")
       bytes.append(milliseconds: timing.database)
       bytes.append(", app;dur=")
       bytes.append(milliseconds: timing.application)
+      bytes.append("\r\n")
     }
     // A 204 has no Content-Length (RFC 9110 §8.6), and a 304's would be the whole body's.
     if status.code != 204, status.code != 304 {
-      bytes.append("\r\nContent-Length: ")
+      bytes.append("Content-Length: ")
       bytes.append(decimal: UInt64(body.count))
+      bytes.append("\r\n")
     }
-    bytes.append("\r\n\r\n")
+    if status.code == 200 {
+      bytes.append("Status: 200 OK\r\n\r\n")
+    } else {
+      bytes.append("Status: ")
+      bytes.append(contentsOf: "\(status.code) \(status.reasonPhrase)\r\n\r\n".utf8)
+    }
   }
 }

@@ -46,6 +46,9 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
   /// A Unix socket's path.
   package var path: String? { if case .unix(let path) = self { path } else { nil } }
 
+  /// Whether it is a socket that was handed to us.
+  var isInherited: Bool { if case .inherited = self { true } else { false } }
+
   package var description: String {
     switch self {
     case .unix(let path): "unix:\(path)"

@@ -5,8 +5,8 @@ import Glibc
 
 /// A bound, non-blocking listening socket. A Unix path is removed again when the owner stops listening.
 package struct ListeningSocket: ~Copyable {
-  /// As PHP-FPM: more than Linux's old 128, capped by net.core.somaxconn.
-  package static let backlog: Int32 = 511
+  /// As many as net.core.somaxconn lets wait to be accepted (listen(2)).
+  package static let longestQueue = Int32.max
 
   package enum Failure: Error, CustomStringConvertible {
     case inUse(String)
@@ -45,39 +45,40 @@ package struct ListeningSocket: ~Copyable {
   private var boundPath: String? { address.path }
 
   /// Whether we have bound it, or the program before us has: then its queue is ours to close.
-  private var isOurs: Bool { if case .inherited = address { false } else { true } }
+  private var isOurs: Bool { !address.isInherited }
 
   /// Binds and listens. A Unix socket gets mode 0660; a path left behind by a dead server is taken over, one that
-  /// somebody answers on is not.
-  package init(_ address: ListenAddress) throws(Failure) {
+  /// somebody answers on is not. The queue of a socket that was handed to us stays as long as whoever made it has said.
+  package init(_ address: ListenAddress, backlog: Int32 = longestQueue) throws(Failure) {
     do throws(SystemError) {
-      descriptor = try Self.listening(address)
+      descriptor = try Self.listening(address, backlog)
     } catch {
       throw Failure(address, error)
     }
     self.address = address
-    boundFile = address.path.flatMap(FileIdentity.init(path:))
+    boundFile = address.path.flatMap { FileIdentity(path: $0) }
   }
 
-  /// One that the program before us has bound to `address` and handed on.
-  package init(adopting number: Int32, boundTo address: ListenAddress) throws(Failure) {
+  /// One that the program before us has bound to `address` and handed on. `backlog`: from now on; nil: nobody is let in any more.
+  package init(adopting number: Int32, boundTo address: ListenAddress, backlog: Int32? = nil) throws(Failure) {
     descriptor = Descriptor(owning: number)
     do throws(SystemError) {
       try descriptor.setCloseOnExec(true)
+      if let backlog, !address.isInherited { try syscall("listen") { listen(number, backlog) } }
     } catch {
       throw Failure(address, error)
     }
     self.address = address
-    boundFile = address.path.flatMap(FileIdentity.init(path:))
+    boundFile = address.path.flatMap { FileIdentity(path: $0) }
   }
 
   /// Tries what `init` does: the socket, or nil for one that was handed to us.
   package static func attempt(_ address: ListenAddress) throws(Failure) -> ListeningSocket? {
     if case .inherited(let number) = address {
-      var isListening: Int32 = 0
-      var length = socklen_t(MemoryLayout<Int32>.size)
-      guard getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0, isListening == 1 else {
-        throw .system(address.description, SystemError("getsockopt", code: errno == 0 ? EINVAL : errno))
+      do throws(SystemError) {
+        guard try isListening(number) else { throw SystemError("getsockopt", code: EINVAL) }
+      } catch {
+        throw .system(address.description, error)
       }
       return nil
     }
@@ -140,12 +141,21 @@ package struct ListeningSocket: ~Copyable {
     return result == 0 && Int32(address.ss_family) == AF_UNIX
   }
 
-  private static func listening(_ address: ListenAddress) throws(SystemError) -> Descriptor {
+  private static func listening(_ address: ListenAddress, _ backlog: Int32) throws(SystemError) -> Descriptor {
     let descriptor = try bound(address)
     try descriptor.setCloseOnExec(true)
     try descriptor.setNonblocking(true)
+    // Once more, this would set the length of the queue.
+    if address.isInherited, try isListening(descriptor.number) { return descriptor }
     try syscall("listen") { listen(descriptor.number, backlog) }
     return descriptor
+  }
+
+  private static func isListening(_ number: Int32) throws(SystemError) -> Bool {
+    var isListening: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    try syscall("getsockopt") { getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) }
+    return isListening == 1
   }
 
   private static func bound(_ address: ListenAddress) throws(SystemError) -> Descriptor {
@@ -187,32 +197,15 @@ package struct ListeningSocket: ~Copyable {
   }
 
   private static func bindTCP(host: String, port: UInt16) throws(SystemError) -> Descriptor {
-    var hints = addrinfo()
-    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
-    var found: UnsafeMutablePointer<addrinfo>?
-    guard getaddrinfo(host, String(port), &hints, &found) == 0, let first = found?.pointee else {
+    guard let address = SocketAddress(host: host, port: port) else {
       throw SystemError("getaddrinfo", code: EDESTADDRREQ)
     }
-    defer { freeaddrinfo(found) }
-    let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(first.ai_family, 1) })
+    let descriptor = Descriptor(owning: try syscall("socket") { clinux_stream_socket(address.family, 1) })
     var on: Int32 = 1
     setsockopt(descriptor.number, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
     // What is accepted inherits it: an answer is not to wait until the one before has been acknowledged.
     setsockopt(descriptor.number, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
-    try syscall("bind") { bind(descriptor.number, first.ai_addr, first.ai_addrlen) }
+    try syscall("bind") { address.withPointer { bind(descriptor.number, $0, $1) } }
     return descriptor
-  }
-}
-
-/// Device and inode: whether a path still names the same file.
-private struct FileIdentity: Equatable {
-  let device: dev_t
-  let inode: ino_t
-
-  init?(path: String) {
-    var status = stat()
-    guard lstat(path, &status) == 0 else { return nil }
-    (device, inode) = (status.st_dev, status.st_ino)
   }
 }

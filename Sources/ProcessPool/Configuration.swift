@@ -7,6 +7,8 @@ package struct MasterConfiguration: Sendable {
   package var listen: ListenAddress
   /// Where the master answers for its pool; nil: nowhere.
   package var status: ListenAddress?
+  /// Connections that may wait to be accepted (listen(2)).
+  package var backlog = ListeningSocket.longestQueue
   package var pool: PoolConfiguration
   package var limits = WorkerLimits()
   /// How long requests may take to end after TERM.

@@ -28,28 +28,33 @@ extension Master {
   /// Takes a socket over if it is bound to `address`, and binds one otherwise. After a reload one that can't be bound is not worth
   /// letting go of the one that we have: that is gone on with, where it is.
   static func listen(
-    _ address: ListenAddress, _ inherited: Int32?, _ bound: String?, _ setting: String, _ log: Logger
+    _ address: ListenAddress, _ backlog: Int32, _ inherited: Int32?, _ bound: String?, _ setting: String, _ log: Logger
   ) throws(ListeningSocket.Failure) -> ListeningSocket {
     guard let inherited, inherited >= 0, let bound, let former = try? ListenAddress(bound) else {
-      return try ListeningSocket(address)
+      return try ListeningSocket(address, backlog: backlog)
     }
-    if former == address { return try ListeningSocket(adopting: inherited, boundTo: address) }
+    if address.isSame(as: former) {
+      return try ListeningSocket(adopting: inherited, boundTo: address, backlog: backlog)
+    }
     do throws(ListeningSocket.Failure) {
-      return try ListeningSocket(address)
+      return try ListeningSocket(address, backlog: backlog)
     } catch {
       log.error("reloaded without \(setting), which stays \(former): \(error)")
-      return try ListeningSocket(adopting: inherited, boundTo: former)
+      return try ListeningSocket(adopting: inherited, boundTo: former, backlog: backlog)
     }
   }
 
   static func statusServer(
-    _ address: ListenAddress?, _ inheritance: Inheritance?, _ log: Logger
+    _ address: ListenAddress?, _ inheritance: Inheritance?, _ roots: [String], _ log: Logger
   ) throws(ListeningSocket.Failure) -> StatusServer? {
     var server: StatusServer?
     if let address {
       try doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
         server = StatusServer(
-          owning: try listen(address, inheritance?.status, inheritance?.statusAddress, "--status-listen", log))
+          owning: try listen(
+            address, ListeningSocket.longestQueue, inheritance?.status, inheritance?.statusAddress, "--status-listen",
+            log),
+          roots: roots)
       }
     }
     // Nobody would be answered where the program before us has, if that was elsewhere.

@@ -77,7 +77,7 @@ extension Master {
       return nil
     }
     scoreboard.reserve(slot, generation: generation, now: now)
-    let (configuration, duties, master) = (configuration, duties, getpid())
+    let (configuration, duties, master, log) = (configuration, duties, getpid(), log)
     let context = WorkerContext(
       listener: listening, parking: parking?.workerEnds, scoreboard: scoreboard, slot: slot, master: master,
       news: news.number)
@@ -91,7 +91,10 @@ extension Master {
         for signal in [SIGHUP, SIGWINCH, SIGTTIN, SIGTTOU] { Glibc.signal(signal, SIG_IGN) }
         clinux_end_soon_on(Self.parentDeathSignal, 1)
         if let account = configuration.daemon.account {
-          guard account.assume() else { return 1 }
+          guard account.assume() else {
+            log.error("a worker can't become the user '\(account.name)': \(String(cString: strerror(errno)))")
+            return 1
+          }
           // Changing the user clears it (prctl(2)).
           _ = clinux_set_parent_death_signal(Self.parentDeathSignal)
           if getppid() != master { return 1 }

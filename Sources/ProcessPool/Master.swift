@@ -98,8 +98,8 @@ package struct Master: ~Copyable {
     let inheritance = Inheritance.take()
     try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
     let listener = try Self.listen(
-      configuration.listen, inheritance?.listener, inheritance?.address, "--listen", log)
-    let status = try Self.statusServer(configuration.status, inheritance, log)
+      configuration.listen, configuration.backlog, inheritance?.listener, inheritance?.address, "--listen", log)
+    let status = try Self.statusServer(configuration.status, inheritance, duties.roots, log)
     let scoreboard = try Self.make { () throws(SystemError) in try Self.scoreboard(inheritance) }
     LogOutput.countLost(in: scoreboard.lostLines)
     let news = try Self.make { () throws(SystemError) in
@@ -236,7 +236,7 @@ package struct Master: ~Copyable {
     guard let path = configuration.daemon.logFile else { return }
     let account = configuration.daemon.account
     do throws(SystemError) { try LogOutput.open(path, owner: account) } catch {
-      return log.error("the log can't be reopened: \(error)")
+      return log.error("the log \(path) can't be reopened: \(error)")
     }
     if account.map({ LogOutput.canBeOpened(path, by: $0) }) ?? true {
       for process in children.keys { kill(process, SIGUSR1) }
@@ -252,15 +252,18 @@ package struct Duties {
   package var worker: (WorkerContext) -> Int32
   /// What a worker that is stuck says to its client at the end of its time, in FastCGI.
   package var lastWords: [UInt8]
+  /// What the paths begin with that the master is asked for (`Request.finish`).
+  package var roots: [String]
   /// The master's own answer for a path; nil: there is nothing there.
   package var page: (PoolState, Span<UInt8>) -> Response?
 
   package init(
-    lastWords: [UInt8] = [], page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil },
-    worker: @escaping (WorkerContext) -> Int32
+    lastWords: [UInt8] = [], roots: [String] = [],
+    page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil }, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker
     self.lastWords = lastWords
+    self.roots = roots
     self.page = page
   }
 }

@@ -21,12 +21,11 @@ package enum Rehearsal {
     }
     do throws(SystemError) { try configuration.daemon.applyLimits() } catch { throw .system(nil, error) }
     var door: ListeningSocket?
-    if configuration.listen.description != bound?.first {
+    if !isSame(configuration.listen, as: bound?.first) {
       door = try bind(configuration.listen, toleratesUse: bound == nil)
     }
     defer { door?.removePath() }
-    guard let status = configuration.status, status.description != bound?.dropFirst().first else { return }
-    if status == configuration.listen { throw .inUse("\(status)") }
+    guard let status = configuration.status, !isSame(status, as: bound?.dropFirst().first) else { return }
     // While the door has its place: both may be spellings of one.
     if let socket = try bind(status, toleratesUse: bound == nil) { return socket.removePath() }
     guard door != nil else { return }
@@ -36,6 +35,12 @@ package enum Rehearsal {
       socket.removePath()
       throw .inUse("\(status)")
     }
+  }
+
+  /// Whether that is bound already, whatever it was called then.
+  private static func isSame(_ address: ListenAddress, as bound: String?) -> Bool {
+    guard let bound, let former = try? ListenAddress(bound) else { return false }
+    return address.isSame(as: former)
   }
 
   /// Nil if there is nothing to bind, or somebody else is there and may be.

@@ -31,7 +31,13 @@ struct StatusServer: ~Copyable {
   private var clients: [Client] = []
   private var pausedUntil: UInt64 = 0
 
-  init(owning listener: consuming ListeningSocket) { self.listener = listener }
+  /// What the paths begin with that are known here: see `Request.finish`.
+  private let roots: [String]
+
+  init(owning listener: consuming ListeningSocket, roots: [String]) {
+    self.listener = listener
+    self.roots = roots
+  }
 
   var address: ListenAddress { listener.address }
 
@@ -60,7 +66,7 @@ struct StatusServer: ~Copyable {
     if accepting, now >= pausedUntil { accept(now) }
     var kept: [Client] = []
     for var client in clients {
-      if now < client.deadline, Self.advance(&client, page) { kept.append(client) } else { close(client.number) }
+      if now < client.deadline, advance(&client, page) { kept.append(client) } else { close(client.number) }
     }
     clients = kept
   }
@@ -83,7 +89,7 @@ struct StatusServer: ~Copyable {
   }
 
   /// Reads, answers and writes as far as it goes without waiting; false when the connection is at its end.
-  private static func advance(_ client: inout Client, _ page: (Span<UInt8>) -> Response?) -> Bool {
+  private func advance(_ client: inout Client, _ page: (Span<UInt8>) -> Response?) -> Bool {
     var answers = 0
     return withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 1) { buffer in
       // Whoever sends without a pause leaves the master to its other duties.
@@ -120,25 +126,21 @@ struct StatusServer: ~Copyable {
     }
   }
 
-  private static func answer(
-    _ request: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?
-  ) {
-    var (path, isHead) = (0..<0, false)
-    let params = request.params.span
+  private func answer(_ assembled: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?) {
+    var request = Request(storage: assembled.params)
     var walk = NameValuePairs()
-    while let pair = try? walk.next(params) {
-      let name = params.extracting(pair.name)
-      if name.equals("PATH_INFO") { path = pair.value }
-      if name.equals("REQUEST_METHOD") { isHead = params.extracting(pair.value).equals("HEAD") }
+    while let pair = try? walk.next(assembled.params.span) {
+      request.set(assembled.params.span.extracting(pair.name), to: pair.value)
     }
-    var response = page(params.extracting(path)) ?? Response(.notFound)
-    response.omitsBody = isHead
+    request.finish(roots: roots)
+    var response = page(request.path) ?? Response(.notFound)
+    response.omitsBody = request.method == .head
     var head: [UInt8] = []
     response.writeHead(to: &head)
     var writer = RecordWriter()
-    writer.answer(requestID: request.id, head: head, body: response.omitsBody ? [] : response.body)
+    writer.answer(requestID: assembled.id, head: head, body: response.omitsBody ? [] : response.body)
     client.unsent += writer.bytes
-    client.endsAfterSending = !request.keepsConnection
-    client.assembler.finished(request.id)
+    client.endsAfterSending = !assembled.keepsConnection
+    client.assembler.finished(assembled.id)
   }
 }

@@ -7,10 +7,12 @@ enum JSONBody {
   /// What a PATCH takes: a merge patch (RFC 7396), by whichever of its names.
   static let patchTypes = "application/merge-patch+json, application/json"
 
-  /// The body's value: 415 if it is not sent as JSON, 413 if it is too long, 400 if it is not all there or no JSON.
+  /// The body's value: 415 if it is not sent as JSON, 411 if nobody knows its length, 413 if it is too long, 400 if it is not all
+  /// there or no JSON.
   static func value(of request: borrowing Request) -> Result<JSONValue, Problem> {
     let isPatch = request.method == .patch
     guard isJSON(request.contentType, isPatch: isPatch) else { return .failure(isPatch ? .notPatch : .notJSON) }
+    if request.lacksLength { return .failure(.lengthRequired) }
     if request.bodyIsTooLarge || request.body.count > Shop.longestBody { return .failure(.bodyTooLarge) }
     if let length = request.contentLength {
       if length > Shop.longestBody { return .failure(.bodyTooLarge) }

@@ -29,6 +29,9 @@ struct Problem: Error {
   static let bodyTooLarge = Problem(
     status: .contentTooLarge, detail: "The body is longer than \(Shop.longestBody) bytes.")
 
+  static let lengthRequired = Problem(
+    status: .lengthRequired, detail: "The body's length must be told in advance, by Content-Length.")
+
   static let notJSON = Problem(
     status: .unsupportedMediaType, detail: "The body must be JSON, with Content-Type: application/json.")
 

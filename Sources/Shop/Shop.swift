@@ -14,6 +14,9 @@ package enum Mode: String, Sendable, CaseIterable {
 
   /// `/sync` or `/async`.
   package var prefix: String { "/\(rawValue)" }
+
+  /// What the paths of the API begin with.
+  package static var prefixes: [String] { allCases.map(\.prefix) }
 }
 
 /// What `begin` and `finish` come to.
@@ -154,6 +157,7 @@ package final class Shop {
   /// long it took.
   package func seal(_ response: inout Response, for request: borrowing Request, _ timing: Response.Timing) {
     response.timing = timing
+    if !request.mount.isEmpty { response.mount(at: request.mountReference) }
     if request.method == .head { response.omitsBody = true }
     if response.status.code == 200, request.method == .get || request.method == .head, !request.ifNoneMatch.isEmpty,
       let tag = response.entityTag, tag.isIn(request.ifNoneMatch)

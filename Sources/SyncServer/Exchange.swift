@@ -3,6 +3,7 @@
 import CFastCGI
 import CGI
 import CLinux
+import FastCGI
 import Glibc
 import Shop
 
@@ -14,6 +15,9 @@ import Shop
 struct Exchange: ~Copyable {
   private let handle: UnsafeMutablePointer<FCGX_Request>
   private var head: [UInt8] = []
+  /// What the connection holds while its header is looked at, and the variables in it.
+  private var peeked = [UInt8](repeating: 0, count: 8 << 10)
+  private var preview = ParamsPreview()
   private var timeout: timeval?
   private(set) var request = Request()
   /// Whether the web server wants to use the connection again (FCGI_KEEP_CONN, FastCGI 1.0 §5.1).
@@ -43,6 +47,7 @@ struct Exchange: ~Copyable {
       setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &timeout, size)
       setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
     }
+    let hasPreview = preview.look(into: connection, &peeked)
     handle.pointee.ipcFd = connection
     handle.pointee.keepConnection = 1
     guard FCGX_Accept_r(handle) == 0 else {
@@ -52,7 +57,8 @@ struct Exchange: ~Copyable {
     isWantedAgain = handle.pointee.keepConnection != 0
     handle.pointee.keepConnection = 1
     request.reset()
-    takeVariables()
+    if hasPreview { takePreview() } else { takeVariables() }
+    request.finish(roots: Mode.prefixes)
     takeBody()
     // A peer that went away before STDIN had ended has not asked for anything.
     guard FCGX_GetError(handle.pointee.in) == 0 else {
@@ -99,6 +105,16 @@ struct Exchange: ~Copyable {
     handle.pointee.ipcFd = -1
   }
 
+  private mutating func takePreview() {
+    let params = preview.params
+    var walk = NameValuePairs()
+    // libfcgi has walked them before: they are whole.
+    while let pair = try? walk.next(params.span) {
+      request.append(params.span.extracting(pair.name), params.span.extracting(pair.value))
+    }
+  }
+
+  /// As libfcgi has them, each cut off at a zero.
   private mutating func takeVariables() {
     guard var entry = handle.pointee.envp else { return }
     while let pair = entry.pointee {
@@ -112,7 +128,6 @@ struct Exchange: ~Copyable {
       }
       entry += 1
     }
-    request.finish()
   }
 
   /// Reads STDIN to its end, whatever the method: what is left unread would reset the connection when it is closed.

@@ -24,11 +24,9 @@ package enum PlainCGI {
     _ database: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool = false, log: Logger
   ) -> Int32 {
     var request = Request()
-    // The path is what follows the script's name; without it, the script stands for the whole of it.
-    let hasPathInfo = getenv("PATH_INFO").map { $0.pointee != 0 } ?? false
     let names = [
-      "REQUEST_METHOD", hasPathInfo ? "PATH_INFO" : "SCRIPT_NAME", "QUERY_STRING", "CONTENT_TYPE",
-      "CONTENT_LENGTH", "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
+      "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH",
+      "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
       "HTTP_IDEMPOTENCY_KEY", "HTTP_BENCH_DELAY", "HTTP_BENCH_STATEMENTS", "HTTP_BENCH_SPIN",
     ]
     for name in names {
@@ -39,14 +37,16 @@ package enum PlainCGI {
           _unsafeElements: UnsafeBufferPointer(
             start: UnsafeRawPointer(value).assumingMemoryBound(to: UInt8.self), count: strlen(value))))
     }
-    request.finish()
-    takeBody(&request)
+    request.finish(roots: Mode.prefixes)
+    let unread = takeBody(&request)
     let response = answer(request, database, options, benchHooks: benchHooks, log: log)
     log.report(response, to: request)
     var bytes: [UInt8] = []
     response.writeHead(to: &bytes)
     if !response.omitsBody { bytes += response.body }
-    return writeAll(bytes) ? 0 : 1
+    let isWritten = writeAll(bytes)
+    discard(unread)
+    return isWritten ? 0 : 1
   }
 
   private static func answer(
@@ -74,20 +74,56 @@ package enum PlainCGI {
     }
   }
 
-  /// Reads as much as CONTENT_LENGTH says (§4.2): standard input may stay open behind it.
-  private static func takeBody(_ request: inout Request) {
-    guard let length = request.contentLength, length > 0 else { return }
+  /// Milliseconds without a byte of the body after which no more of it is waited for; as many for all of one that nobody wants.
+  private static let patience: Int32 = 30_000
+
+  /// Reads as much as CONTENT_LENGTH says (§4.2): standard input may stay open behind it. How much it has left unread: of a body that
+  /// is too long everything, and of one without a length that somebody is sending all that comes.
+  private static func takeBody(_ request: inout Request) -> Int {
+    guard let length = request.contentLength else {
+      request.lacksLength = true
+      return getenv("HTTP_TRANSFER_ENCODING").map { $0.pointee != 0 } ?? false ? .max : 0
+    }
     guard length <= Shop.longestBody else {
       request.bodyIsTooLarge = true
-      return
+      return length
     }
     request.body = [UInt8](unsafeUninitializedCapacity: length) { buffer, count in
       while count < length {
-        let more = read(STDIN_FILENO, buffer.baseAddress.map { $0 + count }, length - count)
-        if more < 0, errno == EINTR { continue }
+        let more = take(
+          UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count..<length]), for: patience)
         if more <= 0 { break }
         count += more
       }
+    }
+    return 0
+  }
+
+  /// Reads what nobody wants. A web server that can't get rid of a body takes the script for one that has failed, and its answer
+  /// is lost (mod_cgid, fcgiwrap). One that looks at the answer first has it already.
+  private static func discard(_ length: Int) {
+    if length == 0 { return }
+    // That is all of it.
+    close(STDOUT_FILENO)
+    let began = MonotonicClock.now
+    withUnsafeTemporaryAllocation(byteCount: 64 << 10, alignment: 1) { buffer in
+      var left = length
+      while left > 0 {
+        let spent = Int32(clamping: (MonotonicClock.now - began) / 1_000_000)
+        let count = take(UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(left)), for: max(0, patience - spent))
+        if count <= 0 { return }
+        left -= count
+      }
+    }
+  }
+
+  /// What standard input has within some milliseconds; 0 or less at its end, and if nothing has come.
+  private static func take(_ room: UnsafeMutableRawBufferPointer, for milliseconds: Int32) -> Int {
+    var interest = pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0)
+    while true {
+      let ready = poll(&interest, 1, milliseconds)
+      let count = ready > 0 ? read(STDIN_FILENO, room.baseAddress, room.count) : Int(ready)
+      if count >= 0 || errno != EINTR { return count }
     }
   }
 

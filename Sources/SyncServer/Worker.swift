@@ -119,7 +119,9 @@ struct Worker: ~Copyable {
 
   private func reopenLog() {
     guard let path = configuration.master.daemon.logFile else { return }
-    do throws(SystemError) { try LogOutput.open(path) } catch { log.error("the log can't be reopened: \(error)") }
+    do throws(SystemError) { try LogOutput.open(path) } catch {
+      log.error("the log \(path) can't be reopened: \(error)")
+    }
   }
 
   /// Ends without leaving anybody behind who has been let in.

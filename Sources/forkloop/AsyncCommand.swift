@@ -22,8 +22,10 @@ struct AsyncCommand: ParsableCommand {
       default: ResponderOptions.handedOn(0) ?? "unix:/run/forkloop/async.sock")
     let count = try reader.integer(loops.loops, "--loops", "FORKLOOP_ASYNC_LOOPS", in: 1...64, default: 1)
     var master = MasterConfiguration(listen: listen, pool: PoolConfiguration(workers: count))
+    master.backlog = try options.backlog(reader)
     master.drainTimeout = try options.drainTimeout(reader)
     master.daemon = try daemon.configuration(reader)
+    try ResponderOptions.refuseClashes(in: master)
     var configuration = AsyncConfiguration(
       master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
       options: try options.connectionOptions(reader, "forkloop async"))

@@ -56,12 +56,7 @@ struct CompareCommand: ParsableCommand {
 
   func run() throws {
     if let openReport {
-      let report: Report
-      do {
-        report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(filePath: openReport)))
-      } catch {
-        throw SettingsError("\(openReport) is no report that can be read: \(error)")
-      }
+      let report = try JSONFile.read(Report.self, from: openReport, as: "report")
       if let fault = report.fault { throw SettingsError("\(openReport) is no report that can be read: \(fault)") }
       return try exitUnlessZero { try write(report) }
     }

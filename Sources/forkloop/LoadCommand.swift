@@ -52,6 +52,9 @@ struct LoadCommand: ParsableCommand {
   @Flag(help: "Print the result as JSON, all histograms included.")
   var json = false
 
+  /// While the arguments are read, so that what is wrong with them is told with this command's usage.
+  func validate() throws { if plan == nil { _ = try planned() } }
+
   func run() throws {
     let plan = try plan.map(Self.read) ?? planned()
     // Whoever measures something else meanwhile is told when, and says by SIGUSR1 that it may begin.
@@ -97,11 +100,7 @@ struct LoadCommand: ParsableCommand {
   }
 
   private static func read(_ path: String) throws -> LoadPlan {
-    do {
-      return try JSONDecoder().decode(LoadPlan.self, from: Data(contentsOf: URL(filePath: path)))
-    } catch {
-      throw SettingsError("\(path) is no plan that can be read: \(error)")
-    }
+    try JSONFile.read(LoadPlan.self, from: path, as: "plan")
   }
 
   private static func encode(_ result: LoadResult) throws -> String {

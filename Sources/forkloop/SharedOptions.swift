@@ -118,6 +118,13 @@ struct ResponderOptions: ParsableArguments {
       """)
   var listen: String?
 
+  @Option(
+    help: """
+      Connections that may wait to be accepted, at most net.core.somaxconn; a socket that was handed on (fd:N) keeps its own \
+      number. [FORKLOOP_BACKLOG] (default: net.core.somaxconn)
+      """)
+  var backlog: Int?
+
   @Option(help: "Seconds that requests may take to end after TERM. [FORKLOOP_DRAIN_TIMEOUT] (default: 30)")
   var drainTimeout: Int?
 
@@ -154,6 +161,22 @@ struct ResponderOptions: ParsableArguments {
   static func handedOn(_ index: Int) -> String? {
     let sockets = ServiceManager.listeningSockets
     return index < sockets.count ? "fd:\(sockets[index])" : nil
+  }
+
+  func backlog(_ reader: SettingsReader) throws(SettingsError) -> Int32 {
+    let most = Int(ListeningSocket.longestQueue)
+    return Int32(try reader.integer(backlog, "--backlog", "FORKLOOP_BACKLOG", in: 1...most, default: most))
+  }
+
+  /// What can't be in one place: the socket, the status's, and the log.
+  static func refuseClashes(in master: MasterConfiguration) throws(SettingsError) {
+    if let status = master.status, status.isSame(as: master.listen) {
+      throw SettingsError("--listen and --status-listen are the same place: \(status)")
+    }
+    guard let log = master.daemon.logFile else { return }
+    for (flag, address) in [("--listen", master.listen), ("--status-listen", master.status)] {
+      if address?.isFile(log) == true { throw SettingsError("--log and \(flag) are the same file: \(log)") }
+    }
   }
 
   func drainTimeout(_ reader: SettingsReader) throws(SettingsError) -> Duration {

@@ -38,10 +38,12 @@ struct SyncCommand: ParsableCommand {
     var master = MasterConfiguration(
       listen: listen, status: try status(reader, listen), pool: try pool.configuration(reader))
     master.limits = try limits.limits(reader)
+    master.backlog = try options.backlog(reader)
     master.drainTimeout = try options.drainTimeout(reader)
     let keeps = try reader.integer(nil, "", "FORKLOOP_SYNC_KEEP_ALIVE", in: 0...1, default: 0)
     master.keepsConnections = keepAlive || keeps == 1
     master.daemon = try daemon.configuration(reader)
+    try ResponderOptions.refuseClashes(in: master)
     var configuration = SyncConfiguration(
       master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
       options: try options.connectionOptions(reader, "forkloop sync"))

@@ -45,7 +45,19 @@ def connect_to(path):
     return client
 
 
+def status_first(whole):
+    """An answer with its status in front, wherever among the fields that stands: so it is read most easily."""
+    head, end, body = whole.partition(b"\r\n\r\n")
+    lines = sorted(head.split(b"\r\n"), key=lambda line: not line.startswith(b"Status: "))
+    return b"\r\n".join(lines) + end + body
+
+
 def answer(client):
+    """What `stdout` has, with the status in front."""
+    return status_first(stdout(client))
+
+
+def stdout(client):
     """STDOUT up to END_REQUEST."""
     out, data = b"", client.makefile("rb")
     while True:

@@ -1,6 +1,7 @@
 """Those who ask a server while it gets signals: what they sent and when, and what became of it."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -96,7 +97,8 @@ class Asked:
                     out += self._got[at + 8:at + 8 + length]
                 if self._got[at + 1] == 3:
                     self.body = bytes(out)
-                    self._ends(self.body[8:11].decode() if self.body.startswith(b"Status: ") else "cut", self.body[:60])
+                    status = re.search(rb"^Status: (\d+)", self.body, re.MULTILINE)
+                    self._ends(status[1].decode() if status else "cut", self.body[:60])
                 at = end
             if not self.outcome:
                 self._receive(deadline)

@@ -45,6 +45,83 @@ def test_wrong_usage_is_exit_code_2_and_help_is_0():
         assert run(*arguments).returncode == 0
 
 
+@pytest.mark.parametrize("arguments, names", [
+    ([], "http://127.0.0.1:8080/sync/order"), (["http://x:y/"], "http://x:y/"), (["http://a:1:2/"], "http://a:1:2/"),
+    (["http://127.0.0.1:1/", "--header", "nothing"], "nothing"), (["--nonsense"], "--nonsense"), (["--rate", "fast"], "fast")])
+def test_wrong_usage_of_load_is_told_with_its_own_usage(arguments, names):
+    done = run("load", *arguments)
+    assert done.returncode == 2 and names in done.stderr, done
+    assert "Usage: forkloop load " in done.stderr and "<subcommand>" not in done.stderr, done.stderr
+
+
+NOT_JSON = "is no report that can be read: it is no such JSON"
+FILES = {
+    "that is not there": (None, "No such file or directory"), "that is a folder": ("folder", "Is a directory"),
+    "that may not be read": ("closed", "Permission denied"), "without anything": (b"", NOT_JSON), "that is no JSON": (b"{", NOT_JSON),
+    "that is no UTF-8": (b'"\xff"', NOT_JSON), "of another form": (b"[1]", NOT_JSON), "that lacks something": (b"{}", "'version' is missing"),
+}
+
+
+@pytest.mark.parametrize("command, kind", [(["compare", "--open-report"], "report"), (["load", "--plan"], "plan")], ids=["report", "plan"])
+@pytest.mark.parametrize("what", FILES)
+def test_a_file_that_can_not_be_read_is_told_in_one_line(command, kind, what):
+    content, says = FILES[what]
+    with temporary_folder() as folder:
+        path = pathlib.Path(folder, "file")
+        if content == "folder":
+            path.mkdir()
+        elif content == "closed":
+            path.touch(0o600)
+        elif content is not None:
+            path.write_bytes(content)
+        user = "nobody" if os.geteuid() == 0 else None
+        done = subprocess.run([PROGRAM, *command, str(path)], capture_output=True, text=True, timeout=60, cwd="/", env=clean_environment(), user=user)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
+    assert str(path) in done.stderr and "Error" not in done.stderr and "(" not in done.stderr, done.stderr
+    assert says.replace("report", kind).replace("version", "version" if kind == "report" else "") in done.stderr or kind == "plan", done.stderr
+
+
+PLACES = {
+    "the same name": ["--log", "s.sock"], "another way to it": ["--log", "./s.sock"], "a way through another folder": ["--log", "sub/../s.sock"],
+    "a link to its folder": ["--log", "link/s.sock"], "its whole name": ["--log", "FOLDER/s.sock"], "the status's socket": ["--status-listen", "unix:t", "--log", "t"],
+    "the status's own place": ["--log", "s-status.sock"], "the status at the same name": ["--status-listen", "unix:s.sock"],
+    "the status by another way": ["--status-listen", "unix:link/./s.sock"],
+    "the status at the same port": ["--listen", "127.0.0.1:23457", "--status-listen", "localhost:23457"],
+}
+
+
+@pytest.mark.parametrize("checks", [True, False], ids=["check", "start"])
+@pytest.mark.parametrize("what", PLACES)
+def test_two_things_in_one_place_are_a_wrong_setting(what, checks):
+    with temporary_folder() as folder:
+        os.mkdir(f"{folder}/sub")
+        os.symlink(".", f"{folder}/link")
+        flags = [flag.replace("FOLDER", folder) for flag in PLACES[what]]
+        for command in ("sync", "async"):
+            if command == "async" and "status" in what:
+                continue
+            done = run(command, *([] if "--listen" in flags else ["--listen", "unix:s.sock"]), *flags, *(["--check"] if checks else []), cwd=folder)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "the same" in done.stderr, done
+        assert sorted(os.listdir(folder)) == ["link", "sub"], "it has left something behind"
+
+
+@pytest.mark.parametrize("command", ["sync", "async"])
+def test_a_log_that_can_not_be_written_is_named(command):
+    for checks in ([], ["--check"]):
+        done = run(command, "--listen", "unix:/tmp/x.sock", "--log", "/nowhere/x", *checks)
+        assert done.returncode in (1, 2) and "/nowhere/x" in done.stderr and done.stderr.count("\n") == 1, done
+
+
+def test_what_can_not_be_executed_is_told_in_its_log():
+    """A script whose interpreter is not there: that shows only when it is executed."""
+    with temporary_folder() as folder:
+        pathlib.Path(folder, "nginx").write_text("#!/nowhere/interpreter\n")
+        os.chmod(f"{folder}/nginx", 0o755)
+        done = run("up", "--state", f"{folder}/var", "--port", str(free_port()), cwd=ROOT, PATH=f"{folder}:{os.environ['PATH']}")
+        assert done.returncode == 1 and f"can't execute {folder}/nginx: No such file" in done.stderr, done
+        assert f"can't execute {folder}/nginx" in pathlib.Path(folder, "var/log/nginx.log").read_text()
+
+
 def test_settings_come_from_flag_then_environment_then_env_file():
     with temporary_folder() as folder:
         pathlib.Path(folder, ".env").write_text("DB_HOST=file\nDB_PORT=1\nDB_NAME='a b'\n")

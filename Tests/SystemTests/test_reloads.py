@@ -166,6 +166,43 @@ def test_a_reload_onto_an_address_that_the_other_has_is_refused(house, what):
         assert server.answers()
 
 
+# What a socket is called before a reload, and after it.
+SPELLINGS = {
+    "a host's name, then its address": ("localhost:PORT", "127.0.0.1:PORT"), "a host's address, then its name": ("127.0.0.1:PORT", "localhost:PORT"),
+    "other spellings of an address": ("127.0.0.1:PORT", "127.1:PORT"), "a path, and another way to it": ("unix:FOLDER/s.sock", "unix:FOLDER/./s.sock"),
+    "a path, and the name alone": ("unix:FOLDER/s.sock", "unix:s.sock"), "a path, and one through a link": ("unix:FOLDER/s.sock", "unix:link/s.sock"),
+}
+
+
+@pytest.mark.parametrize("which", ["listen", "status"])
+@pytest.mark.parametrize("what", SPELLINGS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reload_knows_a_place_by_its_other_names(house, mode, what, which):
+    if which == "status" and mode == "async":
+        pytest.skip("the loop answers for its status itself")
+    with temporary_folder() as folder:
+        os.symlink(".", f"{folder}/link")
+        port = free_port()
+        before, after = (spelling.replace("PORT", str(port)).replace("FOLDER", folder) for spelling in SPELLINGS[what])
+        address = f"{folder}/s.sock" if "unix" in before else ("127.0.0.1", port)
+
+        def status():
+            with socket.socket(socket.AF_UNIX if "unix" in before else socket.AF_INET) as client:
+                client.connect(address)
+                client.sendall(fastcgi(f"/{mode}/{'tag' if which == 'listen' else 'status'}", keep=0))
+                return int(answer(client).split()[1])
+
+        settings = {"listen": before} if which == "listen" else {"listen": f"unix:{folder}/other.sock", "status": before}
+        with responder(house, mode, folder=folder, waits=False, **settings) as server:
+            server.says("listening on")
+            assert status() == 200
+            server.set(**{which: after})
+            server.write()
+            server.signal(signal.SIGHUP)
+            eventually(lambda: server.log().count("listening on") == 2, 10, f"it did not reload: {server.log()}")
+            assert status() == 200 and "reloaded without" not in server.log()
+
+
 def test_a_person_may_check_settings_while_their_server_runs(house):
     with responder(house, "sync") as server:
         for more in ({}, {"listen": f"unix:{server.folder}/new"}, {"status": f"unix:{server.folder}/new-status"}):

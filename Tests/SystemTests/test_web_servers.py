@@ -1,0 +1,143 @@
+"""The responders behind other web servers than nginx, where those are installed."""
+
+import contextlib
+import http.client
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from house import MODES, clean_environment, eventually, free_port, request, temporary_folder
+
+HAPROXY = """
+global
+  log /dev/null local0
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend web
+  bind 127.0.0.1:{port}
+  option http-buffer-request
+  use_backend sync if {{ path_beg /sync/ }}
+  use_backend async if {{ path_beg /async/ }}
+fcgi-app sync
+  docroot /
+  no option keep-conn
+fcgi-app async
+  docroot /
+  option mpxs-conns
+  option max-reqs 16
+backend sync
+  use-fcgi-app sync
+  server s {run}/sync.sock proto fcgi
+backend async
+  use-fcgi-app async
+  server s {run}/async.sock proto fcgi
+"""
+
+CADDY = """
+{{
+  admin off
+  auto_https off
+}}
+http://127.0.0.1:{port} {{
+  reverse_proxy /sync/* unix/{run}/sync.sock {{
+    transport fastcgi
+  }}
+  reverse_proxy /async/* unix/{run}/async.sock {{
+    transport fastcgi
+  }}
+}}
+"""
+
+APACHE = """
+ServerRoot {folder}
+ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile {folder}/pid
+ErrorLog {folder}/error.log
+DefaultRuntimeDir {folder}
+User {user}
+Group {user}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_fcgi_module {modules}/mod_proxy_fcgi.so
+ProxyPass "/shop/sync/"  "unix:{run}/sync.sock|fcgi://sync/shop/sync/"   retry=0
+ProxyPass "/shop/async/" "unix:{run}/async.sock|fcgi://async/shop/async/" retry=0
+ProxyPass "/sync/"  "unix:{run}/sync.sock|fcgi://sync/sync/"   retry=0
+ProxyPass "/async/" "unix:{run}/async.sock|fcgi://async/async/" retry=0
+"""
+
+# How each is started on a configuration in a folder.
+SERVERS = {
+    "haproxy": (HAPROXY, ["-db", "-f", "configuration"]),
+    "caddy": (CADDY, ["run", "--adapter", "caddyfile", "--config", "configuration"]),
+    "apache2": (APACHE, ["-DFOREGROUND", "-f", "configuration"]),
+}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(_shared, request):
+    """(name, port) of a web server in front of the house's responders."""
+    name, port = request.param, free_port()
+    configuration, arguments = SERVERS[name]
+    program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    if not program:
+        pytest.skip(f"{name} is not installed")
+    with temporary_folder() as folder, contextlib.ExitStack() as stack:
+        path, log = pathlib.Path(folder, "configuration"), pathlib.Path(folder, "log")
+        path.write_text(configuration.format(
+            folder=folder, port=port, run=_shared.path("run"), modules="/usr/lib/apache2/modules", user="www-data" if os.geteuid() == 0 else os.environ.get("USER", "")))
+        out = stack.enter_context(open(log, "w"))
+        arguments = [argument.replace("configuration", str(path)) for argument in arguments]
+        process = subprocess.Popen([program, *arguments], cwd=folder, stdout=out, stderr=out, env=clean_environment(HOME=folder))
+        try:
+            eventually(lambda: process.poll() is not None or serves(port), message=f"{name} does not serve")
+            assert process.poll() is None, log.read_text()
+            yield name, port
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def serves(port):
+    try:
+        return request(port, "GET", "/sync/health").status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_statuses_and_links_arrive_as_they_were_sent(stocked, server, mode):
+    _, port = server
+    made = request(port, "POST", f"/{mode}/tag", {"name": "new"})
+    assert (made.status, made.header("Location"), made.json) == (201, f"/{mode}/tag/4", {"id": 4, "name": "new"})
+    moved = request(port, "GET", f"/{mode}/tag/")
+    assert (moved.status, moved.header("Location")) == (308, f"/{mode}/tag")
+    assert request(port, "GET", f"/{mode}/tag?limit=1").header("Link") == f'</{mode}/tag?limit=1&after=1>; rel="next"'
+    assert request(port, "GET", f"/{mode}/tag/99").status == 404
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_body_in_chunks_is_taken(stocked, server, mode):
+    _, port = server
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", f"/{mode}/tag", iter([b'{"na', b'me":"new"}']), {"Content-Type": "application/json"}, encode_chunked=True)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (201, b'{"id":4,"name":"new"}')
+    connection.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_links_lead_to_a_folder_in_which_the_responder_is_mounted(stocked, server, mode):
+    name, port = server
+    if name != "apache2":
+        pytest.skip("has no folder for it here")
+    made = request(port, "POST", f"/shop/{mode}/tag", {"name": "new"})
+    assert (made.status, made.header("Location")) == (201, f"/shop/{mode}/tag/4")
+    assert request(port, "GET", made.header("Location")).json == made.json
