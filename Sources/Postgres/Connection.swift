@@ -91,13 +91,15 @@ package final class Connection {
     func field(_ code: Character) -> String? {
       PQresultErrorField(result, Int32(code.asciiValue ?? 0)).map { String(cString: $0) }
     }
-    // The codes are libpq's PG_DIAG_SQLSTATE, _SEVERITY_NONLOCALIZED, _MESSAGE_PRIMARY, _CONSTRAINT_NAME and
+    // The codes are libpq's PG_DIAG_SQLSTATE, _SEVERITY_NONLOCALIZED, _MESSAGE_PRIMARY, _TABLE_NAME, _CONSTRAINT_NAME and
     // _COLUMN_NAME.
     // Without a state it is libpq's own complaint, and after FATAL or PANIC nothing follows: the connection is gone.
     guard let state = field("C"), field("V") == "ERROR" else {
       return .connectionLost(Self.oneLine(PQresultErrorMessage(result)))
     }
     return .statement(
-      .init(state: SQLState(rawValue: state), message: field("M") ?? "", constraint: field("n"), column: field("c")))
+      .init(
+        state: SQLState(rawValue: state), message: field("M") ?? "", table: field("t"), constraint: field("n"),
+        column: field("c")))
   }
 }

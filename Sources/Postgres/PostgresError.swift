@@ -32,14 +32,19 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     package let state: SQLState
     /// For the log only: it may quote SQL and values.
     package let message: String
+    /// The table that it was about, if it was about one.
+    package let table: String?
     /// The constraint that was violated, if it was one.
     package let constraint: String?
     /// The column that it was about, if it was about one.
     package let column: String?
 
-    package init(state: SQLState, message: String, constraint: String? = nil, column: String? = nil) {
+    package init(
+      state: SQLState, message: String, table: String? = nil, constraint: String? = nil, column: String? = nil
+    ) {
       self.state = state
       self.message = message
+      self.table = table
       self.constraint = constraint
       self.column = column
     }
