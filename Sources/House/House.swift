@@ -145,6 +145,8 @@ package struct House: Sendable {
       for migration in try Schema.migrations.run(on: connection) {
         Self.say("applied migration \(migration.number): \(migration.name)")
       }
+      let timeout = environment["FORKLOOP_STATEMENT_TIMEOUT"].flatMap { Int($0) } ?? 15_000
+      _ = try SessionSettings.set(statementTimeout: timeout, on: connection)
       if demoData, try DemoData.load(on: connection) { Self.say("loaded the demo data") }
     } catch {
       throw HouseError("\(error)")
