@@ -169,10 +169,10 @@ final class DatabasePool: @unchecked Sendable {
   }
 
   /// Puts a query that has not been executed, or only read, back to the front of the queue.
-  func sendAgain(_ query: Query, stale: Bool = false) {
+  func sendAgain(_ query: Query, avoidingName: Bool = false) {
     counters.repeated += 1
     if trial === query { trial = nil }
-    query.repeats(stale: stale)
+    query.repeats(avoidingName: avoidingName)
     enqueue(query, atFront: true)
   }
 

@@ -21,8 +21,10 @@ final class Query: @unchecked Sendable {
   private(set) var wasHeldUp = false
   /// How often a connection has broken while it had it.
   private(set) var losses = 0
-  /// How often it was refused for a preparation that may have been of no use any more.
-  private(set) var refusals = 0
+  /// Whether its statement was sent by its name.
+  private(set) var isByName = false
+  /// Whether that was refused, so that it is to be sent without.
+  private(set) var avoidsName = false
 
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
@@ -57,12 +59,15 @@ final class Query: @unchecked Sendable {
   }
 
   /// A connection has it now.
-  func wasSent() { isSent = true }
+  func wasSent(byName: Bool = true) {
+    isSent = true
+    isByName = byName
+  }
 
-  /// It was not executed, and is to be sent again; whether with its statement prepared anew.
-  func repeats(stale: Bool = false) {
+  /// It was not executed, and is to be sent again; whether without its statement's name.
+  func repeats(avoidingName: Bool = false) {
     isRepeated = true
-    if stale { refusals += 1 }
+    if avoidingName { avoidsName = true }
     waits()
   }
 
@@ -70,7 +75,7 @@ final class Query: @unchecked Sendable {
   func continues(with operation: Operation) {
     self.operation = operation
     since = nil
-    refusals = 0
+    avoidsName = false
     waits()
   }
 

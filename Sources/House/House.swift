@@ -146,6 +146,8 @@ package struct House: Sendable {
       for migration in try Schema.migrations.run(on: connection) {
         Self.say("applied migration \(migration.number): \(migration.name)")
       }
+      let timeout = environment["FORKLOOP_STATEMENT_TIMEOUT"].flatMap { Int($0) } ?? Connection.Options.defaultStatementTimeout
+      _ = try SessionSettings.set(statementTimeout: timeout, on: connection)
       if let demoData { try loadDemoData(on: connection, if: demoData) }
     } catch {
       throw HouseError("\(error)")

@@ -9,6 +9,8 @@ extension Problem {
     switch error {
     case .unavailable, .queueFull, .cancelled:
       self = .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
+    case .wrongEncoding:
+      self = .unavailable(detail: "The database can't be used.", fault: "\(error)")
     case .connectionLost where operation.statement.isReadOnly:
       self = .unavailable(detail: "The database went away.", fault: "\(error)")
     case .connectionLost where operation.isOnce:

@@ -58,9 +58,6 @@ extension ResultSet {
 }
 
 extension Shop {
-  /// Whether the database can be reached, and nothing else.
-  static let health = Statement("health", readOnly: true, "select")
-
   /// Reads of next to nothing: they are fast, unless something holds them up.
   package static let lightReads = Resource.allCases.map(\.item) + [health]
 

@@ -45,7 +45,7 @@ extension Shop {
       if rows.bytes(0, 1).equals("t") { return Response(.noContent) }
       return isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
 
-    case .health: return health(error: nil)
+    case .health: return health(.success(rows))
     }
   }
 
@@ -143,25 +143,6 @@ extension Shop {
     var response = written(status, resource, rows)
     guard response.status == status else { return response }
     response.entityTag = resource.entityTag(rows)
-    return response
-  }
-
-  func health(error: PostgresError?) -> Response {
-    let word: StaticString = error == nil ? "ok" : "unavailable"
-    writer.raw(#"{"mode":"#)
-    writer.string(mode.rawValue)
-    writer.raw(#","status":""#)
-    writer.raw(word)
-    writer.raw(#"","database":""#)
-    writer.raw(word)
-    writer.raw(#"","version":"#)
-    writer.string(Self.version)
-    writer.raw("}")
-    var response = Response(error == nil ? .ok : .serviceUnavailable, contentType: .json, body: writer.take())
-    if let error {
-      response.fields.append(HTTPField(name: .retryAfter, value: String(Problem.retryAfter)))
-      response.fault = "\(error)"
-    }
     return response
   }
 

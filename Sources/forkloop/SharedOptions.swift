@@ -76,6 +76,11 @@ struct SettingsReader {
     }
   }
 
+  /// In milliseconds.
+  func statementTimeout(_ flag: Int? = nil) throws(SettingsError) -> Int {
+    try integer(flag, "--statement-timeout", "FORKLOOP_STATEMENT_TIMEOUT", in: 10...3_600_000, default: 15_000)
+  }
+
   var stateFolder: String { settings["FORKLOOP_STATE"] ?? "var" }
 
   func log(_ label: String) throws(SettingsError) -> Logger {
@@ -132,6 +137,13 @@ struct ResponderOptions: ParsableArguments {
     help: "Milliseconds after which the database gives a statement up. [FORKLOOP_STATEMENT_TIMEOUT] (default: 15000)")
   var statementTimeout: Int?
 
+  @Option(
+    help: """
+      Whether statements are prepared: on or off. Off for a pooler in transaction mode that does not keep their names apart \
+      (PgBouncer before 1.21). [FORKLOOP_PREPARED] (default: on)
+      """)
+  var prepared: String?
+
   @Flag(help: "Only check the configuration.")
   var check = false
 
@@ -185,10 +197,12 @@ struct ResponderOptions: ParsableArguments {
   }
 
   func connectionOptions(_ reader: SettingsReader, _ name: String) throws(SettingsError) -> Connection.Options {
-    Connection.Options(
-      applicationName: name,
-      statementTimeout: try reader.integer(
-        statementTimeout, "--statement-timeout", "FORKLOOP_STATEMENT_TIMEOUT", in: 10...3_600_000, default: 15_000))
+    let text = reader.text(prepared, "FORKLOOP_PREPARED", default: "on")
+    guard text == "on" || text == "off" else {
+      throw SettingsError("\(prepared == nil ? "FORKLOOP_PREPARED" : "--prepared") must be on or off, not '\(text)'")
+    }
+    return Connection.Options(
+      applicationName: name, statementTimeout: try reader.statementTimeout(statementTimeout), prepares: text == "on")
   }
 }
 

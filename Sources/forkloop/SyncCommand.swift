@@ -65,7 +65,12 @@ struct SyncCommand: ParsableCommand {
     let reader = try SettingsReader(remarks: false)
     let configuration = try configuration(reader)
     let log = try reader.responderLog("sync")
-    if options.check { return try ResponderOptions.rehearse(configuration.master) }
+    let remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
+    if options.check {
+      DatabaseCheck.show(remarks)
+      return try ResponderOptions.rehearse(configuration.master)
+    }
+    for remark in remarks { log.warning("\(remark)") }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try PreforkServer.run(configuration, invocation, log: log) }
   }

@@ -2,6 +2,7 @@
 // viewer can't show well (a pattern, an integer beyond 2^53) is for programs, and the description beside it says it in words.
 
 import JSON
+import Postgres
 
 extension OpenAPI {
   static let schemas: JSONValue = [
@@ -37,9 +38,21 @@ extension OpenAPI {
       [
         "mode": ["enum": .array(Mode.allCases.map { "\($0.rawValue)" })],
         "status": ["enum": ["ok", "unavailable"]],
-        "database": ["enum": ["ok", "unavailable"]],
+        "database": [
+          "description": "`encoding`: it is not UTF8.", "enum": ["ok", "unavailable", "encoding"],
+        ],
+        "schema": [
+          "description": "Which the database has, compared with this program's.",
+          "enum": .array(SchemaState.allCases.map { "\($0.rawValue)" }),
+        ],
         "version": ["type": "string"],
-      ], required: ["mode", "status", "database", "version"]),
+      ], required: ["mode", "status", "database", "schema", "version"]),
+    "Live": object(
+      [
+        "mode": ["enum": .array(Mode.allCases.map { "\($0.rawValue)" })],
+        "status": ["const": "ok"],
+        "version": ["type": "string"],
+      ], required: ["mode", "status", "version"]),
     "Problem": object(
       [
         "type": ["type": "string", "format": "uri-reference"],

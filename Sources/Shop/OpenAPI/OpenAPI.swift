@@ -4,6 +4,7 @@
 import CGI
 import HTTPTypes
 import JSON
+import Postgres
 import Text
 
 /// What `forkloop openapi` prints and nginx serves as `/openapi.json`.
@@ -57,7 +58,10 @@ package enum OpenAPI {
         JSONValue.Member(
           name: "\(mode.prefix)/\(resource.rawValue)/{id}", value: path(.item(resource, 1), mode)),
       ]
-    } + [JSONValue.Member(name: "\(mode.prefix)/health", value: path(.health, mode))]
+    } + [
+      JSONValue.Member(name: "\(mode.prefix)/health", value: path(.health, mode)),
+      JSONValue.Member(name: "\(mode.prefix)/live", value: path(.live, mode)),
+    ]
   }
 
   /// The operations of a route; HEAD and OPTIONS go without saying.
@@ -78,6 +82,7 @@ package enum OpenAPI {
     case (.item(let resource, _), .delete): return tag + deletion(resource, mode)
     case (.item(let resource, _), _): return tag + reading(resource, mode)
     case (.health, _): return tag + health(mode)
+    case (.live, _): return tag + live(mode)
     }
   }
 
@@ -180,22 +185,42 @@ package enum OpenAPI {
   }
 
   private static func health(_ mode: Mode) -> JSONValue {
-    func content(_ word: String) -> JSONValue {
+    func content(_ status: String, _ database: String, _ schema: SchemaState) -> JSONValue {
       json(
-        schema("Health"),
+        Self.schema("Health"),
         example: [
-          "mode": "\(mode.rawValue)", "status": "\(word)", "database": "\(word)", "version": "\(Shop.version)",
+          "mode": "\(mode.rawValue)", "status": "\(status)", "database": "\(database)",
+          "schema": "\(schema.rawValue)", "version": "\(Shop.version)",
         ])
     }
     return [
       "operationId": "\(mode.rawValue)Health",
       "summary": "Whether requests can be served",
+      "description": """
+      For whoever decides whether to send them here: a load balancer's check, a readiness probe.
+      """,
       "responses": [
-        "200": ["description": "They can.", "content": content("ok")],
+        "200": ["description": "They can.", "content": content("ok", "ok", .ok)],
         "503": [
-          "description": "They can't: there is no database.", "headers": refs("Retry-After"),
-          "content": content("unavailable"),
+          "description": "They can't: there is no database, or its schema is not this program's.",
+          "headers": refs("Retry-After"), "content": content("unavailable", "unavailable", .unknown),
         ],
+      ] + answers("400", "422"),
+    ]
+  }
+
+  private static func live(_ mode: Mode) -> JSONValue {
+    [
+      "operationId": "\(mode.rawValue)Live",
+      "summary": "Whether the process answers",
+      "description": "Whatever the database does: for whoever decides whether to start it anew, a liveness probe.",
+      "responses": [
+        "200": [
+          "description": "It does.",
+          "content": json(
+            schema("Live"),
+            example: ["mode": "\(mode.rawValue)", "status": "ok", "version": "\(Shop.version)"]),
+        ]
       ] + answers("400", "422"),
     ]
   }
