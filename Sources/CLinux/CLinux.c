@@ -117,20 +117,22 @@ int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
 
 static struct {
-  const void *words;
-  size_t length;
+  const void *words[2];
+  size_t length[2];
   int code;
 } last;
-static volatile sig_atomic_t last_descriptor = -1;
+static volatile sig_atomic_t last_descriptor = -1, last_choice;
 static void say_last_words(int signal) {
   (void)signal;
   if (last_descriptor < 0) return;
-  (void)!send(last_descriptor, last.words, last.length, MSG_NOSIGNAL | MSG_DONTWAIT);
+  (void)!send(last_descriptor, last.words[last_choice], last.length[last_choice], MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(last.code);
 }
-int clinux_last_words_on(int signal, const void *words, size_t length, int code) {
-  last.words = words;
-  last.length = length;
+int clinux_last_words_on(int signal, const void *words, size_t length, const void *others, size_t others_length, int code) {
+  last.words[0] = words;
+  last.length[0] = length;
+  last.words[1] = others;
+  last.length[1] = others_length;
   last.code = code;
   // An answer that is being written goes on: a write that was interrupted would be a broken one to libfcgi.
   struct sigaction action = {.sa_handler = say_last_words, .sa_flags = SA_RESTART};
@@ -138,6 +140,10 @@ int clinux_last_words_on(int signal, const void *words, size_t length, int code)
 }
 void clinux_set_last_words_descriptor(int descriptor) {
   last_descriptor = descriptor;
+  last_choice = 0;
+}
+void clinux_choose_last_words(int others) {
+  last_choice = others != 0;
 }
 
 static unsigned seconds_left;

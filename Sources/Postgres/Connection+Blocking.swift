@@ -40,6 +40,7 @@ extension Connection {
 
   /// Executes a prepared statement and waits for its rows.
   package func execute(_ statement: Statement, _ parameters: Parameters) -> Result<ResultSet, PostgresError> {
+    defer { dropNotifications() }
     let result = parameters.withPointers { values in
       statement.preparedName.withCString {
         PQexecPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0)
@@ -70,7 +71,10 @@ extension Connection {
 
   /// Reads what the server has sent unasked while the connection was idle: its farewell, when it is stopped.
   /// Does not wait. Whether the connection is still good.
-  package func stillAliveAfterReading() -> Bool { PQconsumeInput(handle) == 1 && isAlive }
+  package func stillAliveAfterReading() -> Bool {
+    defer { dropNotifications() }
+    return PQconsumeInput(handle) == 1 && isAlive
+  }
 
   /// `name` as an SQL identifier, quoted.
   package func quoted(identifier name: String) -> String {

@@ -85,6 +85,7 @@ extension Connection {
     repeat {
       guard PQconsumeInput(handle) == 1 else { return false }
     } while hasDecryptedInput
+    dropNotifications()
     return true
   }
 

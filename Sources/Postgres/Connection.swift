@@ -67,6 +67,10 @@ package final class Connection {
 
   deinit { PQfinish(handle) }
 
+  /// Lets go of notifications, which libpq keeps for whoever asks (LISTEN): nobody here does, but a pooler's session or a trigger
+  /// may have listened.
+  func dropNotifications() { while let notification = PQnotifies(handle) { PQfreemem(notification) } }
+
   /// The socket to watch; it can change while connecting.
   package var socket: Int32 { PQsocket(handle) }
 

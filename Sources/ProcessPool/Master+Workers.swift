@@ -39,8 +39,10 @@ extension Master {
       for process in children.keys { letGo(process) }
       return
     }
-    let census = census(waiting: queue)
-    if queue > 0 || parking?.isWaitedFor == true, census.idle > 0 { wakeIdleWorker() }
+    // Of the kept connections on which a request has come one is announced at a time.
+    let waiting = queue + (parking?.isWaitedFor == true ? 1 : 0)
+    let census = census(waiting: waiting)
+    if waiting > 0, census.idle > 0 { wakeIdleWorker() }
     header.pointee.maxActive.max(UInt64(census.total - census.idle - census.starting), ordering: .relaxed)
     replaceGeneration(census)
     var change: PoolPlan.Change
@@ -99,11 +101,14 @@ extension Master {
           _ = clinux_set_parent_death_signal(Self.parentDeathSignal)
           if getppid() != master { return 1 }
         }
-        return duties.lastWords.withUnsafeBytes {
-          if configuration.limits.requestTime > 0 {
-            clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, Self.timedOut)
+        return duties.lastWords.ofReads.withUnsafeBytes { reads in
+          duties.lastWords.ofWrites.withUnsafeBytes { writes in
+            if configuration.limits.requestTime > 0 {
+              clinux_last_words_on(
+                SIGALRM, reads.baseAddress, reads.count, writes.baseAddress, writes.count, Self.timedOut)
+            }
+            return duties.worker(context)
           }
-          return duties.worker(context)
         }
       }
       scoreboard.setProcess(process, of: slot)

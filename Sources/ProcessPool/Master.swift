@@ -250,15 +250,16 @@ package struct Master: ~Copyable {
 package struct Duties {
   /// A worker's life, in a process of its own; the exit code.
   package var worker: (WorkerContext) -> Int32
-  /// What a worker that is stuck says to its client at the end of its time, in FastCGI.
-  package var lastWords: [UInt8]
+  /// What a worker that is stuck says to its client at the end of its time, in FastCGI: of what only reads, and of what may have
+  /// been done all the same.
+  package var lastWords: (ofReads: [UInt8], ofWrites: [UInt8])
   /// What the paths begin with that the master is asked for (`Request.finish`).
   package var roots: [String]
   /// The master's own answer for a path; nil: there is nothing there.
   package var page: (PoolState, Span<UInt8>) -> Response?
 
   package init(
-    lastWords: [UInt8] = [], roots: [String] = [],
+    lastWords: (ofReads: [UInt8], ofWrites: [UInt8]) = ([], []), roots: [String] = [],
     page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil }, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker

@@ -14,7 +14,7 @@ package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
   /// Changes with the layout below, so that another program's scoreboard is not misread.
-  private static let magic: UInt64 = 0x666F_726B_6C6F_6F06
+  private static let magic: UInt64 = 0x666F_726B_6C6F_6F07
   private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
 
@@ -99,6 +99,8 @@ package struct Scoreboard: @unchecked Sendable {
     let described: Atomic<UInt64>
     /// When its loop's last turn began, where it has a loop: it has one at least every second.
     let lastTurn: Atomic<UInt64>
+    /// 1 while it has a database connection, where it has one of its own.
+    let database: Atomic<UInt64>
     let counters: Counters
     /// Eight bytes of method, 120 of path, 64 of request id, filled up with zeros.
     let text: InlineArray<24, Atomic<UInt64>>
@@ -239,6 +241,11 @@ package struct Scoreboard: @unchecked Sendable {
     return (
       state, slot.pointee.since.load(ordering: .relaxed), slot.pointee.requestStarted.load(ordering: .relaxed)
     )
+  }
+
+  /// Whether a worker has a database connection that is not the one in `index`.
+  package func hasDatabase(otherThan index: Int) -> Bool {
+    (0..<slotsUsed).contains { $0 != index && slot($0).pointee.database.load(ordering: .relaxed) == 1 }
   }
 
   /// The fewest connections that a worker of the same generation as that in `index` holds.

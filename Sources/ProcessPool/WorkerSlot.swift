@@ -12,6 +12,7 @@ package struct WorkerSlot {
   package private(set) var requests: UInt64 = 0
   private var connections: UInt64 = 0
   private var began: UInt64 = 0
+  private var hadDatabase = false
   private var databaseBegan: UInt64 = 0
   private var databaseEnded: UInt64 = 0
   package private(set) var phases = Phases()
@@ -35,6 +36,13 @@ package struct WorkerSlot {
   private func enter(_ state: WorkerState, _ now: UInt64) {
     slot.pointee.since.store(now, ordering: .relaxed)
     slot.pointee.state.store(state.rawValue, ordering: .releasing)
+  }
+
+  /// Whether it can ask the database.
+  package mutating func hasDatabase(_ has: Bool) {
+    guard has != hadDatabase else { return }
+    hadDatabase = has
+    slot.pointee.database.store(has ? 1 : 0, ordering: .relaxed)
   }
 
   package func isReady() { enter(.idle, MonotonicClock.now) }

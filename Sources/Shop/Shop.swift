@@ -291,9 +291,12 @@ extension Shop {
     return Problem(status: .requestHeaderFieldsTooLarge, detail: "The header is too long.").response(&writer)
   }
 
-  /// The answer to a request that was given up because it took too long here.
-  package static func timedOut() -> Response {
+  /// The answer to a request that was given up because it took too long here; whether it may have been done all the same.
+  package static func timedOut(writing: Bool) -> Response {
     var writer = JSONWriter(capacity: 256)
-    return Problem(status: .gatewayTimeout, detail: "The request took too long and was given up.").response(&writer)
+    let doubt = " It may have been done all the same: look before trying again, or ask again with the same Idempotency-Key."
+    return Problem(
+      status: .gatewayTimeout, detail: "The request took too long and was given up.\(writing ? doubt : "")"
+    ).response(&writer)
   }
 }

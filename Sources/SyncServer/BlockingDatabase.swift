@@ -7,8 +7,9 @@ import Shop
 
 /// Blocks in libpq.
 struct BlockingDatabase {
-  /// After a failed attempt, requests are refused at once for this long instead of each waiting for its own attempt.
-  private static let pause: UInt64 = 200_000_000
+  /// After a failed attempt, requests are refused at once for a while instead of each waiting for its own attempt: in nanoseconds,
+  /// after the first one and after many, each of which doubles it.
+  private static let pauses: ClosedRange<UInt64> = 10_000_000...200_000_000
   /// An attempt that fails earlier, in nanoseconds, has failed at once.
   private static let moment: UInt64 = 1_000_000_000
   /// How often a read is sent again whose connection breaks each time: it may be what breaks it.
@@ -28,6 +29,7 @@ struct BlockingDatabase {
   /// Counts connections: a new one may have the number of an old one's socket.
   private(set) var generation = 0
   private var nextAttempt: UInt64 = 0
+  private var pause = pauses.lowerBound
   private var lastError = PostgresError.unavailable("not connected yet")
 
   init(_ info: ConnectionInfo, _ options: Connection.Options, log: Logger) {
@@ -40,6 +42,14 @@ struct BlockingDatabase {
   /// The connection's socket; −1 if there is none.
   var socket: Int32 { connection?.socket ?? -1 }
 
+  var isConnected: Bool { connection != nil }
+
+  /// How many milliseconds there are until the next attempt, at least one.
+  var pauseLeft: Int32 {
+    let now = MonotonicClock.now
+    return nextAttempt > now ? Int32(clamping: (nextAttempt - now) / 1_000_000 + 1) : 1
+  }
+
   mutating func connectIfNeeded() {
     guard connection == nil, MonotonicClock.now >= nextAttempt else { return }
     let began = MonotonicClock.now
@@ -48,13 +58,15 @@ struct BlockingDatabase {
       preparations = Preparations(areUsed: options.prepares)
       generation += 1
       hasSpareAttempt = true
+      pause = Self.pauses.lowerBound
     } catch {
       if hasSpareAttempt {
         hasSpareAttempt = false
         if MonotonicClock.now < began + Self.moment { return connectIfNeeded() }
       }
       lastError = error.beforeSending
-      nextAttempt = MonotonicClock.now + Self.pause
+      nextAttempt = MonotonicClock.now + pause
+      pause = min(2 * pause, Self.pauses.upperBound)
       log.warning("\(error)")
     }
   }

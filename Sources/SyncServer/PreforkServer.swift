@@ -13,7 +13,7 @@ package enum PreforkServer {
   package static func run(
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
-    let duties = Duties(lastWords: lastWords(), roots: Mode.prefixes, page: page) {
+    let duties = Duties(lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes, page: page) {
       Worker(configuration, $0, log: log).run()
     }
     var master = try Master(configuration.master, invocation, duties, log: log)
@@ -30,10 +30,10 @@ package enum PreforkServer {
     }
   }
 
-  private static func lastWords() -> [UInt8] {
+  private static func lastWords(writing: Bool) -> [UInt8] {
     var writer = RecordWriter()
     var head: [UInt8] = []
-    let response = Shop.timedOut()
+    let response = Shop.timedOut(writing: writing)
     response.writeHead(to: &head)
     // nginx's requests all have this id.
     writer.answer(requestID: 1, head: head, body: response.body)

@@ -76,11 +76,13 @@ struct Worker: ~Copyable {
     slot.isReady()
     eventfd_write(context.news, 1)
     while true {
+      slot.hasDatabase(database.isConnected)
       waiting.watch(database: database.socket, generation: database.generation)
+      let pause = pauseForOthers()
       // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
-      var hasServed = context.parking == nil && serveNext()
+      var hasServed = pause == 0 && context.parking == nil && serveNext()
       if !hasServed {
-        let event = isExhausted || isClosed ? waiting.rest(Self.pause) : waiting.wait(atMost: waitLimit())
+        let event = pause > 0 ? waiting.rest(pause) : waiting.wait(atMost: waitLimit())
         isExhausted = false
         switch event {
         case .connection: hasServed = serveNext()
@@ -89,7 +91,7 @@ struct Worker: ~Copyable {
         case .interrupted:
           if clinux_take_note() != 0 { reopenLog() }
           // We may have been told to look into the queue, of which nothing else tells us.
-          hasServed = clinux_flagged() == 0 && (serveNext() || serveParked())
+          hasServed = pause == 0 && clinux_flagged() == 0 && (serveNext() || serveParked())
         case .nothing: break
         }
       }
@@ -97,6 +99,15 @@ struct Worker: ~Copyable {
       if slot.isGivenUp || hasHadEnough() { return }
       if isToldToEnd(hasServed: hasServed) { return leave(&waiting) }
     }
+  }
+
+  /// For how many milliseconds nobody is accepted, because there are no descriptors, nobody is let in any more, or there is no
+  /// database connection: others have one, and can answer what could only be refused here, and that very quickly.
+  private mutating func pauseForOthers() -> Int32 {
+    if isExhausted || isClosed { return Self.pause }
+    guard !database.isConnected, context.scoreboard.hasDatabase(otherThan: context.slot) else { return 0 }
+    database.connectIfNeeded()
+    return database.isConnected ? 0 : database.pauseLeft
   }
 
   /// For how long to wait, in milliseconds; −1: for whatever comes.
@@ -201,6 +212,7 @@ struct Worker: ~Copyable {
       slot.cameToNothing()
       return true
     }
+    if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_last_words(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
     let isTooLate = hasWaitedTooLong && !shop.isLivenessCheck(exchange.request)

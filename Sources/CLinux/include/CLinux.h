@@ -48,11 +48,12 @@ int clinux_note_on(int signal);
 int clinux_take_note(void);
 
 // Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
-// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set. `words` must stay where they
-// are.
-int clinux_last_words_on(int signal, const void *words, size_t length, int code);
-// The descriptor for last words; -1: none.
+// process that is stuck where nothing else can reach it; or `others`, where those have been chosen. Nothing happens if no
+// descriptor is set. Both must stay where they are.
+int clinux_last_words_on(int signal, const void *words, size_t length, const void *others, size_t others_length, int code);
+// The descriptor for last words, of which `words` are chosen then; -1: none.
 void clinux_set_last_words_descriptor(int descriptor);
+void clinux_choose_last_words(int others);
 // Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).
 int clinux_end_soon_on(int signal, unsigned seconds);
 
