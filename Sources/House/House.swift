@@ -148,19 +148,20 @@ package struct House: Sendable {
       }
       let timeout = environment["FORKLOOP_STATEMENT_TIMEOUT"].flatMap { Int($0) } ?? Connection.Options.defaultStatementTimeout
       _ = try SessionSettings.set(statementTimeout: timeout, on: connection)
-      if let demoData { try loadDemoData(on: connection, if: demoData) }
+      try loadDemoData(on: connection)
     } catch {
       throw HouseError("\(error)")
     }
   }
 
   /// Where nobody has asked for it, what can't be loaded is no reason to stay down.
-  private func loadDemoData(on connection: Connection, if place: DemoData.Place) throws(PostgresError) {
+  private func loadDemoData(on connection: Connection) throws(PostgresError) {
+    guard let demoData else { return }
     do throws(PostgresError) {
-      guard try DemoData.load(on: connection, if: place) else { return }
-      Self.say("loaded the demo data\(place == .new ? "; --empty leaves a new database empty" : "")")
+      guard try DemoData.load(on: connection, if: demoData) else { return }
+      Self.say("loaded the demo data\(demoData == .new ? "; --empty leaves a new database empty" : "")")
     } catch {
-      guard place == .new else { throw error }
+      guard demoData == .new else { throw error }
       Self.say("the demo data could not be loaded: \(error)")
     }
   }

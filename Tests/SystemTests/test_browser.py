@@ -108,6 +108,9 @@ def try_out(page, operation, body=None, **parameters):
     fields = dict(line.text.strip().split(": ", 1) for line in shown.find_elements(By.CSS_SELECTOR, ".headerline"))
     bodies = [json.loads(code.text) for code in shown.find_elements(By.CSS_SELECTOR, ".highlight-code pre")]
     keep_picture(page, f"docs-{operation}-{status}")
+    # The next time nothing is to be there of this answer.
+    click(page, find(page, f"{block} button.btn-clear")[0])
+    wait(page, lambda d: not d.find_elements(By.CSS_SELECTOR, f"{block} .live-responses-table"), f"the answer to {operation} did not go")
     click(page, find(page, f"{block} .opblock-summary-control")[0])
     wait(page, lambda d: not d.find_elements(By.CSS_SELECTOR, f"{block} button.execute"), f"{operation} did not close")
     return status, fields.get("etag"), bodies[0] if bodies else None
@@ -116,16 +119,17 @@ def try_out(page, operation, body=None, **parameters):
 @pytest.mark.parametrize("mode", MODES)
 def test_an_order_lives_its_whole_life_in_swagger_ui(stocked, page, mode):
     open_docs(page, stocked)
+    # First of all, since Swagger UI finds what a path item refers to as soon as another operation of it was opened.
+    assert try_out(page, f"{mode}ReadOrder", id="1")[0] == 404
+    assert [c["message"].split(" ")[0] for c in complaints(page)] == [f"http://127.0.0.1:{stocked.port}/{mode}/order/1"], "more than the 404"
     status, first, made = try_out(page, f"{mode}CreateOrder")
     assert (status, made) == (201, json.loads(EXAMPLE % 1))
     assert try_out(page, f"{mode}ReadOrder", id="1") == (200, first, made)
     status, second, changed = try_out(page, f"{mode}ChangeOrder", id="1", If_Match=first, body={"name": "SO001 b"})
     assert (status, changed) == (200, {**made, "name": "SO001 b"}) and second != first
-    assert complaints(page) == []
-    assert try_out(page, f"{mode}DeleteOrder", id="1", If_Match=first)[0] == 412
     assert try_out(page, f"{mode}DeleteOrder", id="1", If_Match=second) == (204, None, None)
     assert stocked.psql('select count(*) from "order"') == [("0",)]
-    assert [c["message"].split(" ")[0] for c in complaints(page)] == [f"http://127.0.0.1:{stocked.port}/{mode}/order/1"], "more than the 412"
+    assert complaints(page) == []
 
 
 # To open, fill in and close a form costs the browser more than a second.
