@@ -204,7 +204,8 @@ struct Worker: ~Copyable {
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
     if isTooLate { slot.countShed() }
-    var response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
+    var response =
+      isTooLate ? Shop.tooBusy() : exchange.hasTooLongHeader ? Shop.headerTooLarge() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
     shop.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
