@@ -10,7 +10,7 @@ COMPARE_PACKAGES := libjs-chart.js fcgiwrap util-linux
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist openssl apache2-bin chromium chromium-driver python3-selenium curl wrk nghttp2-client
 # Python tools that Debian does not have: see the two lists of requirements.
 PYTHON := .build/python
-# Arguments, as in: make up ARGS="--port 9000 --demo-data", make compare ARGS=--quick
+# Arguments, as in: make up ARGS="--port 9000 --empty", make compare ARGS=--quick
 ARGS ?=
 
 # How many system tests go on at the same time: more than there are processors, since most of them wait.

@@ -25,6 +25,8 @@ final class DatabaseConnection: @unchecked Sendable {
   }
 
   private let configuration: AsyncConfiguration
+  /// What a pooler has refused once is not asked for again.
+  private var options: Connection.Options
   private let loop: EventLoop
   unowned let pool: DatabasePool
   private let log: Logger
@@ -41,9 +43,7 @@ final class DatabaseConnection: @unchecked Sendable {
   private var statementLimit: UInt64
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
   /// memory of the server's.
-  private var prepared: Set<ObjectIdentifier> = []
-  /// What has to be prepared anew: the server may still know it by its name.
-  private var stale: Set<ObjectIdentifier> = []
+  private var preparations: Preparations
   /// What became of the preparation before a query that was skipped.
   private var preparationError: PostgresError?
   /// What was answered since the last Sync.
@@ -57,7 +57,9 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Whether something was queued, or left over by the socket.
   private var hasUnsentInput = false
   /// Since when the oldest statement has been the oldest, in monotonic nanoseconds.
-  private(set) var oldestSince: UInt64 = 0
+  var oldestSince: UInt64 = 0
+  /// Whether something that is on its way has been behind a statement that stood still, and may stand still as well.
+  var stoodStill = false
   /// The attempt to connect that is under way.
   private var attempt: ConnectionAttempt?
   /// Why the last attempt failed: the same reason is logged once.
@@ -75,7 +77,9 @@ final class DatabaseConnection: @unchecked Sendable {
 
   init(_ configuration: AsyncConfiguration, loop: EventLoop, pool: DatabasePool, log: Logger) {
     self.configuration = configuration
-    statementLimit = UInt64(configuration.options.statementTimeout)
+    options = configuration.options
+    preparations = Preparations(areUsed: options.prepares)
+    statementLimit = UInt64(options.statementTimeout)
     self.loop = loop
     self.pool = pool
     self.log = log
@@ -117,8 +121,8 @@ final class DatabaseConnection: @unchecked Sendable {
     for case .result(let query) in expected { lost.append(query) }
     expected = []
     uncommitted = []
-    prepared = []
-    stale = []
+    stoodStill = false
+    preparations = Preparations(areUsed: options.prepares)
     preparationError = nil
     answered = []
     depth = 0
@@ -129,10 +133,22 @@ final class DatabaseConnection: @unchecked Sendable {
     let attempt = ConnectionAttempt(loop: loop)
     self.attempt = attempt
     defer { self.attempt = nil }
-    let connection = try await attempt.connect(to: configuration.database, configuration.options)
+    let connection = try await connect(by: attempt)
+    if let fault = connection.encodingFault { throw fault }
     watch = try watch(connection, for: .readable)
     self.connection = connection
     return connection
+  }
+
+  /// Without our settings where a pooler refuses them.
+  private func connect(by attempt: ConnectionAttempt) async throws(PostgresError) -> Connection {
+    do throws(PostgresError) {
+      return try await attempt.connect(to: configuration.database, options)
+    } catch {
+      guard options.sendsSettings, error.isRefusedParameter else { throw error }
+      options.sendsSettings = false
+      return try await attempt.connect(to: configuration.database, options)
+    }
   }
 
   private func watch(_ connection: Connection, for event: Readiness) throws(PostgresError) -> Watch {
@@ -165,7 +181,7 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func takeIn(_ connection: Connection) throws(PostgresError) {
     while let event = connection.nextEvent(expected: expected.count) {
-      oldestSince = loop.now
+      noteProgress(loop.now)
       switch event {
       // The server's last word: what it owes is settled where the connection ends.
       case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
@@ -202,6 +218,7 @@ final class DatabaseConnection: @unchecked Sendable {
     guard let query = nextQuery() else { return }
     if let error = preparationError {
       preparationError = nil
+      if error.isKnownPreparation { return pool.sendAgain(query, avoidingName: true) }
       pool.complete(query, .failure(error.beforeSending))
     } else {
       pool.sendAgain(query)
@@ -213,17 +230,14 @@ final class DatabaseConnection: @unchecked Sendable {
     switch expected.first {
     case .timeLimit:
       expected.removeFirst()
-      if case .success(let rows) = result, rows.rowCount > 0 { statementLimit = UInt64(clamping: rows.integer(0, 0)) }
+      if case .success(let rows) = result, rows.rowCount > 0 { hasTimeLimit(UInt64(clamping: rows.integer(0, 0))) }
       return
     case .deallocation:
       expected.removeFirst()
       return
     case .preparation(let statement):
       expected.removeFirst()
-      if case .failure(let error) = result {
-        prepared.remove(ObjectIdentifier(statement))
-        preparationError = error
-      }
+      if case .failure(let error) = result { couldNotPrepare(statement, error) }
       return
     default: if passesOver() { return }
     }
@@ -232,15 +246,9 @@ final class DatabaseConnection: @unchecked Sendable {
       if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
       return
     }
-    var isStale = false
-    if case .failure(let error) = result, error.mayBeStalePreparation {
-      forget(query.operation.statement)
-      // What has made one connection's preparation useless has made those of the others so: each may refuse it once. Refused right
-      // after it was prepared, it is so for another reason.
-      isStale = query.refusals == 0 || (!query.isFreshlyPrepared && query.refusals <= pool.connections.count)
-    }
-    if isStale {
-      pool.sendAgain(query, stale: true)
+    if query.isByName, case .failure(let error) = result, error.mayBeStalePreparation {
+      forget(query.operation.statement, error)
+      pool.sendAgain(query, avoidingName: true)
     } else if query.operation.statement.isReadOnly {
       pool.complete(query, result)
     } else {
@@ -248,12 +256,25 @@ final class DatabaseConnection: @unchecked Sendable {
     }
   }
 
-  /// Has a statement prepared anew before it is executed again, unless that is on its way: then what has failed was sent before.
-  private func forget(_ statement: Statement) {
+  /// Has a statement prepared anew before it is executed by its name again, unless that is on its way: then what has failed was
+  /// sent before.
+  private func forget(_ statement: Statement, _ error: PostgresError) {
     let isOnItsWay = expected.contains {
       if case .preparation(let other) = $0 { other === statement } else { false }
     }
-    if !isOnItsWay, prepared.remove(ObjectIdentifier(statement)) != nil { stale.insert(ObjectIdentifier(statement)) }
+    if !isOnItsWay { preparations.isOfNoUse(statement) }
+    count(error, for: statement)
+  }
+
+  /// What is known already is known by its name, and so its text.
+  private func couldNotPrepare(_ statement: Statement, _ error: PostgresError) {
+    preparationError = error
+    if !error.isKnownPreparation { preparations.couldNotPrepare(statement) }
+    count(error, for: statement)
+  }
+
+  private func count(_ error: PostgresError, for statement: Statement) {
+    if preparations.count(error, for: statement) { log.warning("\(Preparations.advice)") }
   }
 
   private func segmentEnded() {
@@ -277,13 +298,18 @@ final class DatabaseConnection: @unchecked Sendable {
 
   /// A statement may run as long as the server lets it, and who decides that may be the user: `options` of a URL, PGOPTIONS.
   private func askForTimeLimit(_ connection: Connection) {
-    statementLimit = UInt64(configuration.options.statementTimeout)
+    statementLimit = UInt64(options.statementTimeout)
     oldestSince = loop.now
     guard connection.send(Self.timeLimitQuery) else { return }
     expected.append(.timeLimit)
     hasUnsentInput = true
     isSegmentOpen = true
     closeSegment()
+  }
+
+  /// None is meant where the user says so. Where a pooler lets nothing be set, and the role has nothing set, it is not.
+  private func hasTimeLimit(_ milliseconds: UInt64) {
+    if milliseconds > 0 || Connection.Options.sayTimeLimit(configuration.database) { statementLimit = milliseconds }
   }
 
   private static let timeLimitQuery =
@@ -296,12 +322,14 @@ final class DatabaseConnection: @unchecked Sendable {
   func send(_ query: Query, isSlow: Bool = false) {
     guard let connection else { return pool.complete(query, .failure(pool.lastError)) }
     let statement = query.operation.statement
-    let isNew = prepared.insert(ObjectIdentifier(statement)).inserted
+    let isByName = preparations.areUsed && !query.avoidsName
+    let isNew = isByName && !preparations.knows(statement)
     let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
-    query.wasSent(freshlyPrepared: isNew)
+    query.wasSent(byName: isByName)
     if expected.isEmpty {
       oldestSince = loop.now
+      stoodStill = false
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
@@ -310,13 +338,15 @@ final class DatabaseConnection: @unchecked Sendable {
     depth += 1
     endsWithSlow = isSlow
     hasUnsentInput = true
-    isSegmentOpen = connection.send(statement, query.operation.parameters)
+    let parameters = query.operation.parameters
+    isSegmentOpen =
+      isByName ? connection.send(statement, parameters) : connection.sendUnprepared(statement, parameters)
     if isAlone { closeSegment() }
   }
 
   /// What may be left of an earlier preparation goes first, in a segment of its own, since it may have gone before.
   private func prepare(_ statement: Statement, on connection: Connection) {
-    if stale.remove(ObjectIdentifier(statement)) != nil, connection.sendDeallocate(statement) {
+    if preparations.prepare(statement), connection.sendDeallocate(statement) {
       expected.append(.deallocation)
       isSegmentOpen = true
       closeSegment()

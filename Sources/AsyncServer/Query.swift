@@ -8,6 +8,9 @@ import Shop
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class Query: @unchecked Sendable {
   private(set) var operation: Operation
+  /// Since when it has been wanted, in monotonic nanoseconds; nil if part of it has been done, and the rest is waited for however
+  /// long it takes.
+  private(set) var since: UInt64?
   /// What it reads, if others may share it.
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
@@ -18,17 +21,18 @@ final class Query: @unchecked Sendable {
   private(set) var wasHeldUp = false
   /// How often a connection has broken while it had it.
   private(set) var losses = 0
-  /// How often it was refused for a preparation that may have been of no use any more.
-  private(set) var refusals = 0
-  /// Whether its statement was prepared for it when it was sent last, and not for another before.
-  private(set) var isFreshlyPrepared = false
+  /// Whether its statement was sent by its name.
+  private(set) var isByName = false
+  /// Whether that was refused, so that it is to be sent without.
+  private(set) var avoidsName = false
 
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
   private var others: [RequestUnderWay] = []
 
-  init(_ operation: consuming Operation, read: SharedReads.Read? = nil) {
+  init(_ operation: consuming Operation, since: UInt64, read: SharedReads.Read? = nil) {
     self.operation = operation
+    self.since = since
     self.read = read
   }
 
@@ -55,22 +59,23 @@ final class Query: @unchecked Sendable {
   }
 
   /// A connection has it now.
-  func wasSent(freshlyPrepared: Bool = false) {
+  func wasSent(byName: Bool = true) {
     isSent = true
-    isFreshlyPrepared = freshlyPrepared
+    isByName = byName
   }
 
-  /// It was not executed, and is to be sent again; whether with its statement prepared anew.
-  func repeats(stale: Bool = false) {
+  /// It was not executed, and is to be sent again; whether without its statement's name.
+  func repeats(avoidingName: Bool = false) {
     isRepeated = true
-    if stale { refusals += 1 }
+    if avoidingName { avoidsName = true }
     waits()
   }
 
   /// Its last operation has ended, and another one is to be executed before there is an answer.
   func continues(with operation: Operation) {
     self.operation = operation
-    refusals = 0
+    since = nil
+    avoidsName = false
     waits()
   }
 

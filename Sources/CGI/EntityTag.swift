@@ -2,28 +2,19 @@
 
 import Text
 
-/// A strong entity tag.
-package enum EntityTag: Equatable, Sendable {
-  /// Of a body: what its bytes come to.
-  case digest(UInt64)
-  /// Of a row: the transaction that wrote it last.
-  case row(UInt64)
-  /// Of a row with parts: the same, how many parts there are, and the sum of their transactions, which can only grow.
-  case rows(UInt64, parts: UInt64, sum: UInt64)
+/// A strong entity tag: what all that an answer shows comes to. Of the same path, two answers that differ have the same one by
+/// chance only, 1 in 2^64, wherever the database has come from: a number of a version alone would come again after a restore, a
+/// failover or a change that was begun before another and ended after it. What is left: who can write to the database and puts
+/// his mind to it can find two contents with one digest, as none of those used is made to withstand that.
+package struct EntityTag: Equatable, Sendable {
+  let digest: UInt64
+
+  package init(digest: UInt64) { self.digest = digest }
 
   /// Appends it with its quotes.
   package func write(to bytes: inout [UInt8]) {
     bytes.append(UInt8(ascii: "\""))
-    switch self {
-    case .digest(let digest): bytes.append(hexadecimal: digest)
-    case .row(let row): bytes.append(decimal: row)
-    case .rows(let row, let parts, let sum):
-      bytes.append(decimal: row)
-      bytes.append(UInt8(ascii: "-"))
-      bytes.append(decimal: parts)
-      bytes.append(UInt8(ascii: "-"))
-      bytes.append(decimal: sum)
-    }
+    bytes.append(hexadecimal: digest)
     bytes.append(UInt8(ascii: "\""))
   }
 
@@ -49,7 +40,7 @@ package enum EntityTag: Equatable, Sendable {
         return
       }
       let opaque = tag.extracting(1..<(tag.count - 1))
-      if opaque.indices.allSatisfy({ opaque[$0] == UInt8(ascii: "-") || opaque[$0] &- 0x30 < 10 }) {
+      if opaque.indices.allSatisfy({ opaque[$0] &- 0x30 < 10 || opaque[$0] &- 0x61 < 6 }) {
         tags.append(opaque.text)
       }
     }

@@ -38,10 +38,9 @@ enum Fetch {
     let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
     defer { chunk.deallocate() }
     while case .bytes(let count) = Transfer.read(descriptor.number, into: chunk) { answer += chunk[..<count] }
-    let text = String(decoding: answer, as: UTF8.self)
-    guard text.hasPrefix("HTTP/1."), let end = text.firstRange(of: "\r\n\r\n"),
-      let status = Int(text.dropFirst(9).prefix(3))
+    guard answer.starts(with: "HTTP/1.".utf8), let end = answer.firstRange(of: Array("\r\n\r\n".utf8)),
+      let status = Int(String(decoding: answer.dropFirst(9).prefix(3), as: UTF8.self))
     else { return nil }
-    return (status, String(text[end.upperBound...]))
+    return (status, String(decoding: answer[end.upperBound...], as: UTF8.self))
   }
 }

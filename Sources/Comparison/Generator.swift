@@ -72,7 +72,7 @@ struct Generator: ~Copyable {
       case .wouldBlock: return .nothing
       case .end, .failed:
         wait()
-        let last = readText(log)?.split(separator: "\n").last.map { ": \($0)" } ?? ""
+        let last = readText(log)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? ""
         throw HouseError("the load generator ended before its time\(last)")
       }
     }

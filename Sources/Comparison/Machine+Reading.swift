@@ -9,9 +9,9 @@ extension Machine {
   /// Reads it off the machine that this runs on.
   package static func current(_ tools: Tools, sources: String) -> Machine {
     var machine = Machine()
-    let lines = (readText("/proc/cpuinfo") ?? "").split(separator: "\n")
+    let lines = (readText("/proc/cpuinfo") ?? "").lines
     machine.processor =
-      lines.first { $0.hasPrefix("model name") }.flatMap { $0.split(separator: ":").last }
+      lines.first { $0.hasPrefix("model name") }.flatMap { $0.parts(by: ":").last }
       .map { String($0.drop { $0 == " " }) } ?? "unknown"
     machine.processors = tools.processors.count
     machine.memory = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(getpagesize())
@@ -23,11 +23,11 @@ extension Machine {
     machine.system = "\(text(name.sysname)) \(text(name.release)) \(text(name.machine))"
     machine.versions["forkloop"] = Shop.version
     if let nginx = findProgram("nginx") {
-      machine.versions["nginx"] = output(of: [nginx, "-v"]).split(separator: "/").last.map(String.init) ?? ""
+      machine.versions["nginx"] = output(of: [nginx, "-v"]).parts(by: "/").last.map(String.init) ?? ""
     }
     if let postgres = findProgram("postgres", alsoIn: (13...30).reversed().map { "/usr/lib/postgresql/\($0)/bin" }) {
       machine.versions["PostgreSQL"] =
-        output(of: [postgres, "--version"]).split(separator: " ").dropFirst(2).first.map(String.init) ?? ""
+        output(of: [postgres, "--version"]).parts(by: " ").dropFirst(2).first.map(String.init) ?? ""
     }
     if let git = findProgram("git") {
       machine.commit = output(of: [
@@ -69,6 +69,6 @@ extension Machine {
     var status: Int32 = 0
     waitpid(child, &status, 0)
     guard status == 0 else { return "" }
-    return String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
+    return String(decoding: bytes[..<count], as: UTF8.self).lines.first.map(String.init) ?? ""
   }
 }

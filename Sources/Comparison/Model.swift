@@ -125,7 +125,7 @@ package struct Tools: Sendable {
   package mutating func findBaselines(python name: String?) throws(HouseError) -> [String] {
     // Without "..": PHP-FPM takes no such path.
     baselines =
-      try NginxSite.find(program: program).source.split(separator: "/").dropLast().map { "/\($0)" }.joined()
+      try NginxSite.find(program: program).source.parts(by: "/").dropLast().map { "/\($0)" }.joined()
       + "/benchmarks/baselines"
     var missing: [String] = []
     php =

@@ -1,6 +1,7 @@
 // Who runs on which processors.
 
 import House
+import Platform
 
 /// Processors, by the kernel's numbers. Where there are cores for it, the load generator has some to itself, so that what it
 /// takes is not taken from what it measures.
@@ -19,8 +20,8 @@ package struct Processors: Sendable, Equatable {
 
   /// As the kernel has it (proc(5), Cpus_allowed_list).
   static func current() -> Processors {
-    let line = (readText("/proc/self/status") ?? "").split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") }
-    let allowed = parse(line?.split(separator: ":").last ?? "")
+    let line = (readText("/proc/self/status") ?? "").lines.first { $0.hasPrefix("Cpus_allowed_list:") }
+    let allowed = parse(line?.parts(by: ":").last ?? "")
     return Processors(allowed: allowed.isEmpty ? [0] : allowed)
   }
 
@@ -28,7 +29,7 @@ package struct Processors: Sendable, Equatable {
   package static func parse(_ list: some StringProtocol) -> [Int] {
     var numbers: [Int] = []
     for part in list.split(whereSeparator: { $0 == "," || $0.isWhitespace }) {
-      let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+      let ends = part.parts(by: "-", keepsEmpty: true).map { Int($0) }
       guard ends.count <= 2, let first = ends.first ?? nil, let last = ends.last ?? nil, 0 <= first, first <= last,
         last < 1 << 16
       else { return [] }

@@ -214,7 +214,7 @@ package final class Testbed {
     while !readiness.isAnswered() {
       var status: Int32 = 0
       if waitpid(process, &status, WNOHANG) == process {
-        let lastLine = readText(path)?.split(separator: "\n").last.map { ": \($0)" } ?? ""
+        let lastLine = readText(path)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? ""
         throw HouseError("\(log) did not start\(lastLine) (\(path))")
       }
       if MonotonicClock.now > deadline {

@@ -74,10 +74,10 @@ package struct ProcessTable {
     while let entry = readdir(folder) {
       let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
       guard let process = pid_t(name), let stat = readText("/proc/\(name)/stat"),
-        let end = stat.lastIndex(of: ")")
+        let end = stat.utf8.lastIndex(of: UInt8(ascii: ")"))
       else { continue }
       // Behind the name (proc(5)): state, parent …, utime 12th, stime, cutime 14th, cstime …, start 20th.
-      let fields = stat[stat.index(after: end)...].split(separator: " ")
+      let fields = stat[stat.utf8.index(after: end)...].parts(by: " ")
       guard fields.count > 19, let parent = pid_t(fields[1]) else { continue }
       func ticks(_ range: ClosedRange<Int>) -> Int { range.reduce(0) { $0 + (Int(fields[$1]) ?? 0) } }
       entries[process] = Entry(parent: parent, ticks: ticks(11...12), childTicks: ticks(13...14), start: ticks(19...19))
@@ -127,9 +127,9 @@ package struct ProcessTable {
 
   /// Nil if it has gone.
   private static func switches(of process: pid_t) -> Int? {
-    readText("/proc/\(process)/status")?.split(separator: "\n")
+    readText("/proc/\(process)/status")?.lines
       .filter { $0.contains("ctxt_switches") }
-      .compactMap { Int($0.split(whereSeparator: \.isWhitespace).last ?? "") }
+      .compactMap { Int($0.parts(by: "\t").last ?? "") }
       .reduce(0, +)
   }
 
@@ -145,8 +145,8 @@ package struct ProcessTable {
   }
 
   private static func rollup(_ process: pid_t, _ names: [String]) -> Int {
-    (readText("/proc/\(process)/smaps_rollup") ?? "").split(separator: "\n").reduce(0) { sum, line in
-      let fields = line.split(whereSeparator: \.isWhitespace)
+    (readText("/proc/\(process)/smaps_rollup") ?? "").lines.reduce(0) { sum, line in
+      let fields = line.parts(by: " ")
       guard fields.count > 1, names.contains(String(fields[0])) else { return sum }
       return sum + (Int(fields[1]) ?? 0) * 1024
     }

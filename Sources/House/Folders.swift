@@ -48,12 +48,12 @@ package struct Folders: Sendable {
   /// `state` may be relative to the working folder; it need not exist.
   package init(state: String) throws(HouseError) {
     var path = state
-    if !path.hasPrefix("/") {
+    if path.utf8.first != UInt8(ascii: "/") {
       guard let working = getcwd(nil, 0) else { throw HouseError("the working folder can't be found") }
       defer { free(working) }
       path = "\(String(cString: working))/\(path)"
     }
-    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.unicodeScalars.removeLast() }
     self.state = path
     guard path.utf8.count + Self.longestSocket <= ListenAddress.longestPath else {
       throw HouseError(
@@ -85,7 +85,7 @@ package struct Folders: Sendable {
   /// What is missing above the state folder.
   private func makeParents() throws(HouseError) {
     var path = ""
-    for part in state.split(separator: "/").dropLast() {
+    for part in state.parts(by: "/").dropLast() {
       path += "/\(part)"
       if access(path, F_OK) != 0 { try make(path, mode: 0o755, owner: nil, group: nil) }
     }
@@ -127,7 +127,7 @@ package func resolved(_ path: String) -> String? {
 /// Finds programs: `PATH`, and where Debian keeps those that `PATH` lacks.
 package func findProgram(_ name: String, alsoIn folders: [String] = []) -> String? {
   let path = getenv("PATH").map { String(cString: $0) } ?? ""
-  let candidates = folders + path.split(separator: ":").map(String.init) + ["/usr/sbin", "/usr/local/sbin", "/sbin"]
+  let candidates = folders + path.parts(by: ":").map(String.init) + ["/usr/sbin", "/usr/local/sbin", "/sbin"]
   return candidates.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
 }
 

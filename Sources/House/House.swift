@@ -10,7 +10,8 @@ import Shop
 package struct House: Sendable {
   package let folders: Folders
   package let port: UInt16
-  package let demoData: Bool
+  /// Where to load the demo data; nil for nowhere.
+  package let demoData: DemoData.Place?
   /// The database to use; nil for a private cluster.
   package let external: ConnectionInfo?
   /// Names for the private cluster's database and role, if they are set.
@@ -20,7 +21,7 @@ package struct House: Sendable {
   package let environment: [String: String]
 
   package init(
-    folders: Folders, port: UInt16, demoData: Bool, external: ConnectionInfo?, databaseName: String?,
+    folders: Folders, port: UInt16, demoData: DemoData.Place?, external: ConnectionInfo?, databaseName: String?,
     databaseUser: String?, environment: [String: String]
   ) {
     self.folders = folders
@@ -145,9 +146,22 @@ package struct House: Sendable {
       for migration in try Schema.migrations.run(on: connection) {
         Self.say("applied migration \(migration.number): \(migration.name)")
       }
-      if demoData, try DemoData.load(on: connection) { Self.say("loaded the demo data") }
+      let timeout = environment["FORKLOOP_STATEMENT_TIMEOUT"].flatMap { Int($0) } ?? Connection.Options.defaultStatementTimeout
+      _ = try SessionSettings.set(statementTimeout: timeout, on: connection)
+      if let demoData { try loadDemoData(on: connection, if: demoData) }
     } catch {
       throw HouseError("\(error)")
+    }
+  }
+
+  /// Where nobody has asked for it, what can't be loaded is no reason to stay down.
+  private func loadDemoData(on connection: Connection, if place: DemoData.Place) throws(PostgresError) {
+    do throws(PostgresError) {
+      guard try DemoData.load(on: connection, if: place) else { return }
+      Self.say("loaded the demo data\(place == .new ? "; --empty leaves a new database empty" : "")")
+    } catch {
+      guard place == .new else { throw error }
+      Self.say("the demo data could not be loaded: \(error)")
     }
   }
 
@@ -178,6 +192,7 @@ package struct House: Sendable {
     Self.say(
       """
       forkloop is up
+        try it out   \(base)/docs
         prefork      \(base)/sync/order
         event loop   \(base)/async/order
         database     eval "$(forkloop env --state \(folders.state))"; psql

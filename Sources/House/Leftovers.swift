@@ -47,7 +47,7 @@ struct Leftovers {
     if let folder = Self.target(of: "\(place)/cwd"), folder == postgres { return "postgres" }
     if let file = Self.target(of: "\(place)/fd/2"), file == "\(state)/log/nginx-error.log" { return "nginx" }
     guard let line = readText("\(place)/cmdline"), line.contains(".sock") else { return nil }
-    let arguments = line.split(separator: "\0")
+    let arguments = line.parts(by: "\0")
     return sockets.first { socket in arguments.contains { $0 == socket.argument } }?.name
   }
 
@@ -83,8 +83,10 @@ struct Leftovers {
 
   /// The parent of a process that has not ended: the second field behind the name, which is in parentheses (proc(5)).
   private static func parent(of process: pid_t) -> pid_t? {
-    guard let text = readText("/proc/\(process)/stat"), let end = text.lastIndex(of: ")") else { return nil }
-    let fields = text[end...].split(separator: " ")
+    guard let text = readText("/proc/\(process)/stat"), let end = text.utf8.lastIndex(of: UInt8(ascii: ")")) else {
+      return nil
+    }
+    let fields = text[end...].parts(by: " ")
     guard fields.count > 2, fields[1] != "Z" else { return nil }
     return pid_t(fields[2])
   }

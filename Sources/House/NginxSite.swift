@@ -14,7 +14,7 @@ package struct NginxSite: Sendable {
   package static func find(program: String) throws(HouseError) -> NginxSite {
     var candidates = ["nginx"]
     var folder = program[...]
-    while let slash = folder.lastIndex(of: "/"), slash > folder.startIndex {
+    while let slash = folder.utf8.lastIndex(of: UInt8(ascii: "/")), slash > folder.startIndex {
       folder = folder[..<slash]
       candidates.append("\(folder)/nginx")
       candidates.append("\(folder)/share/forkloop/nginx")
@@ -31,17 +31,17 @@ package struct NginxSite: Sendable {
   package static func render(_ template: String, _ values: [String: String]) -> String {
     var text = ""
     var rest = template[...]
-    while let dollar = rest.firstIndex(of: "$") {
+    while let dollar = rest.utf8.firstIndex(of: UInt8(ascii: "$")) {
       text += rest[..<dollar]
       rest = rest[dollar...]
-      if rest.dropFirst().first == "{", let end = rest.firstIndex(of: "}"),
-        let value = values[String(rest[..<end].dropFirst(2))]
+      if rest.utf8.dropFirst().first == UInt8(ascii: "{"), let end = rest.utf8.firstIndex(of: UInt8(ascii: "}")),
+        let value = values[String(Substring(rest[..<end].utf8.dropFirst(2)))]
       {
         text += value
-        rest = rest[rest.index(after: end)...]
+        rest = rest[rest.utf8.index(after: end)...]
       } else {
         text += "$"
-        rest = rest.dropFirst()
+        rest = Substring(rest.utf8.dropFirst())
       }
     }
     return text + rest

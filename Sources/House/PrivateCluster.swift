@@ -87,7 +87,7 @@ package struct PrivateCluster: Sendable {
   }
 
   private func removeUnfinished(beside place: String) {
-    let parts = place.split(separator: "/")
+    let parts = place.parts(by: "/")
     let parent = "/" + parts.dropLast().joined(separator: "/")
     let prefix = "\(parts.last ?? "")\(Self.unfinished)"
     for name in Self.names(in: parent) where name.hasPrefix(prefix) { remove("\(parent)/\(name)") }
@@ -127,8 +127,7 @@ package struct PrivateCluster: Sendable {
 
   /// The server's command line.
   package func serverArguments(maxConnections: Int = 200) throws(HouseError) -> [String] {
-    let version = readText("\(folders.postgres)/PG_VERSION")?.split(whereSeparator: \.isWhitespace).first.map(
-      String.init)
+    let version = readText("\(folders.postgres)/PG_VERSION")?.lines.first.map(String.init)
     guard let postgres = findProgram("postgres", alsoIn: Self.folders(of: version)) else { throw Self.notInstalled }
     return [
       postgres, "-D", folders.postgres, "-k", folders.run, "-p", "5432", "-c", "listen_addresses=",
@@ -186,7 +185,7 @@ package struct PostmasterFile: Sendable {
 
   func read() -> Content? {
     guard let text = readText(path) else { return nil }
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    let lines = text.lines
     guard let first = lines.first, let process = pid_t(first), process > 0 else { return nil }
     return Content(process: process, state: lines.count < 8 ? "" : String(lines[7].prefix { $0 != " " }))
   }

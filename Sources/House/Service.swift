@@ -89,5 +89,5 @@ package struct Service: Sendable {
   }
 
   /// The last line of its log, behind a colon.
-  var lastWords: String { readText(log)?.split(separator: "\n").last.map { ": \($0)" } ?? "" }
+  var lastWords: String { readText(log)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? "" }
 }

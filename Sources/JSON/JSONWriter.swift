@@ -10,6 +10,15 @@ package struct JSONWriter: ~Copyable {
   @usableFromInline var capacity: Int
   @usableFromInline var used = 0
 
+  /// What a value may have that JSON can't say.
+  @usableFromInline
+  package enum Flaw: Sendable {
+    case text, number
+  }
+
+  /// What has been written since the last `take()` is no JSON, or does not say what it should.
+  package private(set) var flaw: Flaw?
+
   /// What is kept of the buffer after a very large answer, in bytes.
   private static let mostKept = 4 << 20
 
@@ -65,7 +74,11 @@ package struct JSONWriter: ~Copyable {
     used &+= 1
   }
 
-  /// A JSON string: quotes, and escapes for `"`, `\` and the control characters (RFC 8259 §7). `text` must be UTF-8.
+  /// What was to be written next can't be.
+  @usableFromInline
+  package mutating func reject(_ flaw: Flaw) { self.flaw = flaw }
+
+  /// A JSON string: quotes, and escapes for `"`, `\` and the control characters (RFC 8259 §7). It is a flaw if it is not UTF-8.
   @inlinable
   package mutating func string(_ text: Span<UInt8>) {
     let count = text.count
@@ -74,13 +87,21 @@ package struct JSONWriter: ~Copyable {
     out.pointee = UInt8(ascii: "\"")
     out += 1
     text.withUnsafeBufferPointer { source in
-      let plain = JSONWriter.plainPrefix(source)
+      var isASCII = true
+      let plain = JSONWriter.plainPrefix(source, &isASCII)
       if let base = source.baseAddress { out.update(from: base, count: plain) }
       out += plain
-      for index in plain..<count { JSONWriter.escape(source[index], to: &out) }
+      if plain < count || !isASCII { escape(source, from: plain, to: &out) }
     }
     out.pointee = UInt8(ascii: "\"")
     used = out - start + 1
+  }
+
+  /// What is left of a string that is not plain ASCII. Apart from the rest, as most strings are that.
+  @usableFromInline
+  mutating func escape(_ text: UnsafeBufferPointer<UInt8>, from plain: Int, to out: inout UnsafeMutablePointer<UInt8>) {
+    for index in plain..<text.count { JSONWriter.escape(text[index], to: &out) }
+    do throws(UTF8.ValidationError) { _ = try UTF8Span(validating: text.span) } catch { reject(.text) }
   }
 
   package mutating func string(_ text: String) {
@@ -109,6 +130,14 @@ package struct JSONWriter: ~Copyable {
 
   package mutating func integer(_ value: some BinaryInteger) { raw(String(value).utf8.span) }
 
+  /// A number's text as PostgreSQL writes it. It is a flaw if it is NULL, infinite or no number: those that JSON has end in a
+  /// digit.
+  @inlinable @inline(__always)
+  package mutating func number(_ text: Span<UInt8>) {
+    if text.count == 0 || text[unchecked: text.count &- 1] &- 0x30 > 9 { reject(.number) }
+    raw(text)
+  }
+
   /// A decimal's text without the zeros that close its fraction: `1.2500` becomes `1.25`, `3.00` becomes `3`.
   @inlinable
   package mutating func decimal(_ text: Span<UInt8>) {
@@ -126,6 +155,7 @@ package struct JSONWriter: ~Copyable {
   package mutating func take() -> [UInt8] {
     let bytes = [UInt8](UnsafeBufferPointer(start: start, count: used))
     used = 0
+    flaw = nil
     if capacity > Self.mostKept {
       start.deallocate()
       capacity = 4096
@@ -134,17 +164,34 @@ package struct JSONWriter: ~Copyable {
     return bytes
   }
 
-  /// How many bytes at the start need no escape, looked at eight at a time, the last eight once more where fewer are left.
+  /// How many bytes at the start need no escape, looked at eight at a time, the last eight once more where fewer are left. And
+  /// whether they all are ASCII, as far as they were looked at.
   @inlinable
-  static func plainPrefix(_ text: UnsafeBufferPointer<UInt8>) -> Int {
+  static func plainPrefix(_ text: UnsafeBufferPointer<UInt8>, _ isASCII: inout Bool) -> Int {
     let bytes = UnsafeRawBufferPointer(text)
     var index = 0
+    var seen: UInt64 = 0
+    defer { isASCII = seen & 0x8080_8080_8080_8080 == 0 }
     if bytes.count >= 8 {
       let last = bytes.count &- 8
-      while index < last, isPlain(bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)) { index &+= 8 }
-      if index >= last, isPlain(bytes.loadUnaligned(fromByteOffset: last, as: UInt64.self)) { return bytes.count }
+      while index < last {
+        let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+        guard isPlain(word) else { break }
+        seen |= word
+        index &+= 8
+      }
+      if index >= last {
+        let word = bytes.loadUnaligned(fromByteOffset: last, as: UInt64.self)
+        if isPlain(word) {
+          seen |= word
+          return bytes.count
+        }
+      }
     }
-    while index < bytes.count, !needsEscape(bytes[index]) { index &+= 1 }
+    while index < bytes.count, !needsEscape(bytes[index]) {
+      seen |= UInt64(bytes[index])
+      index &+= 1
+    }
     return index
   }
 

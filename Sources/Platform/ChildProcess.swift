@@ -113,9 +113,22 @@ package enum ChildProcess {
     InheritedSignals.dropForExec()
     clinux_close_on_exec_from(STDERR_FILENO + 1)
     var argumentPointers = arguments.map { strdup($0) } + [nil]
-    var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+    var environmentPointers = environmentPointers(environment)
     clinux_exec(arguments[0], &argumentPointers, &environmentPointers)
     return complain("can't execute \(arguments[0])", 127)
+  }
+
+  /// For execve(2), to be freed. What is no UTF-8 in our own environment, and so was changed when it was read, goes on as it is.
+  package static func environmentPointers(_ environment: [String: String]) -> [UnsafeMutablePointer<CChar>?] {
+    environment.map { name, value in
+      guard value.unicodeScalars.contains("\u{FFFD}"), let own = getenv(name), String(cString: own) == value else {
+        return strdup("\(name)=\(value)")
+      }
+      var bytes = Array("\(name)=".utf8CString.dropLast())
+      bytes += UnsafeBufferPointer(start: own, count: strlen(own))
+      bytes.append(0)
+      return strdup(bytes)
+    } + [nil]
   }
 
   private static func complain(_ what: String, _ code: Int32) -> Int32 {

@@ -14,9 +14,13 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
   }
 
   package init(_ text: String) throws(Malformed) {
+    // It goes into lines, in the log and in what a reload leaves.
+    guard text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) else {
+      throw Malformed(description: "an address has no control characters")
+    }
     if text.hasPrefix("unix:") {
       let path = String(text.dropFirst(5))
-      guard !path.isEmpty, !path.utf8.contains(0) else { throw Malformed(description: "unix: needs a path") }
+      guard !path.isEmpty else { throw Malformed(description: "unix: needs a path") }
       guard path.utf8.count <= Self.longestPath else {
         throw Malformed(
           description: "a socket's path has at most \(Self.longestPath) bytes, this one \(path.utf8.count)")
@@ -27,7 +31,9 @@ package enum ListenAddress: Equatable, Sendable, CustomStringConvertible {
         throw Malformed(description: "fd: needs a descriptor's number, as in fd:0")
       }
       self = .inherited(number)
-    } else if let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 {
+    } else if let colon = text.utf8.lastIndex(of: UInt8(ascii: ":")),
+      let port = UInt16(text[text.utf8.index(after: colon)...]), port > 0
+    {
       var host = text[..<colon]
       if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
       guard !host.isEmpty else { throw Malformed(description: "the host before :\(port) is missing") }

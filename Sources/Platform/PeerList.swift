@@ -12,7 +12,7 @@ package struct PeerList: Equatable, Sendable {
   /// From `127.0.0.1,::1`. Empty: everybody.
   package init(_ text: String) throws(Malformed) {
     var addresses: [[UInt8]] = []
-    for part in text.split(separator: ",") {
+    for part in text.parts(by: ",") {
       let name = part.filter { !$0.isWhitespace }
       var (four, six) = (in_addr(), in6_addr())
       if inet_pton(AF_INET, name, &four) == 1 {
@@ -23,6 +23,7 @@ package struct PeerList: Equatable, Sendable {
         throw Malformed(description: "'\(name)' is no IPv4 or IPv6 address")
       }
     }
+    guard !addresses.isEmpty || text.isEmpty else { throw Malformed(description: "'\(text)' names no address") }
     self.addresses = addresses
   }
 

@@ -14,9 +14,9 @@ package struct SettingsError: Error, CustomStringConvertible {
 package struct Settings: Sendable {
   /// The environment alone, as it was.
   package let environment: [String: String]
-  private let file: [String: String]
+  private let file: EnvFile
 
-  package init(environment: [String: String], file: [String: String] = [:]) {
+  package init(environment: [String: String], file: EnvFile = EnvFile()) {
     self.environment = environment
     self.file = file
   }
@@ -29,20 +29,32 @@ package struct Settings: Sendable {
     var environment: [String: String] = [:]
     var entry = environ
     while let pair = entry.pointee {
-      let text = String(cString: pair)
-      if let equals = text.firstIndex(of: "=") {
-        environment[String(text[..<equals])] = String(text[text.index(after: equals)...])
+      let bytes = UnsafeRawBufferPointer(start: pair, count: strlen(pair))
+      if let equals = bytes.firstIndex(of: UInt8(ascii: "=")) {
+        let name = String(decoding: bytes[..<equals], as: UTF8.self)
+        let value = bytes[(equals + 1)...]
+        if isOurs(name), String(validating: value, as: UTF8.self) == nil {
+          throw SettingsError("\(name) is no UTF-8 text")
+        }
+        environment[name] = String(decoding: value, as: UTF8.self)
       }
       entry += 1
     }
     // Whoever started us may have read it for us, and we may not be allowed to.
-    let file = environment[noFile] == nil ? try contents(of: ".env").map(parse) : nil
-    return Settings(environment: environment, file: file ?? [:])
+    let bytes = environment[noFile] == nil ? try contents(of: ".env") : nil
+    return Settings(environment: environment, file: try EnvFile(bytes ?? []))
+  }
+
+  /// What all our own settings begin with.
+  package static let prefix = "FORKLOOP_"
+
+  private static func isOurs(_ name: String) -> Bool {
+    name.hasPrefix(prefix) || name.hasPrefix("DB_") || name == "DATABASE_URL"
   }
 
   package subscript(_ name: String) -> String? {
     if let value = environment[name], !value.isEmpty { return value }
-    return file[name].flatMap { $0.isEmpty ? nil : $0 }
+    return file.values[name].flatMap { $0.isEmpty ? nil : $0 }
   }
 
   /// Everything, for children: the environment, and what `.env` adds to it.
@@ -50,36 +62,40 @@ package struct Settings: Sendable {
 
   /// What only `.env` says, for handing on to libpq and to children: names that the environment does not have.
   package var fromFileOnly: [String: String] {
-    file.filter { (environment[$0.key] ?? "").isEmpty && !$0.value.isEmpty }
+    file.values.filter { (environment[$0.key] ?? "").isEmpty && !$0.value.isEmpty }
   }
 
-  /// `NAME=value` lines as docker compose reads them: `#` comments, an optional `export`, values bare or in quotes.
-  package static func parse(_ text: String) throws(SettingsError) -> [String: String] {
-    var values: [String: String] = [:]
-    for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-      var line = line.trimmed
-      if line.isEmpty || line.hasPrefix("#") { continue }
-      if line.hasPrefix("export ") { line = line.dropFirst(7).trimmed }
-      guard let equals = line.firstIndex(of: "="), equals > line.startIndex else {
-        throw SettingsError(".env, line \(number + 1): not of the form NAME=value")
-      }
-      let name = line[..<equals].trimmed
-      var value = line[line.index(after: equals)...].trimmed
-      if let quote = value.first, quote == "\"" || quote == "'" {
-        guard let end = value.dropFirst().firstIndex(of: quote) else {
-          throw SettingsError(".env, line \(number + 1): the quote before \(name)'s value is not closed")
-        }
-        value = value[value.index(after: value.startIndex)..<end]
-      } else if let comment = value.range(ofSpaceThenHash: ()) {
-        value = value[..<comment].trimmed
-      }
-      values[String(name)] = String(value)
+  /// A line for each name with our prefix that is set and not among those that mean something: a setting that is misspelt would
+  /// else be lost.
+  package func remarks(known: Set<String>) -> [String] {
+    let names = Set(environment.filter { !$0.value.isEmpty }.keys).union(fromFileOnly.keys)
+    return names.filter { $0.hasPrefix(Self.prefix) && !known.contains($0) }.sorted().map { name in
+      let place = fromFileOnly[name] == nil ? "" : file.lines[name].map { " (.env, line \($0))" } ?? ""
+      let nearest = known.min { (Self.distance(name, $0), $0) < (Self.distance(name, $1), $1) }
+      return "there is no setting \(name)\(place)" + (nearest.map { ", the nearest is \($0)" } ?? "")
     }
-    return values
   }
 
-  /// A small text file, or nil if there is none.
-  private static func contents(of path: String) throws(SettingsError) -> String? {
+  /// How many letters have to be put in, taken out or changed (Levenshtein).
+  private static func distance(_ one: String, _ other: String) -> Int {
+    var row = Array(0...other.utf8.count)
+    for (line, byte) in one.utf8.enumerated() {
+      var diagonal = row[0]
+      row[0] = line + 1
+      for (column, letter) in other.utf8.enumerated() {
+        let changed = diagonal + (byte == letter ? 0 : 1)
+        diagonal = row[column + 1]
+        row[column + 1] = min(changed, row[column] + 1, diagonal + 1)
+      }
+    }
+    return row[other.utf8.count]
+  }
+
+  /// More than anybody writes by hand.
+  private static let longestFile = 1 << 20
+
+  /// A small file, or nil if there is none.
+  private static func contents(of path: String) throws(SettingsError) -> [UInt8]? {
     let number = clinux_open_read(path)
     if number < 0 {
       if errno == ENOENT { return nil }
@@ -88,30 +104,15 @@ package struct Settings: Sendable {
     let descriptor = Descriptor(owning: number)
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 4096)
-    while bytes.count < 1 << 20 {
+    while true {
       let count = chunk.withUnsafeMutableBytes { read(descriptor.number, $0.baseAddress, $0.count) }
-      if count <= 0 { break }
-      bytes += chunk[..<count]
+      if count == 0 { return bytes }
+      if count > 0 {
+        bytes += chunk[..<count]
+      } else if errno != EINTR {
+        throw SettingsError("\(path) can't be read: \(String(cString: strerror(errno)))")
+      }
+      if bytes.count > longestFile { throw SettingsError("\(path) is longer than \(longestFile) bytes") }
     }
-    return String(decoding: bytes, as: UTF8.self)
-  }
-}
-
-extension Substring {
-  fileprivate var trimmed: Substring {
-    var text = self
-    while let first = text.first, first.isWhitespace { text.removeFirst() }
-    while let last = text.last, last.isWhitespace { text.removeLast() }
-    return text
-  }
-
-  /// Where ` #` begins a comment behind a bare value.
-  fileprivate func range(ofSpaceThenHash: Void) -> Index? {
-    var before: Character = "x"
-    for index in indices {
-      if self[index] == "#", before.isWhitespace { return index }
-      before = self[index]
-    }
-    return nil
   }
 }

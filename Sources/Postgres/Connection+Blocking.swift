@@ -3,33 +3,59 @@
 import CPostgres
 
 extension Connection {
-  /// Connects and waits for it.
+  /// Connects and waits for it: without our settings where a pooler refuses them, with `options` told so for the next time.
+  package static func connect(to info: ConnectionInfo, _ options: inout Options) throws(PostgresError) -> Connection {
+    do throws(PostgresError) {
+      return try connectOnce(to: info, options)
+    } catch {
+      guard options.sendsSettings, error.isRefusedParameter else { throw error }
+      options.sendsSettings = false
+      return try connectOnce(to: info, options)
+    }
+  }
+
   package static func connect(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
+    var options = options
+    return try connect(to: info, &options)
+  }
+
+  private static func connectOnce(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
     let handle = options.applied(to: info).withArrays { PQconnectdbParams($0, $1, 1) }
     guard let handle else { throw .unavailable("out of memory") }
     let connection = Connection(owning: handle)
     guard connection.isAlive else { throw .unavailable(connection.message) }
+    if let fault = connection.encodingFault { throw fault }
     return connection
   }
 
   package func prepare(_ statement: Statement) throws(PostgresError) {
-    let result = statement.name.withCString { PQprepare(handle, $0, statement.sql, 0, nil) }
+    let result = statement.preparedName.withCString { PQprepare(handle, $0, statement.sql, 0, nil) }
     _ = try outcome(owning: result).get()
   }
 
   /// Lets the server forget a prepared statement, if it knows it.
   package func deallocate(_ statement: Statement) {
-    _ = try? execute("deallocate \(quoted(identifier: statement.name))")
+    _ = try? execute("deallocate \(quoted(identifier: statement.preparedName))")
   }
 
   /// Executes a prepared statement and waits for its rows.
   package func execute(_ statement: Statement, _ parameters: Parameters) -> Result<ResultSet, PostgresError> {
     let result = parameters.withPointers { values in
-      statement.name.withCString {
+      statement.preparedName.withCString {
         PQexecPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0)
       }
     }
     return outcome(owning: result)
+  }
+
+  /// Executes a statement without preparing it first, and waits for its rows.
+  package func executeUnprepared(
+    _ statement: Statement, _ parameters: Parameters
+  ) -> Result<ResultSet, PostgresError> {
+    outcome(
+      owning: parameters.withPointers {
+        PQexecParams(handle, statement.sql, Int32(parameters.count), nil, $0, nil, nil, 0)
+      })
   }
 
   /// Executes SQL as it is, several statements allowed if there are no parameters.

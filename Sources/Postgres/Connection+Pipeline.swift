@@ -39,7 +39,7 @@ extension Connection {
 
   /// Queues a Prepare; its result is an event like a statement's.
   package func sendPrepare(_ statement: Statement) -> Bool {
-    statement.name.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
+    statement.preparedName.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
   }
 
   /// Queues SQL without parameters; its result is an event like a statement's.
@@ -47,15 +47,22 @@ extension Connection {
 
   /// Queues that the server forgets a prepared statement; an error if it does not know it.
   package func sendDeallocate(_ statement: Statement) -> Bool {
-    send("deallocate \(quoted(identifier: statement.name))")
+    send("deallocate \(quoted(identifier: statement.preparedName))")
   }
 
   /// Queues a prepared statement. False if the connection is broken.
   package func send(_ statement: Statement, _ parameters: Parameters) -> Bool {
     parameters.withPointers { values in
-      statement.name.withCString {
+      statement.preparedName.withCString {
         PQsendQueryPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0) == 1
       }
+    }
+  }
+
+  /// Queues a statement that is not prepared; its result is an event like another's. False if the connection is broken.
+  package func sendUnprepared(_ statement: Statement, _ parameters: Parameters) -> Bool {
+    parameters.withPointers {
+      PQsendQueryParams(handle, statement.sql, Int32(parameters.count), nil, $0, nil, nil, 0) == 1
     }
   }
 

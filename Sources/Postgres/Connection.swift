@@ -2,6 +2,7 @@
 // the waiting to an event loop.
 
 import CPostgres
+import Glibc
 
 /// A connection to the server. Owns the `PGconn`.
 ///
@@ -17,15 +18,22 @@ package final class Connection {
     package var statementTimeout: Int
     /// How long to wait for a connection to each host, in seconds, where the user has said nothing.
     package var connectTimeout: Int
+    /// Whether statements are prepared once and executed by their names.
+    package var prepares: Bool
+    /// Whether `SessionSettings` go along as a startup parameter. Poolers refuse it.
+    package var sendsSettings = true
 
-    package init(applicationName: String, statementTimeout: Int = 15_000, connectTimeout: Int = 3) {
+    package static let defaultStatementTimeout = 15_000
+
+    package init(
+      applicationName: String, statementTimeout: Int = defaultStatementTimeout, connectTimeout: Int = 3, prepares: Bool = true
+    ) {
       self.applicationName = applicationName
       self.statementTimeout = statementTimeout
       self.connectTimeout = connectTimeout
+      self.prepares = prepares
     }
 
-    /// Plans are made once and kept (our statements have no values that would change them), and never compiled (JIT
-    /// costs more than such statements take). An abandoned transaction can't hold locks for long.
     /// A host that has vanished without a word is given up within half a minute, where TCP alone would wait for hours.
     /// What the user has said in a URL, a `PG*` variable or the service file stays.
     func applied(to info: ConnectionInfo) -> ConnectionInfo {
@@ -38,12 +46,16 @@ package final class Connection {
         "keepalives_count": "3", "tcp_user_timeout": "25000",
       ]
       for (name, value) in defaults where said[name] == nil { info.keywords[name] = value }
-      // Plans are made once, perhaps while the tables are empty, and kept while they grow: a scan of the whole table is never to
-      // be among them, not for a foreign key's check either.
-      info.keywords["options"] =
-        "-c statement_timeout=\(statementTimeout) -c plan_cache_mode=force_generic_plan "
-        + "-c enable_seqscan=off -c jit=off \(said["options"] ?? "")"
+      if sendsSettings {
+        info.keywords["options"] =
+          "\(SessionSettings.startupOptions(statementTimeout: statementTimeout)) \(said["options"] ?? "")"
+      }
       return info
+    }
+
+    /// Whether the user says in `options` how long a statement may take.
+    package static func sayTimeLimit(_ info: ConnectionInfo) -> Bool {
+      info.effective()["options"]?.contains("statement_timeout") ?? false
     }
   }
 
@@ -64,12 +76,20 @@ package final class Connection {
   /// Whether the server is one of those that we know the SQL of: 13 or later.
   package var serverVersion: Int { Int(PQserverVersion(handle)) }
 
+  /// What is wrong with the database's encoding; nil if nothing is. Every text that we write is UTF-8, and any character may be in
+  /// it; SQL_ASCII knows no characters and gives back what nobody can read. A pooler that does not tell is believed.
+  package var encodingFault: PostgresError? {
+    guard let name = PQparameterStatus(handle, "server_encoding"), strcmp(name, "UTF8") != 0 else { return nil }
+    return .wrongEncoding(String(cString: name))
+  }
+
   /// libpq's last message, on one line.
   var message: String { Self.oneLine(PQerrorMessage(handle)) }
 
   static func oneLine(_ text: UnsafePointer<CChar>?) -> String {
     guard let text else { return "" }
-    return String(cString: text).split(whereSeparator: \.isNewline).joined(separator: " ")
+    let lines = String(cString: text).unicodeScalars.split { $0 == "\n" || $0 == "\r" }
+    return lines.map { String($0) }.joined(separator: " ")
   }
 
   /// What a `PGresult` means; takes ownership of it.
@@ -88,13 +108,15 @@ package final class Connection {
     func field(_ code: Character) -> String? {
       PQresultErrorField(result, Int32(code.asciiValue ?? 0)).map { String(cString: $0) }
     }
-    // The codes are libpq's PG_DIAG_SQLSTATE, _SEVERITY_NONLOCALIZED, _MESSAGE_PRIMARY, _CONSTRAINT_NAME and
+    // The codes are libpq's PG_DIAG_SQLSTATE, _SEVERITY_NONLOCALIZED, _MESSAGE_PRIMARY, _TABLE_NAME, _CONSTRAINT_NAME and
     // _COLUMN_NAME.
     // Without a state it is libpq's own complaint, and after FATAL or PANIC nothing follows: the connection is gone.
     guard let state = field("C"), field("V") == "ERROR" else {
       return .connectionLost(Self.oneLine(PQresultErrorMessage(result)))
     }
     return .statement(
-      .init(state: SQLState(rawValue: state), message: field("M") ?? "", constraint: field("n"), column: field("c")))
+      .init(
+        state: SQLState(rawValue: state), message: field("M") ?? "", table: field("t"), constraint: field("n"),
+        column: field("c")))
   }
 }

@@ -11,32 +11,54 @@ package struct ConnectionInfo: Equatable, Sendable {
 
   package struct Malformed: Error, CustomStringConvertible { package let description: String }
 
-  /// From `DATABASE_URL`, or from `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER` and `DB_PASSWORD`, looked up by `setting`.
+  private static let names = [
+    "DB_HOST": "host", "DB_PORT": "port", "DB_NAME": "dbname", "DB_USER": "user", "DB_PASSWORD": "password",
+  ]
+
+  /// From `DATABASE_URL` and from `DB_HOST`, `DB_PORT`, `DB_NAME`, `DB_USER` and `DB_PASSWORD`, looked up by `setting`. What the
+  /// URL says nobody else may say: a password may stand beside it.
   package init(settings setting: (String) -> String?) throws(Malformed) {
-    keywords = [:]
-    if let url = setting("DATABASE_URL") {
-      guard url.hasPrefix("postgresql://") || url.hasPrefix("postgres://") else {
-        throw Malformed(description: "DATABASE_URL does not begin with postgresql://")
-      }
-      for name in ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] where setting(name) != nil {
+    keywords = try setting("DATABASE_URL").map { url throws(Malformed) in try Self.parse(url) } ?? [:]
+    let source = keywords["port"] == nil ? "DB_PORT" : "DATABASE_URL's port"
+    for (name, keyword) in Self.names.sorted(by: { $0.key < $1.key }) {
+      guard let value = setting(name) else { continue }
+      guard keywords.updateValue(value, forKey: keyword) == nil else {
         throw Malformed(description: "DATABASE_URL and \(name) are both set; keep one of them")
       }
-      guard let parsed = Self.parse(url) else { throw Malformed(description: "DATABASE_URL can't be understood") }
-      keywords = parsed
-      return
     }
-    let names = [
-      "DB_HOST": "host", "DB_PORT": "port", "DB_NAME": "dbname", "DB_USER": "user", "DB_PASSWORD": "password",
-    ]
-    for (name, keyword) in names { keywords[keyword] = setting(name) }
-    if let port = keywords["port"], !port.split(separator: ",").allSatisfy({ UInt16($0).map { $0 > 0 } ?? false }) {
-      throw Malformed(description: "DB_PORT is '\(port)', which is no port between 1 and 65535")
+    let ports = keywords["port"]?.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) ?? []
+    // Empty ones are libpq's default.
+    guard ports.allSatisfy({ $0.isEmpty || UInt16(Substring($0)).map { $0 > 0 } ?? false }) else {
+      // A URL's is not shown: it is a part of the password where that has a / in it.
+      let value = source == "DB_PORT" ? " '\(keywords["port"] ?? "")'" : ""
+      let hint = source == "DB_PORT" ? "" : ". In a password, write %2F for / and %3A for :"
+      throw Malformed(description: "\(source) is\(value) no number between 1 and 65535\(hint)")
     }
   }
 
-  /// A URL's or a connection string's keywords; nil if it is none.
-  private static func parse(_ url: String) -> [String: String]? {
-    PQconninfoParse(url, nil).map(keywords(owning:))
+  /// A URL's keywords.
+  private static func parse(_ url: String) throws(Malformed) -> [String: String] {
+    guard url.hasPrefix("postgresql://") || url.hasPrefix("postgres://") else {
+      throw Malformed(description: "DATABASE_URL does not begin with postgresql://")
+    }
+    var message: UnsafeMutablePointer<CChar>?
+    guard let options = PQconninfoParse(url, &message) else {
+      defer { PQfreemem(message) }
+      throw Malformed(description: "DATABASE_URL can't be understood: \(reason(message, url))")
+    }
+    return keywords(owning: options)
+  }
+
+  /// libpq's reason, without what it quotes of the URL at its end: that may be the password, or the whole URL. A parameter's name
+  /// is shown where it can be no part of a password that has a ? or a & in it.
+  private static func reason(_ message: UnsafeMutablePointer<CChar>?, _ url: String) -> String {
+    let text = Connection.oneLine(message)
+    let bytes = Array(text.utf8)
+    guard let quote = bytes.firstRange(of: Array(": \"".utf8))?.lowerBound else { return text }
+    let query = url.utf8.drop { $0 != UInt8(ascii: "?") }
+    let mayBeSecret = query.contains(UInt8(ascii: "@")) || String(Substring(query)).contains("password")
+    let isName = text.hasPrefix("invalid URI query parameter") && !mayBeSecret
+    return isName ? text : String(decoding: bytes[..<quote], as: UTF8.self)
   }
 
   /// The values in one of libpq's lists of options; takes ownership of it.
@@ -61,14 +83,20 @@ package struct ConnectionInfo: Equatable, Sendable {
     return PQconninfo(handle).map(Self.keywords(owning:)) ?? [:]
   }
 
-  /// The same for programs that read libpq's environment: `PGHOST` and so on.
-  package func environment() -> [String: String] {
-    let names = [
-      "host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD",
-    ]
-    return keywords.reduce(into: [:]) { result, pair in
-      if let name = names[pair.key] { result[name] = pair.value }
+  /// The same for programs that read libpq's environment, `PGHOST` and so on; and the keywords that have no variable there.
+  package func environment() -> (variables: [String: String], others: [String]) {
+    guard let options = PQconndefaults() else { return ([:], keywords.keys.sorted()) }
+    defer { PQconninfoFree(options) }
+    var variables: [String: String] = [:]
+    var others = keywords
+    var option = options
+    while let keyword = option.pointee.keyword {
+      if let name = option.pointee.envvar, let value = others.removeValue(forKey: String(cString: keyword)) {
+        variables[String(cString: name)] = value
+      }
+      option += 1
     }
+    return (variables, others.keys.sorted())
   }
 
   /// Calls `body` with libpq's two parallel arrays, each closed by NULL.

@@ -38,48 +38,72 @@ package struct Migrations: Sendable {
   /// Any number, but always the same: two programs that migrate one database wait for each other.
   private static let lock: Int64 = 0x666F_726B_6C6F_6F70
 
-  /// Applies what is missing, each step in a transaction of its own, and returns what it applied.
-  package func run(on connection: Connection) throws(MigrationError) -> [Migration] {
-    do throws(PostgresError) {
-      // Waiting for another program's migration, or building an index, is no statement gone wrong.
-      try connection.execute("set statement_timeout = 0")
-      try connection.execute("select pg_advisory_lock(\(Self.lock))")
-      try connection.execute(
-        """
-        create table if not exists schema_migration (
-          number integer primary key, name text not null, applied_at timestamptz not null default now())
-        """)
-    } catch {
-      throw .database(error)
-    }
-    defer { _ = try? connection.execute("select pg_advisory_unlock(\(Self.lock))") }
-    let current = try Self.current(of: connection)
-    if let newest = steps.last, current > newest.number {
-      throw .databaseIsNewer(database: current, program: newest.number)
-    }
-    let missing = steps.filter { $0.number > current }
-    for step in missing {
-      var record = Parameters()
-      record.append(Int64(step.number))
-      record.append(step.name)
-      do throws(PostgresError) {
-        try connection.execute("begin")
-        try connection.execute(step.sql)
-        try connection.execute("insert into schema_migration (number, name) values ($1, $2)", record)
-        try connection.execute("commit")
-      } catch {
-        _ = try? connection.execute("rollback")
-        throw .failed(step, error)
-      }
-    }
-    return missing
+  /// Until the end of the transaction: a pooler may give the next one another session.
+  static func lock(on connection: Connection) throws(PostgresError) {
+    // Waiting for another program's migration, or building an index, is no statement gone wrong.
+    try connection.execute("set local statement_timeout = 0")
+    try connection.execute("select pg_advisory_xact_lock(\(lock))")
   }
 
-  private static func current(of connection: Connection) throws(MigrationError) -> Int {
+  /// Applies what is missing, each step in a transaction of its own, and returns what it applied.
+  package func run(on connection: Connection) throws(MigrationError) -> [Migration] {
+    var applied: [Migration] = []
+    while let step = try applyNext(on: connection) { applied.append(step) }
+    return applied
+  }
+
+  /// Applies the next step; nil if there is none.
+  private func applyNext(on connection: Connection) throws(MigrationError) -> Migration? {
+    var step: Migration?
+    var refusal: MigrationError?
     do throws(PostgresError) {
-      return Int(try connection.execute("select coalesce(max(number), 0) from schema_migration").integer(0, 0))
+      try connection.execute("begin isolation level read committed")
+      try Self.lock(on: connection)
+      let current = try Self.current(on: connection)
+      if let newest = steps.last, current > newest.number {
+        refusal = .databaseIsNewer(database: current, program: newest.number)
+      }
+      step = steps.first { $0.number > current }
+      if let step {
+        try connection.execute(step.sql)
+        var record = Parameters()
+        record.append(Int64(step.number))
+        record.append(step.name)
+        try connection.execute("insert into schema_migration (number, name) values ($1, $2)", record)
+      }
+      try connection.execute("commit")
     } catch {
+      _ = try? connection.execute("rollback")
+      if let step { throw .failed(step, error) }
       throw .database(error)
     }
+    if let refusal { throw refusal }
+    return step
   }
+
+  /// Which step the database is at. Makes the table that says so, if there is none.
+  private static func current(on connection: Connection) throws(PostgresError) -> Int {
+    if try connection.execute("select to_regclass('schema_migration')").isNull(0, 0) {
+      try connection.execute(
+        """
+        create table schema_migration (
+          number integer primary key, name text not null, applied_at timestamptz not null default now())
+        """)
+    }
+    return Int(try connection.execute("select coalesce(max(number), 0) from schema_migration").integer(0, 0))
+  }
+
+  /// What a database at step `current` is to this program; 0: at none.
+  package func state(at current: Int64) -> SchemaState {
+    let newest = Int64(steps.last?.number ?? 0)
+    if current == newest { return .ok }
+    return current <= 0 ? .missing : current < newest ? .older : .newer
+  }
+}
+
+/// How a database's schema fits the program.
+package enum SchemaState: String, Sendable, CaseIterable {
+  case ok, missing, older, newer
+  /// The database does not tell.
+  case unknown
 }

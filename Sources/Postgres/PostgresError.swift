@@ -6,6 +6,8 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
   case statement(ServerFault)
   /// There was no connection to send it on: nothing has happened in the database.
   case unavailable(String)
+  /// The database is none that we can use, whose encoding is another than UTF8: nothing has happened in it.
+  case wrongEncoding(String)
   /// The connection broke while the statement was on its way: a write may have happened or not.
   case connectionLost(String)
   /// Too many statements are waiting already: this one has not been sent.
@@ -27,19 +29,44 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     return fault.state == .featureNotSupported || fault.state == .invalidSQLStatementName
   }
 
+  /// Whether a statement was refused for its name: the session does not know it, or knows it already by the same text. So it is
+  /// where sessions are passed on without their names being kept apart.
+  package var isLostPreparation: Bool {
+    guard case .statement(let fault) = self else { return false }
+    return fault.state == .invalidSQLStatementName || fault.state == .duplicatePreparedStatement
+  }
+
+  /// Whether a statement could not be prepared since the session knows it, by the same name and so the same text.
+  package var isKnownPreparation: Bool {
+    guard case .statement(let fault) = self else { return false }
+    return fault.state == .duplicatePreparedStatement
+  }
+
+  /// Whether a pooler has refused a connection for the settings that were to go along: PgBouncer's words, and those of Amazon's
+  /// RDS Proxy. There is no code that says so.
+  package var isRefusedParameter: Bool {
+    guard case .unavailable(let why) = self else { return false }
+    return why.contains("unsupported startup parameter") || why.contains("command-line options")
+  }
+
   /// What the server said of an error, as far as anybody here needs it.
   package struct ServerFault: Equatable, Sendable {
     package let state: SQLState
     /// For the log only: it may quote SQL and values.
     package let message: String
+    /// The table that it was about, if it was about one.
+    package let table: String?
     /// The constraint that was violated, if it was one.
     package let constraint: String?
     /// The column that it was about, if it was about one.
     package let column: String?
 
-    package init(state: SQLState, message: String, constraint: String? = nil, column: String? = nil) {
+    package init(
+      state: SQLState, message: String, table: String? = nil, constraint: String? = nil, column: String? = nil
+    ) {
       self.state = state
       self.message = message
+      self.table = table
       self.constraint = constraint
       self.column = column
     }
@@ -50,6 +77,8 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     switch self {
     case .statement(let fault): "\(fault.state) \(fault.message)"
     case .unavailable(let why): "no database connection: \(why)"
+    case .wrongEncoding(let name):
+      "the database's encoding is \(name), and must be UTF8 (create database … encoding 'UTF8' template template0)"
     case .connectionLost(let why): "the database connection was lost: \(why)"
     case .queueFull: "the queue for the database is full"
     case .cancelled: "cancelled"

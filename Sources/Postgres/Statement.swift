@@ -6,6 +6,9 @@ import Text
 /// A statement that a connection prepares once and then executes by name. One object, one statement.
 package final class Statement: Sendable {
   package let name: String
+  /// What the server knows it by: another text has another name, whichever program has prepared it in a session that a pooler
+  /// passes on.
+  let preparedName: String
   package let sql: String
   /// Whether it only reads, so that it may be sent again when a connection broke before it was answered.
   package let isReadOnly: Bool
@@ -17,6 +20,9 @@ package final class Statement: Sendable {
   package init(_ name: String, readOnly: Bool, _ sql: String) {
     self.name = name
     self.sql = sql
+    // FNV-1a, 32 bits.
+    let digest = sql.utf8.reduce(2_166_136_261 as UInt32) { ($0 ^ UInt32($1)) &* 16_777_619 }
+    preparedName = "\(name)_\(String(digest, radix: 16))"
     isReadOnly = readOnly
     number = Self.count.wrappingAdd(1, ordering: .relaxed).oldValue
   }

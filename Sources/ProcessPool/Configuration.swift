@@ -55,10 +55,13 @@ package struct DaemonConfiguration: Sendable {
 
   /// Sets the limits of this process (setrlimit(2)).
   func applyLimits() throws(SystemError) {
-    for (resource, value) in [(RLIMIT_NOFILE, files), (RLIMIT_CORE, core)] {
+    let limits: [(__rlimit_resource, Int?, StaticString)] = [
+      (RLIMIT_NOFILE, files, "--rlimit-files: setrlimit"), (RLIMIT_CORE, core, "--rlimit-core: setrlimit"),
+    ]
+    for (resource, value, name) in limits {
       guard let value else { continue }
       var limit = rlimit(rlim_cur: rlim_t(value), rlim_max: rlim_t(value))
-      try syscall("setrlimit") { setrlimit(__rlimit_resource_t(resource.rawValue), &limit) }
+      try syscall(name) { setrlimit(__rlimit_resource_t(resource.rawValue), &limit) }
     }
   }
 }

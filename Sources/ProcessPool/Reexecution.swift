@@ -18,6 +18,9 @@ package struct Invocation: Sendable {
     self.environment = environment
   }
 
+  /// What a master leaves to the program that it becomes is in this variable.
+  package static let inheritance = Inheritance.variable
+
   /// Whether this process is a master that has become this program: its signals wait until it can take them.
   package static var isContinued: Bool {
     getenv(Inheritance.variable).flatMap { Inheritance(String(cString: $0)) } != nil
@@ -30,7 +33,7 @@ package struct Invocation: Sendable {
     var (this, that) = (stat(), stat())
     let folders =
       name.contains("/")
-      ? [""] : (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":").map { "\($0)/" }
+      ? [""] : (getenv("PATH").map { String(cString: $0) } ?? "").parts(by: ":").map { "\($0)/" }
     for folder in folders {
       let path = folder + name
       guard stat(own, &this) == 0, stat(path, &that) == 0, this.st_ino == that.st_ino, this.st_dev == that.st_dev else {
@@ -61,7 +64,7 @@ package struct Invocation: Sendable {
     environment[Inheritance.variable] = inheritance.text
     for number in inheritance.descriptors { clinux_set_close_on_exec(number, 0) }
     var argumentPointers = arguments.map { strdup($0) } + [nil]
-    var environmentPointers = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+    var environmentPointers = ChildProcess.environmentPointers(environment)
     clinux_exec(program, &argumentPointers, &environmentPointers)
     let code = errno
     for number in inheritance.descriptors { clinux_set_close_on_exec(number, 1) }
@@ -138,15 +141,15 @@ struct Inheritance: Equatable {
   }
 
   private static func numbers(_ list: String) -> [Int32] {
-    list.split(separator: ",").flatMap { part -> [Int32] in
-      let ends = part.split(separator: "-").compactMap { Int32($0) }
+    list.parts(by: ",").flatMap { part -> [Int32] in
+      let ends = part.parts(by: "-").compactMap { Int32($0) }
       guard let first = ends.first, let last = ends.last, first <= last else { return [] }
       return Array(first...last)
     }
   }
 
   init?(_ text: String) {
-    let fields = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    let fields = text.parts(by: "\n", keepsEmpty: true).map(String.init)
     // A variable that has strayed into another process means nothing there.
     guard fields.count >= 9, fields[0] == String(getpid()), let listener = Int32(fields[1]),
       let status = Int32(fields[3]), let scoreboard = Int32(fields[5]), let generation = Int(fields[6])
@@ -157,7 +160,7 @@ struct Inheritance: Equatable {
     parking = Self.numbers(fields[7])
     parked = Self.numbers(fields[8])
     for field in fields[9...] {
-      let words = field.split(separator: " ", maxSplits: 2)
+      let words = field.parts(by: " ", most: 3)
       if words.count == 2, words[0] == "moved" { movedAt = Int(words[1]) ?? 0 }
       if words.count == 3, words[0] == "former", let number = Int32(words[1]) {
         formers.append(Former(number: number, address: String(words[2])))

@@ -7,7 +7,7 @@ import Platform
 /// Tries what `Master.init` will do, so that a configuration is called good only if it can be started with.
 package enum Rehearsal {
   /// Set for a program that is to be reloaded into: where its door is already, and where its status, a line each.
-  static let variable = "FORKLOOP_BOUND"
+  package static let variable = "FORKLOOP_BOUND"
 
   /// Whether this process is the check before a reload.
   package static var isBeforeReload: Bool { getenv(variable) != nil }
@@ -15,9 +15,7 @@ package enum Rehearsal {
   /// Everything that is bound is let go of again. That somebody listens at an address is no fault where a person asks: it may
   /// be the very server that the settings are for.
   package static func run(_ configuration: MasterConfiguration) throws(ListeningSocket.Failure) {
-    let bound = getenv(variable).map {
-      String(cString: $0).utf8.split(separator: UInt8(ascii: "\n")).map { String($0) ?? "" }
-    }
+    let bound = getenv(variable).map { String(cString: $0).parts(by: "\n").map(String.init) }
     if let path = configuration.daemon.logFile {
       do throws(SystemError) { try LogOutput.check(path) } catch { throw .log(path, error) }
     }

@@ -3,8 +3,17 @@
 import Postgres
 
 package enum DemoData {
-  /// Fills an empty database; false, and nothing done, if there already is a contact or an order.
-  package static func load(on connection: Connection) throws(PostgresError) -> Bool {
+  /// Where it may go.
+  package enum Place: Sendable {
+    /// Nothing is in any table now.
+    case empty
+    /// Nothing has ever been: no id has been given out. What somebody has deleted does not come back by itself.
+    case new
+  }
+
+  /// Fills the database if it is what `place` says; else false, and nothing is written.
+  package static func load(on connection: Connection, if place: Place = .empty) throws(PostgresError) -> Bool {
+    guard try isFit(connection, place) else { return false }
     let rows = try connection.execute(
       """
       with empty as (select where not exists (select from contact) and not exists (select from "order")
@@ -47,5 +56,19 @@ package enum DemoData {
       select (select count(*) from orders), (select count(*) from l), (select count(*) from r)
       """)
     return rows.integer(0, 0) > 0
+  }
+
+  /// A statement of its own, so that nothing is to be written where nothing is to be done: to a standby, for one.
+  private static func isFit(_ connection: Connection, _ place: Place) throws(PostgresError) -> Bool {
+    let rows = try connection.execute(
+      """
+      select (not exists (select from contact) and not exists (select from "order")
+          and not exists (select from product) and not exists (select from tag))::int,
+        (not exists (select from pg_sequences where last_value is not null
+          and format('%I.%I', schemaname, sequencename) in (
+            pg_get_serial_sequence('contact', 'id'), pg_get_serial_sequence('product', 'id'),
+            pg_get_serial_sequence('tag', 'id'), pg_get_serial_sequence('"order"', 'id'))))::int
+      """)
+    return rows.integer(0, 0) == 1 && (place == .empty || rows.integer(0, 1) == 1)
   }
 }

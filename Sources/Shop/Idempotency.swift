@@ -1,7 +1,8 @@
 // POST with an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): done once, answered alike each time.
 //
 // What was made is kept, as rows, in the transaction that made it; the same key again brings the same rows, and they become
-// the same answer. All of it is one statement. A key counts for a day; each use of one clears two that are older away.
+// the same answer. All of it is one statement. A key counts for a day; each use of one clears those that are older away from one
+// page of the table, whichever it is.
 
 import CGI
 import CXXHash
@@ -48,7 +49,8 @@ enum Idempotency {
   ///
   /// The lock is the key's. Whoever gets it just after somebody has ended does not see the other's row, but runs into it:
   /// then `created_at` becomes NULL, which its column forbids, and nothing is done. Clearing comes after keeping, so that two
-  /// that clear each other's key don't wait for each other.
+  /// that clear each other's key don't wait for each other. It costs the same however many rows are gone that somebody's
+  /// snapshot keeps in the table and its indexes: when each key brings one, no more than one a page has expired.
   static func once(
     columns: [(name: String, type: String)], values: Int, _ insert: (_ gate: String) -> String
   ) -> String {
@@ -70,11 +72,16 @@ enum Idempotency {
         on conflict (key) do update set fingerprint = excluded.fingerprint, mode = excluded.mode, reply = excluded.reply,
           created_at = case when idempotency_key.created_at < \(expired) then now() end
         returning key),
+      page as materialized (
+        select floor(random() * pg_relation_size('idempotency_key') / current_setting('block_size')::int)::bigint as number
+        from kept),
       cleared as (
-        delete from idempotency_key where key in (
-          select key from idempotency_key where created_at < \(expired) and key <> \(key)
-            and (select count(*) from kept) >= 0
-          order by created_at limit 2 for update skip locked))
+        delete from idempotency_key where ctid = any (array(
+          select ctid from idempotency_key
+          where ctid >= (select format('(%s,0)', number)::tid from page)
+            and ctid < (select format('(%s,0)', number + 1)::tid from page)
+            and created_at < \(expired) and key <> \(key)
+          for update skip locked)))
       select \(names), 'made' as outcome from made
       union all
       select r.*, e.mode from earlier e, jsonb_to_recordset(e.reply) r (\(definitions))

@@ -9,21 +9,27 @@ package enum Money {
   /// What a price can be, in ten-thousandths.
   package static let prices: ClosedRange<Int64> = 0...99_999_999_999_999
 
-  /// PostgreSQL's text of a price, such as `12.5000`, in ten-thousandths.
-  package static func tenThousandths(_ text: Span<UInt8>) -> Int64 {
+  /// PostgreSQL's text of a price, such as `12.5000`, in ten-thousandths. Nil if it is none: NULL, NaN, negative, more than a
+  /// price can be, or with more decimals.
+  package static func tenThousandths(_ text: Span<UInt8>) -> Int64? {
     var value: Int64 = 0
+    // Behind the point; -1 before it.
     var decimals = -1
     for index in text.indices {
-      let byte = text[unchecked: index]
-      if byte == UInt8(ascii: ".") {
+      let digit = text[unchecked: index] &- 0x30
+      if digit > 9 {
+        guard text[unchecked: index] == UInt8(ascii: "."), decimals < 0, index > 0 else { return nil }
         decimals = 0
-      } else if decimals < priceDecimals {
-        value = value &* 10 &+ Int64(byte &- 0x30)
+      } else if decimals == priceDecimals {
+        guard digit == 0 else { return nil }
+      } else {
+        value = value &* 10 &+ Int64(digit)
+        if value > prices.upperBound { return nil }
         if decimals >= 0 { decimals &+= 1 }
       }
     }
     for _ in max(decimals, 0)..<priceDecimals { value = value &* 10 }
-    return value
+    return text.count > 0 && decimals != 0 && value <= prices.upperBound ? value : nil
   }
 
   /// A price's shortest text: `12.5`, `3`.

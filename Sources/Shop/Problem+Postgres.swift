@@ -9,6 +9,8 @@ extension Problem {
     switch error {
     case .unavailable, .queueFull, .cancelled:
       self = .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
+    case .wrongEncoding:
+      self = .unavailable(detail: "The database can't be used.", fault: "\(error)")
     case .connectionLost where operation.statement.isReadOnly:
       self = .unavailable(detail: "The database went away.", fault: "\(error)")
     case .connectionLost where operation.isOnce:
@@ -32,12 +34,7 @@ extension Problem {
     case .foreignKeyViolation:
       // The statement itself names what is missing; this is a row that went away in the same moment.
       self = .conflict(detail: "Something that this refers to, or that refers to this, has just changed. Try again.")
-    case .uniqueViolation where operation.isOnce:
-      self = .conflict(
-        detail:
-          "The name is taken, or the first request with this Idempotency-Key has just ended: ask again for its answer.")
-    case .uniqueViolation:
-      self = .conflict(detail: "The name is taken.")
+    case .uniqueViolation: self = Problem(violated: server, of: operation, fault: fault)
     case .checkViolation, .numericValueOutOfRange:
       self = Problem(status: .unprocessableContent, detail: "A value is out of its range.", fault: fault)
     case .serializationFailure, .deadlockDetected, .lockNotAvailable:
@@ -46,7 +43,7 @@ extension Problem {
       self = .unavailable(detail: "The database takes no writes at the moment.", fault: fault)
     case .queryCanceled:
       self = Problem(status: .gatewayTimeout, detail: "The database took too long.", fault: fault)
-    case .notNullViolation where server.column == "created_at":
+    case .notNullViolation where server.table == "idempotency_key" && server.column == "created_at":
       // Of an idempotency key: another request with it has ended just now.
       self = .keyInUse
     case .undefinedTable, .undefinedColumn, .undefinedFunction:
@@ -57,9 +54,36 @@ extension Problem {
       if ["08", "53", "57"].contains(server.state.errorClass) {
         self = .unavailable(detail: "The database can't be used at the moment.", fault: fault)
       } else {
-        self = Problem(status: .internalServerError, detail: "Something went wrong here.", fault: fault)
+        self = .internal(fault: fault)
       }
     }
+  }
+
+  /// Something has to be the only one of its kind. Of our constraints only the names of tags are the client's business.
+  private init(violated server: PostgresError.ServerFault, of operation: Operation, fault: String) {
+    let tables = ["contact", "product", "tag", "order", "order_line"]
+    switch (server.table, server.constraint) {
+    case ("tag", "tag_name_key") where operation.isOnce:
+      self = .conflict(
+        detail:
+          "The name is taken, or the first request with this Idempotency-Key has just ended: ask again for its answer.")
+    case ("tag", "tag_name_key"): self = .conflict(detail: "The name is taken.")
+    case (let table?, let constraint) where tables.contains(table) && constraint == "\(table)_pkey":
+      // An identity gives ids that are there already, as after an import of rows with theirs.
+      let name = table == "order" ? #""order""# : table
+      self = .internal(
+        fault: "\(fault): the sequence of \(table).id is behind the table, set it: "
+          + "select setval(pg_get_serial_sequence('\(name)', 'id'), (select max(id) from \(name)))")
+    case (let table?, _) where tables.contains(table):
+      // Of the database's own, which we don't know: it is what was sent that is there already.
+      self = .conflict(detail: "Something with the same value is there already.")
+      self.fault = fault
+    default: self = .internal(fault: fault)
+    }
+  }
+
+  private static func `internal`(fault: String) -> Problem {
+    Problem(status: .internalServerError, detail: "Something went wrong here.", fault: fault)
   }
 
   /// The first request with an Idempotency-Key has not ended.

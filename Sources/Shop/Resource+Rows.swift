@@ -21,7 +21,7 @@ extension Resource {
   var update: Statement { rows?.update ?? Order.update }
   var delete: Statement { rows?.delete ?? Order.delete }
 
-  /// How many columns a row has before its entity tag.
+  /// How many columns a row has before its version.
   private var width: Int {
     switch self {
     case .contact: 3
@@ -32,18 +32,9 @@ extension Resource {
 
   /// Which state of the one object the rows show.
   func entityTag(_ rows: ResultSet) -> EntityTag {
-    guard self == .order else { return .row(UInt64(clamping: rows.integer(0, width))) }
-    var (order, parts, sum): (UInt64, UInt64, UInt64) = (0, 0, 0)
-    for row in 0..<rows.rowCount {
-      let tag = UInt64(clamping: rows.integer(row, width))
-      if rows.bytes(row, 1).equals("0") {
-        order = tag
-      } else {
-        parts += 1
-        sum &+= tag
-      }
-    }
-    return .rows(order, parts: parts, sum: sum)
+    var digest: UInt64 = 0
+    for row in 0..<rows.rowCount { digest ^= rows.version(row, width) }
+    return EntityTag(digest: digest)
   }
 
   /// Writes one row as an object; an order has more than one row and its own way.
@@ -52,7 +43,7 @@ extension Resource {
     case .contact: Contact.write(rows, row: row, to: &writer)
     case .product, .tag:
       writer.raw(#"{"id":"#)
-      writer.raw(rows.bytes(row, 0))
+      writer.number(rows.bytes(row, 0))
       writer.raw(#","name":"#)
       writer.string(rows.bytes(row, 1))
       writer.raw("}")
@@ -61,10 +52,12 @@ extension Resource {
   }
 }
 
-extension Shop {
-  /// Whether the database can be reached, and nothing else.
-  static let health = Statement("health", readOnly: true, "select")
+extension ResultSet {
+  /// What a row of one thing comes to: see the schema's functions.
+  func version(_ row: Int, _ column: Int) -> UInt64 { UInt64(bitPattern: integer(row, column)) }
+}
 
+extension Shop {
   /// Reads of next to nothing: they are fast, unless something holds them up.
   package static let lightReads = Resource.allCases.map(\.item) + [health]
 

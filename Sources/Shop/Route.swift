@@ -16,6 +16,8 @@ package enum Route: Equatable, Sendable {
   case item(Resource, Int64)
   /// `/{mode}/health`
   case health
+  /// `/{mode}/live`
+  case live
 
   /// The route of a decoded path; nil if there is none. An id is a positive 64-bit integer without leading zeros.
   package init?(path: Span<UInt8>, mode: Mode) {
@@ -23,6 +25,10 @@ package enum Route: Equatable, Sendable {
     guard rest.take("/"), rest.take(mode == .sync ? "sync/" : "async/") else { return nil }
     if rest.equals("health") {
       self = .health
+      return
+    }
+    if rest.equals("live") {
+      self = .live
       return
     }
     let resource: Resource
@@ -65,7 +71,7 @@ package enum Route: Equatable, Sendable {
     switch self {
     case .collection: Methods(list: [.get, .head, .post, .options])
     case .item: Methods(list: [.get, .head, .patch, .delete, .options])
-    case .health: Methods(list: [.get, .head, .options])
+    case .health, .live: Methods(list: [.get, .head, .options])
     }
   }
 }

@@ -1,13 +1,13 @@
 // The SQL of resources that are one row each: contacts, products and tags.
 //
-// An entity tag is the transaction that wrote the row (xmin): it changes with every change, whoever makes it, and costs no
-// column. Where a statement has a condition, its last value are the tags that the row may have, or NULL for no condition;
+// An entity tag is made of what the row shows and of the transaction that wrote it (xmin): it changes with every change, whoever
+// makes it, and costs no column. Where a statement has a condition, its last value are the tags that the row may have, or NULL for no condition;
 // a row that another transaction changed meanwhile is looked at again before it is written (PostgreSQL §13.2.1), so that
 // of many with one tag the first wins.
 
 import Postgres
 
-/// A table's statements. Their rows are the id, the columns and the entity tag; a list's have no tag.
+/// A table's statements. Their rows are the id, the columns and the version; a list's have no version.
 struct RowStatements: Sendable {
   /// $1 after, $2 limit + 1.
   let list: Statement
@@ -28,28 +28,29 @@ struct RowStatements: Sendable {
     let values = columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
     let nulls = columns.map { _ in "null" }.joined(separator: ", ")
     let assignments = columns.enumerated().map { "\($1) = coalesce($\($0 + 2), \($1))" }.joined(separator: ", ")
-    func meets(_ condition: String) -> String { "(\(condition)::text[] is null or xmin::text = any (\(condition)))" }
+    let version = columns.reduce("xmin::text::bigint") { "text_version(\($1), \($0))" }
+    func meets(_ condition: String) -> String {
+      "(\(condition)::text[] is null or entity_tag(\(version)) = any (\(condition)))"
+    }
     func insertion(_ gate: String) -> String {
-      """
-      insert into \(table) (\(names)) select \(values) where \(gate) returning id, \(names), xmin::text as tag
-      """
+      "insert into \(table) (\(names)) select \(values) where \(gate) returning id, \(names), \(version) as tag"
     }
 
     list = Statement(
       "\(table)_list", readOnly: true, "select id, \(names) from \(table) where id > $1 order by id limit $2")
-    item = Statement("\(table)_item", readOnly: true, "select id, \(names), xmin from \(table) where id = $1")
+    item = Statement("\(table)_item", readOnly: true, "select id, \(names), \(version) from \(table) where id = $1")
     insert = Statement("\(table)_insert", readOnly: false, insertion("true"))
     insertOnce = Statement(
       "\(table)_insert_once", readOnly: false,
       Idempotency.once(
-        columns: [("id", "bigint")] + columns.map { ($0, "text") } + [("tag", "text")], values: columns.count
+        columns: [("id", "bigint")] + columns.map { ($0, "text") } + [("tag", "bigint")], values: columns.count
       ) { gate in "made as (\(insertion(gate)))" })
     update = Statement(
       "\(table)_update", readOnly: false,
       """
       with changed as (
         update \(table) set \(assignments) where id = $1 and \(meets("$\(columns.count + 2)"))
-        returning id, \(names), xmin::text as tag)
+        returning id, \(names), \(version) as tag)
       select * from changed
       union all select id, \(nulls), null from \(table) where id = $1 and not exists (select from changed)
       """)

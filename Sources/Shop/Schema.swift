@@ -159,5 +159,6 @@ package enum Schema {
       end
       $$;
       """),
+    contents,
   ])
 }

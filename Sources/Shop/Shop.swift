@@ -126,6 +126,7 @@ package final class Shop {
     let result: Result<Operation, Problem>
     switch (route, method) {
     case (.health, _): result = health(request)
+    case (.live, _): return .respond((Page.refuseAll(request.query)?.response(&writer)) ?? live())
     case (.collection(let resource), .post): result = create(resource, request)
     case (.collection(let resource), _): result = list(resource, request)
     case (.item(let resource, let id), .patch): result = change(resource, id, request)
@@ -149,7 +150,7 @@ package final class Shop {
 
   /// The answer to a request whose operation was not, or can't be, executed.
   package func refuse(_ operation: Operation, _ error: PostgresError) -> Response {
-    if case .health = operation.reply { return health(error: error) }
+    if case .health = operation.reply { return health(.failure(error)) }
     return Problem(error, of: operation).response(&writer)
   }
 

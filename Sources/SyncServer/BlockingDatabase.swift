@@ -15,7 +15,8 @@ struct BlockingDatabase {
   private static let mostRepeats = 3
 
   private let info: ConnectionInfo
-  private let options: Connection.Options
+  /// What a pooler has refused once is not asked for again.
+  private var options: Connection.Options
   private let log: Logger
   private var connection: Connection?
   /// Whether an attempt that fails at once is followed by another at once: a server that goes away ends conversations that have
@@ -23,7 +24,7 @@ struct BlockingDatabase {
   private var hasSpareAttempt = false
   /// What has been prepared on it. A worker prepares what it is asked for when it is asked for the first time: most are never
   /// asked for most.
-  private var prepared: Set<ObjectIdentifier> = []
+  private var preparations: Preparations
   /// Counts connections: a new one may have the number of an old one's socket.
   private(set) var generation = 0
   private var nextAttempt: UInt64 = 0
@@ -32,6 +33,7 @@ struct BlockingDatabase {
   init(_ info: ConnectionInfo, _ options: Connection.Options, log: Logger) {
     self.info = info
     self.options = options
+    preparations = Preparations(areUsed: options.prepares)
     self.log = log
   }
 
@@ -42,8 +44,8 @@ struct BlockingDatabase {
     guard connection == nil, MonotonicClock.now >= nextAttempt else { return }
     let began = MonotonicClock.now
     do throws(PostgresError) {
-      connection = try Connection.connect(to: info, options)
-      prepared.removeAll(keepingCapacity: true)
+      connection = try Connection.connect(to: info, &options)
+      preparations = Preparations(areUsed: options.prepares)
       generation += 1
       hasSpareAttempt = true
     } catch {
@@ -75,19 +77,25 @@ struct BlockingDatabase {
     return result
   }
 
-  /// Executes an operation, whose statement is prepared anew where its preparation is of no use any more.
+  /// Executes an operation, without its statement's name where that is of no use any more: nothing was executed then, and no name
+  /// can be in the way.
   private mutating func executeOnce(_ operation: Operation) -> Result<ResultSet, PostgresError> {
-    let result = executePrepared(operation)
-    guard case .failure(let error) = result, error.mayBeStalePreparation, let connection else { return result }
-    prepared.remove(ObjectIdentifier(operation.statement))
-    connection.deallocate(operation.statement)
-    return executePrepared(operation)
+    guard preparations.areUsed else { return execute(operation, byName: false) }
+    let result = execute(operation, byName: true)
+    guard case .failure(let error) = result, error.mayBeStalePreparation || error.isKnownPreparation, connection != nil
+    else { return result }
+    preparations.isOfNoUse(operation.statement)
+    if preparations.count(error, for: operation.statement) { log.warning("\(Preparations.advice)") }
+    return execute(operation, byName: false)
   }
 
-  private mutating func executePrepared(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+  private mutating func execute(_ operation: Operation, byName: Bool) -> Result<ResultSet, PostgresError> {
     do throws(PostgresError) {
-      let connection = try connection(preparedFor: operation.statement)
-      let result = connection.execute(operation.statement, operation.parameters)
+      let connection = try connection(preparedFor: byName ? operation.statement : nil)
+      let result =
+        byName
+        ? connection.execute(operation.statement, operation.parameters)
+        : connection.executeUnprepared(operation.statement, operation.parameters)
       if case .failure(.connectionLost) = result { self.connection = nil }
       return result
     } catch {
@@ -96,19 +104,22 @@ struct BlockingDatabase {
   }
 
   /// A connection that knows a statement; `unavailable` if there is none, or it is gone before the statement itself was sent.
-  private mutating func connection(preparedFor statement: Statement) throws(PostgresError) -> Connection {
+  private mutating func connection(preparedFor statement: Statement?) throws(PostgresError) -> Connection {
     // Its end may have come behind the last answer.
     if let connection, !connection.isAlive { self.connection = nil }
     connectIfNeeded()
     guard let connection else { throw lastError }
-    if prepared.contains(ObjectIdentifier(statement)) { return connection }
+    guard let statement, !preparations.knows(statement) else { return connection }
+    if preparations.prepare(statement) { connection.deallocate(statement) }
     do throws(PostgresError) {
       try connection.prepare(statement)
     } catch {
+      // It is known already, by its name and so its text.
+      if error.isKnownPreparation { return connection }
+      preparations.couldNotPrepare(statement)
       if case .connectionLost = error { self.connection = nil }
       throw error.beforeSending
     }
-    prepared.insert(ObjectIdentifier(statement))
     return connection
   }
 

@@ -193,7 +193,7 @@ struct Worker: ~Copyable {
   private mutating func serve(_ connection: Int32, isNew: Bool) -> Bool {
     slot.accepted()
     let patience = configuration.master.limits.queueWait
-    let isTooLate =
+    let hasWaitedTooLong =
       isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
     clinux_set_last_words_descriptor(connection)
     guard exchange.receive(on: connection) else {
@@ -203,6 +203,7 @@ struct Worker: ~Copyable {
     }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
+    let isTooLate = hasWaitedTooLong && !shop.isLivenessCheck(exchange.request)
     if isTooLate { slot.countShed() }
     var response =
       isTooLate ? Shop.tooBusy() : exchange.hasTooLongHeader ? Shop.headerTooLarge() : answer(exchange.request)

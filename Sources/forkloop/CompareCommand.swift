@@ -73,7 +73,7 @@ struct CompareCommand: ParsableCommand {
         for line in try tools.findBaselines(python: python) { progress.say("left out: \(line)") }
       }
       if tools.fcgiwrap == nil { progress.say("left out: plain CGI needs fcgiwrap: apt-get install fcgiwrap") }
-      let folder = tools.program.split(separator: "/").dropLast().joined(separator: "/")
+      let folder = tools.program.parts(by: "/").dropLast().joined(separator: "/")
       let machine = Machine.current(tools, sources: "/\(folder)")
       var state = Array("/tmp/forkloop-compare.XXXXXX".utf8CString)
       guard mkdtemp(&state) != nil else { throw HouseError("no scratch folder can be made in /tmp") }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Platform
 import Postgres
 
 struct EnvCommand: ParsableCommand {
@@ -11,9 +12,15 @@ struct EnvCommand: ParsableCommand {
   func run() throws {
     let reader = try SettingsReader()
     let info = try reader.database(state: state.state ?? reader.stateFolder)
-    for (name, value) in info.environment().sorted(by: { $0.key < $1.key }) {
-      let quoted = value.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
+    let (variables, others) = info.environment()
+    // What only .env says of libpq's own variables, the shell does not know either.
+    let known = reader.settings.fromFileOnly.filter { $0.key.hasPrefix("PG") }.merging(variables) { $1 }
+    for (name, value) in known.sorted(by: { $0.key < $1.key }) {
+      let quoted = value.parts(by: "'", keepsEmpty: true).joined(separator: "'\\''")
       print("export \(name)='\(quoted)'")
+    }
+    if !others.isEmpty {
+      Main.complain("forkloop: left out, since no variable of libpq's says it: \(others.joined(separator: ", "))")
     }
   }
 }

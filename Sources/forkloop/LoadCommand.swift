@@ -76,17 +76,17 @@ struct LoadCommand: ParsableCommand {
   private func planned() throws -> LoadPlan {
     guard let url else { throw ValidationError("say what to ask for: forkloop load http://127.0.0.1:8080/sync/order") }
     let rest = url.hasPrefix("http://") ? url.dropFirst(7) : url[...]
-    let slash = rest.firstIndex(of: "/") ?? rest.endIndex
-    let authority = rest[..<slash].split(separator: ":", omittingEmptySubsequences: false)
+    let slash = rest.utf8.firstIndex(of: UInt8(ascii: "/")) ?? rest.endIndex
+    let authority = rest[..<slash].parts(by: ":", keepsEmpty: true)
     guard authority.count <= 2, let port = authority.count == 2 ? UInt16(authority[1]) : 80 else {
       throw ValidationError("'\(url)' is not of the form http://ADDRESS:PORT/PATH")
     }
     var fields: [String: String] = [:]
     for header in headers {
-      guard let colon = header.firstIndex(of: ":") else {
+      guard let (name, value) = header.halves(by: ":") else {
         throw ValidationError("'\(header)' is not of the form 'Name: value'")
       }
-      fields[String(header[..<colon])] = String(header[header.index(after: colon)...].drop { $0 == " " })
+      fields[String(name)] = String(Substring(value.utf8.drop { $0 == UInt8(ascii: " ") }))
     }
     let path = slash == rest.endIndex ? "/" : String(rest[slash...])
     var plan = LoadPlan(

@@ -36,19 +36,21 @@ struct Main {
 
   /// One request, where a web server runs the program as a CGI script.
   private static func answerAsCGI() throws -> Int32 {
-    let reader = try SettingsReader()
+    let reader = try SettingsReader(remarks: false)
     let options = try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi")
     return PlainCGI.run(
       try reader.database(state: reader.stateFolder), options, benchHooks: try ResponderOptions.benchHooks(reader),
       log: try reader.log("cgi"))
   }
 
+  /// One line, whatever a setting has put into it.
   private static func fail(_ message: String, _ code: Int32) -> Never {
-    complain("forkloop: \(message)")
+    let line = message.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: " ") : $0 }
+    complain("forkloop: \(String(decoding: line, as: UTF8.self))")
     exit(code)
   }
 
-  private static func complain(_ message: String) {
+  static func complain(_ message: String) {
     var text = message + "\n"
     text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
   }
@@ -63,7 +65,8 @@ struct Forkloop: ParsableCommand {
     abstract: "One orders API behind nginx through two process models: prefork and event loop.",
     discussion: """
       Settings come from a flag, else from the environment, else from .env, else from a default. The database: DB_HOST, \
-      DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or DATABASE_URL; libpq's PG* variables for the rest.
+      DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or DATABASE_URL; libpq's PG* variables for the rest. \
+      The responders' log has what is at least as grave as [FORKLOOP_LOG_LEVEL] (default: info).
       """,
     version: Shop.version,
     subcommands: [

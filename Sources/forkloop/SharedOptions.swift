@@ -13,10 +13,17 @@ import ProcessPool
 struct SettingsReader {
   let settings: Settings
 
-  /// Reads `.env`, and hands libpq those of its variables that only `.env` has.
-  init() throws(SettingsError) {
+  /// Reads `.env`, and hands libpq those of its variables that only `.env` has. `remarks`: tells on standard error of settings that
+  /// do not exist; else whoever has a log does it there.
+  init(remarks: Bool = true) throws(SettingsError) {
     settings = try Settings.current()
+    if remarks { for line in self.remarks { Main.complain("forkloop: warning: \(line)") } }
     for (name, value) in settings.fromFileOnly where name.hasPrefix("PG") { setenv(name, value, 1) }
+  }
+
+  /// Of settings that do not exist. Nothing where whoever started us has read them and has told of it.
+  private var remarks: [String] {
+    settings.environment[Settings.noFile] == nil ? settings.remarks(known: Forkloop.settings) : []
   }
 
   func text(_ flag: String?, _ name: String, default fallback: String) -> String { flag ?? settings[name] ?? fallback }
@@ -69,6 +76,11 @@ struct SettingsReader {
     }
   }
 
+  /// In milliseconds.
+  func statementTimeout(_ flag: Int? = nil) throws(SettingsError) -> Int {
+    try integer(flag, "--statement-timeout", "FORKLOOP_STATEMENT_TIMEOUT", in: 10...3_600_000, default: 15_000)
+  }
+
   var stateFolder: String { settings["FORKLOOP_STATE"] ?? "var" }
 
   func log(_ label: String) throws(SettingsError) -> Logger {
@@ -80,6 +92,16 @@ struct SettingsReader {
       }
       log.logLevel = level
     }
+    return log
+  }
+
+  /// The log of a responder, with what there is to say about its settings. Before a reload that is left to the program itself.
+  func responderLog(_ label: String) throws(SettingsError) -> Logger {
+    let log = try log(label)
+    let remarks = Rehearsal.isBeforeReload ? [] : remarks
+    // After a reload, others are being served meanwhile.
+    if !remarks.isEmpty { LogOutput.neverWait() }
+    for line in remarks { log.warning("\(line)") }
     return log
   }
 }
@@ -94,7 +116,11 @@ struct StateOption: ParsableArguments {
 
 /// What both responders take.
 struct ResponderOptions: ParsableArguments {
-  @Option(help: "Where to listen: unix:PATH, HOST:PORT or fd:N.")
+  @Option(
+    help: """
+      Where to listen: unix:PATH, HOST:PORT or fd:N. [FORKLOOP_SYNC_LISTEN] (default: unix:/run/forkloop/sync.sock) \
+      [FORKLOOP_ASYNC_LISTEN] (default: unix:/run/forkloop/async.sock)
+      """)
   var listen: String?
 
   @Option(
@@ -110,6 +136,13 @@ struct ResponderOptions: ParsableArguments {
   @Option(
     help: "Milliseconds after which the database gives a statement up. [FORKLOOP_STATEMENT_TIMEOUT] (default: 15000)")
   var statementTimeout: Int?
+
+  @Option(
+    help: """
+      Whether statements are prepared: on or off. Off for a pooler in transaction mode that does not keep their names apart \
+      (PgBouncer before 1.21). [FORKLOOP_PREPARED] (default: on)
+      """)
+  var prepared: String?
 
   @Flag(help: "Only check the configuration.")
   var check = false
@@ -164,10 +197,12 @@ struct ResponderOptions: ParsableArguments {
   }
 
   func connectionOptions(_ reader: SettingsReader, _ name: String) throws(SettingsError) -> Connection.Options {
-    Connection.Options(
-      applicationName: name,
-      statementTimeout: try reader.integer(
-        statementTimeout, "--statement-timeout", "FORKLOOP_STATEMENT_TIMEOUT", in: 10...3_600_000, default: 15_000))
+    let text = reader.text(prepared, "FORKLOOP_PREPARED", default: "on")
+    guard text == "on" || text == "off" else {
+      throw SettingsError("\(prepared == nil ? "FORKLOOP_PREPARED" : "--prepared") must be on or off, not '\(text)'")
+    }
+    return Connection.Options(
+      applicationName: name, statementTimeout: try reader.statementTimeout(statementTimeout), prepares: text == "on")
   }
 }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import House
 import Platform
+import Shop
 
 struct UpCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -18,8 +19,15 @@ struct UpCommand: ParsableCommand {
   @Option(help: "The folder for data, sockets and logs. [FORKLOOP_STATE] (default: var)")
   var state: String?
 
-  @Flag(help: "Load a small data set if the database is empty.")
+  @Flag(help: "Leave a new database empty. Else a small data set is loaded into one that never held anything.")
+  var empty = false
+
+  @Flag(help: "Load the small data set into any empty database, also one whose rows have been deleted.")
   var demoData = false
+
+  func validate() throws {
+    if empty && demoData { throw ValidationError("--empty and --demo-data contradict each other.") }
+  }
 
   func run() throws {
     let reader = try SettingsReader()
@@ -30,8 +38,9 @@ struct UpCommand: ParsableCommand {
     _ = try AsyncCommand.parse([]).configuration(reader)
     try exitUnlessZero {
       let house = House(
-        folders: try Folders(state: state ?? reader.stateFolder), port: UInt16(port), demoData: demoData,
-        external: external, databaseName: reader.settings["DB_NAME"], databaseUser: reader.settings["DB_USER"],
+        folders: try Folders(state: state ?? reader.stateFolder), port: UInt16(port),
+        demoData: empty ? nil : demoData ? .empty : .new, external: external,
+        databaseName: reader.settings["DB_NAME"], databaseUser: reader.settings["DB_USER"],
         environment: reader.settings.all)
       return try house.run()
     }

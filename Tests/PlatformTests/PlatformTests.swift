@@ -89,27 +89,81 @@ struct ListeningSocketTests {
 
 @Suite("Settings")
 struct SettingsTests {
-  @Test("reads .env as docker compose does")
-  func file() throws {
-    let values = try Settings.parse(
-      "# comment\n\nA=1\nexport B = two words \nC=\"x # y\"\nD='q'\nE=v # comment\nF=a#b\nG=\n")
-    #expect(values == ["A": "1", "B": "two words", "C": "x # y", "D": "q", "E": "v", "F": "a#b", "G": ""])
-  }
-
-  @Test("says which line is wrong", arguments: ["A=1\nnonsense", "A=1\n=x", "A=1\nB=\"open"])
-  func wrong(_ text: String) throws {
-    let error = #expect(throws: SettingsError.self) { try Settings.parse(text) }
-    #expect(error?.description.contains("line 2") == true)
-  }
-
   @Test("prefers the environment, and takes an empty value for none")
-  func precedence() {
+  func precedence() throws {
     let settings = Settings(
-      environment: ["A": "env", "B": ""], file: ["A": "file", "B": "file", "C": "file", "D": ""])
+      environment: ["A": "env", "B": ""], file: try EnvFile(Array("A=file\nB=file\nC=file\nD=\n".utf8)))
     #expect(settings["A"] == "env")
     #expect(settings["B"] == "file")
     #expect(settings["C"] == "file")
     #expect(settings["D"] == nil)
     #expect(settings["E"] == nil)
+  }
+
+  @Test("names the nearest setting for one that does not exist")
+  func remarks() throws {
+    let file = try EnvFile(Array("FORKLOOP_PROT=1\nFORKLOOP_PORT=1\nOTHER=1\nFORKLOOP_X=\n".utf8))
+    let settings = Settings(environment: ["FORKLOOP_STAT": "x"], file: file)
+    #expect(
+      settings.remarks(known: ["FORKLOOP_PORT", "FORKLOOP_STATE"]) == [
+        "there is no setting FORKLOOP_PROT (.env, line 1), the nearest is FORKLOOP_PORT",
+        "there is no setting FORKLOOP_STAT, the nearest is FORKLOOP_STATE",
+      ])
+  }
+}
+
+@Suite("EnvFile")
+struct EnvFileTests {
+  @Test(
+    "is read as docker compose reads it",
+    arguments: [
+      ("# comment\n\nA=1\nB = two words \nC=\n", ["A": "1", "B": "two words", "C": ""]),
+      ("A=v # comment\nB=a#b\nC=\"x # y\"# comment\n", ["A": "v", "B": "a#b", "C": "x # y"]),
+      ("# comment\r\nA=1\r\nB=\"2\"\r\n\r\n", ["A": "1", "B": "2"]),
+      ("\u{FEFF}A=1", ["A": "1"]), ("A=1\nA=2", ["A": "2"]),
+      ("export A=1\nexport\tB=2\nexport=3", ["A": "1", "B": "2", "export": "3"]),
+      (#"A="a\"b\\"\#nB='it\'s \\ \n'"#, ["A": #"a"b\"#, "B": #"it's \\ \n"#]),
+      (#"A="\ta\nb\x\$HOME""#, ["A": "\ta\nb\\x$HOME"]),
+      ("A=$$HOME\nB=a$1$\nC='$HOME'", ["A": "$HOME", "B": "a$1$", "C": "$HOME"]),
+      ("A: 1\nB: 'x\ny'\nC.d-e[0]=1", ["A": "1", "B": "x\ny", "C.d-e[0]": "1"]),
+      (
+        "\u{A0}A=\u{A0}1\u{A0}\nB=\u{301}e\nC='\u{301}'\nD=\"\u{301}\"",
+        ["A": "1", "B": "\u{301}e", "C": "\u{301}", "D": "\u{301}"]
+      ),
+    ])
+  func read(_ text: String, _ values: [String: String]) throws {
+    let file = try EnvFile(Array(text.utf8))
+    #expect(file.values == values)
+  }
+
+  @Test(
+    "says which line is wrong, and shows no value",
+    arguments: [
+      "A=1\nsecret", "A=1\n=secret", "A=1\nB=\"secret", "A=1\nB=\"secret\" secret", "A=1\nB='secret'secret",
+      "A=1\nB secret=1",
+      "A=1\nsecret:1", "A=1\nsécret=1", "A=1\nB=secret$A", "A=1\nB=\"secret${A}\"", "A=1\nB= #secret",
+      "A=1\nB=secret\rC=1",
+      "A=1\n#\rB=secret\n", "A=1\nB=secret\0", "A=1\nB=\"secret\\0\"",
+    ])
+  func wrong(_ text: String) throws {
+    let error = #expect(throws: SettingsError.self) { try EnvFile(Array(text.utf8)) }
+    #expect(error?.description.contains("line 2:") == true)
+    #expect(error?.description.contains("secret") == false)
+  }
+
+  @Test("refuses what is no UTF-8", arguments: [[0xFF, 0xFE, 0x41, 0], [0x41, 0x3D, 0xE9]] as [[UInt8]])
+  func noText(_ bytes: [UInt8]) throws {
+    let error = #expect(throws: SettingsError.self) { try EnvFile(bytes) }
+    #expect(error?.description == ".env, line 1: this is no UTF-8 text")
+  }
+
+  @Test("text is divided at bytes, whatever is written behind them")
+  func parts() {
+    #expect("a\r\nb\n\nc".lines == ["a", "b", "", "c"])
+    #expect("a\r\n".lines == ["a"])
+    #expect(
+      "a,\u{301}b,".parts(by: ",", keepsEmpty: true).map { Array($0.utf8) }
+        == ["a", "\u{301}b", ""].map { Array($0.utf8) })
+    #expect("a=\u{301}".halves(by: "=")?.1.utf8.count == 2)
   }
 }

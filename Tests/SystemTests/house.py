@@ -134,13 +134,13 @@ class House:
     # A folder with the state that a new house is to find, made by the first who needs it; None: each begins with nothing.
     template = None
 
-    def __init__(self, folder, **environment):
+    def __init__(self, folder, arguments=("--empty",), **environment):
         self.folder, self.port = folder, free_port()
         if self.template and "DB_HOST" not in environment and not os.path.exists(f"{folder}/var"):
             subprocess.run(["cp", "-a", "--sparse=always", made(self.template), f"{folder}/var"], check=True)
         self.log = open(os.path.join(folder, "up.log"), "w+")
         self.process = subprocess.Popen(
-            [PROGRAM, "up", "--port", str(self.port), "--state", f"{folder}/var"],
+            [PROGRAM, "up", "--port", str(self.port), "--state", f"{folder}/var", *arguments],
             stdout=self.log, stderr=subprocess.STDOUT, cwd=ROOT, env=clean_environment(**environment))
         try:
             eventually(self._is_up, 60, "the house did not come up")

@@ -136,6 +136,13 @@ class Proxy:
             here.close()
 
     def _pass(self, here, there):
+        try:
+            self._pass_on(here, there)
+        finally:
+            with self.lock, contextlib.suppress(ValueError):
+                self.pairs.remove((here, there))
+
+    def _pass_on(self, here, there):
         silent = set()
         time.sleep(self.sleep)
         with contextlib.suppress(OSError), here, there:

@@ -344,7 +344,7 @@ def test_where_no_responder_is_the_answer_is_as_complete(own_house):
 @pytest.mark.parametrize("mode", MODES)
 def test_health_tells_of_the_database(house, mode):
     well = house.request("GET", f"/{mode}/health")
-    assert (well.status, well.json) == (200, {"mode": mode, "status": "ok", "database": "ok", "version": well.json["version"]}), well
+    assert (well.status, well.json) == (200, {"mode": mode, "status": "ok", "database": "ok", "schema": "ok", "version": well.json["version"]}), well
     assert house.request("HEAD", f"/{mode}/health").header("Content-Length") == well.header("Content-Length")
     with temporary_folder() as folder:
         process = subprocess.Popen([PROGRAM, mode, "--listen", f"unix:{folder}/s.sock"], stderr=subprocess.DEVNULL,
@@ -356,7 +356,7 @@ def test_health_tells_of_the_database(house, mode):
                 client.sendall(fastcgi(f"/{mode}/health", keep=0))
                 head, body = answer(client).split(b"\r\n\r\n")
             assert head.startswith(b"Status: 503") and b"\r\nRetry-After: 1\r\n" in head, head
-            assert json.loads(body) == {**well.json, "status": "unavailable", "database": "unavailable"}
+            assert json.loads(body) == {**well.json, "status": "unavailable", "database": "unavailable", "schema": "unknown"}
         finally:
             process.terminate()
             process.wait(30)

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-uint64_t cxxhash_64(const void *bytes, size_t count);
+uint64_t cxxhash_64(const void *bytes, size_t count, uint64_t seed);
 /// The two halves of 128 bits, the higher one first.
 void cxxhash_128(const void *bytes, size_t count, uint64_t seed, uint64_t halves[2]);
 

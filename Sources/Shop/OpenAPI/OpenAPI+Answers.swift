@@ -4,7 +4,7 @@ import JSON
 
 extension OpenAPI {
   static let parameters: JSONValue = [
-    "id": ["name": "id", "in": "path", "required": true, "schema": id],
+    "id": ["name": "id", "in": "path", "required": true, "description": "Its id.", "schema": id],
     "limit": parameter(
       "limit", "How many at most.",
       [
@@ -13,12 +13,15 @@ extension OpenAPI {
       ]),
     "after": parameter(
       "after", "Only those with a greater id.",
-      ["type": "integer", "format": "int64", "minimum": 0, "maximum": number(Int64.max), "default": 0]),
+      id(from: 0) + ["default": 0]),
     "contact_id": parameter("contact_id", "Only orders of this contact.", id),
     "product_id": parameter("product_id", "Only orders with a line of this product.", id),
     "tag": parameter(
       "tag", "Only orders with the tag of this name.",
-      ["type": "string", "minLength": 1, "maxLength": number(Validation.longestName), "pattern": #"^[^\u0000]+$"#]),
+      [
+        "type": "string", "minLength": 1, "maxLength": number(Validation.longestName), "pattern": #"^[^\u0000]+$"#,
+        "description": "Without U+0000.",
+      ]),
     "if_none_match": header(
       "If-None-Match", "Entity tags that the client has, or `*`: 304 if it is still one of them.", ["type": "string"]),
     "if_match": header(

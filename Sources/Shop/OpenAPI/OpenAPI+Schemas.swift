@@ -1,6 +1,8 @@
-// What goes in and comes out, with its limits: those that the validation and the schema of the database keep.
+// What goes in and comes out, with its limits: those that the validation and the schema of the database keep. What a
+// viewer can't show well (a pattern, an integer beyond 2^53) is for programs, and the description beside it says it in words.
 
 import JSON
+import Postgres
 
 extension OpenAPI {
   static let schemas: JSONValue = [
@@ -36,9 +38,21 @@ extension OpenAPI {
       [
         "mode": ["enum": .array(Mode.allCases.map { "\($0.rawValue)" })],
         "status": ["enum": ["ok", "unavailable"]],
-        "database": ["enum": ["ok", "unavailable"]],
+        "database": [
+          "description": "`encoding`: it is not UTF8.", "enum": ["ok", "unavailable", "encoding"],
+        ],
+        "schema": [
+          "description": "Which the database has, compared with this program's.",
+          "enum": .array(SchemaState.allCases.map { "\($0.rawValue)" }),
+        ],
         "version": ["type": "string"],
-      ], required: ["mode", "status", "database", "version"]),
+      ], required: ["mode", "status", "database", "schema", "version"]),
+    "Live": object(
+      [
+        "mode": ["enum": .array(Mode.allCases.map { "\($0.rawValue)" })],
+        "status": ["const": "ok"],
+        "version": ["type": "string"],
+      ], required: ["mode", "status", "version"]),
     "Problem": object(
       [
         "type": ["type": "string", "format": "uri-reference"],
@@ -63,13 +77,21 @@ extension OpenAPI {
 
   private static let name: JSONValue = [
     "type": "string", "minLength": 1, "maxLength": number(Validation.longestName), "pattern": notBlank,
+    "description": "Not only white space, and without U+0000.",
   ]
   private static let email: JSONValue = [
     "type": "string", "maxLength": number(ContactInput.longestEmail), "pattern": #"^[^@\u0000]+@[^@\u0000]+$"#,
+    "description": "One @ with something on both sides, and without U+0000.",
   ]
-  static let id: JSONValue = [
-    "type": "integer", "format": "int64", "minimum": 1, "maximum": number(Int64.max),
-  ]
+  static let id = id(from: 1)
+
+  static func id(from least: Int) -> JSONValue {
+    [
+      "type": "integer", "format": "int64", "minimum": number(least), "maximum": number(Int64.max),
+      "description": "A 64-bit integer: at most \(Int64.max).",
+    ]
+  }
+
   private static let lines: JSONValue = [
     "type": "array", "items": line(price: written), "maxItems": number(OrderInput.mostLines),
   ]
@@ -118,13 +140,13 @@ extension OpenAPI {
 
   static func number(_ value: some BinaryInteger) -> JSONValue { .number(ExactDecimal(value)) }
 
-  // MARK: Examples
+  // MARK: Examples (those to send succeed on the demo data)
 
   static func input(_ resource: Resource) -> JSONValue {
     switch resource {
     case .contact: ["name": "Ann", "email": "ann@example.org"]
     case .product: ["name": "Pen"]
-    case .tag: ["name": "shopping"]
+    case .tag: ["name": "gift"]
     case .order:
       [
         "name": "SO001", "contact_id": 2,

@@ -4,6 +4,7 @@
 import CGI
 import HTTPTypes
 import JSON
+import Postgres
 import Text
 
 /// What `forkloop openapi` prints and nginx serves as `/openapi.json`.
@@ -57,19 +58,19 @@ package enum OpenAPI {
         JSONValue.Member(
           name: "\(mode.prefix)/\(resource.rawValue)/{id}", value: path(.item(resource, 1), mode)),
       ]
-    } + [JSONValue.Member(name: "\(mode.prefix)/health", value: path(.health, mode))]
+    } + [
+      JSONValue.Member(name: "\(mode.prefix)/health", value: path(.health, mode)),
+      JSONValue.Member(name: "\(mode.prefix)/live", value: path(.live, mode)),
+    ]
   }
 
   /// The operations of a route; HEAD and OPTIONS go without saying.
   private static func path(_ route: Route, _ mode: Mode) -> JSONValue {
     let methods = route.methods.list.filter { $0 != .head && $0 != .options }
-    let shared: JSONValue =
-      if case .item = route { ["parameters": [["$ref": "#/components/parameters/id"]]] } else { [:] }
-    return shared
-      + .object(
-        methods.map {
-          JSONValue.Member(name: UTF8Text($0.rawValue.lowercased()), value: operation($0, route, mode))
-        })
+    return .object(
+      methods.map {
+        JSONValue.Member(name: UTF8Text($0.rawValue.lowercased()), value: operation($0, route, mode))
+      })
   }
 
   private static func operation(_ method: HTTPRequest.Method, _ route: Route, _ mode: Mode) -> JSONValue {
@@ -81,18 +82,18 @@ package enum OpenAPI {
     case (.item(let resource, _), .delete): return tag + deletion(resource, mode)
     case (.item(let resource, _), _): return tag + reading(resource, mode)
     case (.health, _): return tag + health(mode)
+    case (.live, _): return tag + live(mode)
     }
   }
 
   private static func listing(_ resource: Resource, _ mode: Mode) -> JSONValue {
-    let names = Page.parameters(of: resource) + ["if_none_match"]
-    return [
+    [
       "operationId": id("List", mode, resource, "s"),
       "summary": "List \(resource.rawValue)s",
       "description": """
       In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first costs.
       """,
-      "parameters": .array(names.map { ["$ref": "#/components/parameters/\($0)"] }),
+      "parameters": parameters(Page.parameters(of: resource) + ["if_none_match"]),
       "responses": [
         "200": [
           "description": "A page of \(resource.rawValue)s.",
@@ -112,7 +113,7 @@ package enum OpenAPI {
     return [
       "operationId": id("Create", mode, resource),
       "summary": "Create \(resource.article) \(resource.rawValue)",
-      "parameters": [["$ref": "#/components/parameters/idempotency_key"]],
+      "parameters": parameters(["idempotency_key"]),
       "requestBody": [
         "required": true,
         "content": json(schema("New\(resource.schema)"), example: input(resource)),
@@ -132,7 +133,7 @@ package enum OpenAPI {
     [
       "operationId": id("Read", mode, resource),
       "summary": "Read \(resource.article) \(resource.rawValue)",
-      "parameters": [["$ref": "#/components/parameters/if_none_match"]],
+      "parameters": parameters(["id", "if_none_match"]),
       "responses": [
         "200": [
           "description": "The \(resource.rawValue).",
@@ -149,7 +150,7 @@ package enum OpenAPI {
       "operationId": id("Change", mode, resource),
       "summary": "Change \(resource.article) \(resource.rawValue)",
       "description": "A JSON Merge Patch (RFC 7396): what is left out stays as it is; arrays are replaced as a whole.",
-      "parameters": [["$ref": "#/components/parameters/if_match"]],
+      "parameters": parameters(["id", "if_match"]),
       "requestBody": [
         "required": true,
         "content": ["application/merge-patch+json": body, "application/json": body],
@@ -174,7 +175,7 @@ package enum OpenAPI {
       "summary": "Delete \(resource.article) \(resource.rawValue)",
       "description": resource == .order
         ? "Its lines and tag links go along." : "What an order refers to can't be deleted.",
-      "parameters": [["$ref": "#/components/parameters/if_match"]],
+      "parameters": parameters(["id", "if_match"]),
       "responses": ["204": ["description": "It is gone."]]
         + answers(
           resource == .order
@@ -184,22 +185,42 @@ package enum OpenAPI {
   }
 
   private static func health(_ mode: Mode) -> JSONValue {
-    func content(_ word: String) -> JSONValue {
+    func content(_ status: String, _ database: String, _ schema: SchemaState) -> JSONValue {
       json(
-        schema("Health"),
+        Self.schema("Health"),
         example: [
-          "mode": "\(mode.rawValue)", "status": "\(word)", "database": "\(word)", "version": "\(Shop.version)",
+          "mode": "\(mode.rawValue)", "status": "\(status)", "database": "\(database)",
+          "schema": "\(schema.rawValue)", "version": "\(Shop.version)",
         ])
     }
     return [
       "operationId": "\(mode.rawValue)Health",
       "summary": "Whether requests can be served",
+      "description": """
+      For whoever decides whether to send them here: a load balancer's check, a readiness probe.
+      """,
       "responses": [
-        "200": ["description": "They can.", "content": content("ok")],
+        "200": ["description": "They can.", "content": content("ok", "ok", .ok)],
         "503": [
-          "description": "They can't: there is no database.", "headers": refs("Retry-After"),
-          "content": content("unavailable"),
+          "description": "They can't: there is no database, or its schema is not this program's.",
+          "headers": refs("Retry-After"), "content": content("unavailable", "unavailable", .unknown),
         ],
+      ] + answers("400", "422"),
+    ]
+  }
+
+  private static func live(_ mode: Mode) -> JSONValue {
+    [
+      "operationId": "\(mode.rawValue)Live",
+      "summary": "Whether the process answers",
+      "description": "Whatever the database does: for whoever decides whether to start it anew, a liveness probe.",
+      "responses": [
+        "200": [
+          "description": "It does.",
+          "content": json(
+            schema("Live"),
+            example: ["mode": "\(mode.rawValue)", "status": "ok", "version": "\(Shop.version)"]),
+        ]
       ] + answers("400", "422"),
     ]
   }
@@ -214,6 +235,11 @@ package enum OpenAPI {
 
   private static func json(_ schema: JSONValue, example: JSONValue) -> JSONValue {
     ["application/json": ["schema": schema, "example": example]]
+  }
+
+  /// All parameters of an operation, those in its path too: Swagger UI does not resolve what a path item only refers to.
+  private static func parameters(_ names: [UTF8Text]) -> JSONValue {
+    .array(names.map { ["$ref": "#/components/parameters/\($0)"] })
   }
 
   static func refs(_ headers: String...) -> JSONValue {

@@ -100,7 +100,11 @@ struct OrderRows {
     shape.begin(rows.bytes(order.row, 0), name: rows.bytes(order.row, 3), contact: rows.bytes(order.row, 4), &writer)
     while let line = lines.next(of: order.order) {
       let (quantity, price) = (rows.bytes(line.row, 5), rows.bytes(line.row, 6))
-      let worth = Int128(rows.integer(line.row, 5)) &* Int128(Money.tenThousandths(price))
+      guard let tenThousandths = Money.tenThousandths(price) else {
+        writer.reject(.number)
+        continue
+      }
+      let worth = Int128(rows.integer(line.row, 5)) &* Int128(tenThousandths)
       shape.line(rows.bytes(line.row, 4), quantity: quantity, price: price, worth: worth, &writer)
     }
     shape.endLines(&writer)
@@ -135,11 +139,11 @@ private struct OrderShape {
   /// Numbers are passed as their text.
   func begin(_ id: Span<UInt8>, name: Span<UInt8>, contact: Span<UInt8>, _ writer: inout JSONWriter) {
     writer.raw(#"{"id":"#)
-    writer.raw(id)
+    writer.number(id)
     writer.raw(#","name":"#)
     writer.string(name)
     writer.raw(#","contact_id":"#)
-    writer.raw(contact)
+    writer.number(contact)
     writer.raw(#","order_lines":["#)
   }
 
@@ -150,9 +154,9 @@ private struct OrderShape {
   ) {
     if isFirst { writer.raw(#"{"product_id":"#) } else { writer.raw(#",{"product_id":"#) }
     isFirst = false
-    writer.raw(product)
+    writer.number(product)
     writer.raw(#","quantity":"#)
-    writer.raw(quantity)
+    writer.number(quantity)
     writer.raw(#","price":"#)
     writer.decimal(price)
     writer.raw("}")

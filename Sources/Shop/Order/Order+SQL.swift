@@ -12,7 +12,8 @@
 //
 // Lists give the name of each tag once, in a row of kind 7, and none with the links: orders share their tags, and a join
 // looks the same name up for each of them, which costs a fifth of the whole. Sorting is left to the reader of the rows: in
-// SQL it costs a quarter. The column `tag` is for entity tags; lists, whose tag is their body's, do not have it.
+// SQL it costs a quarter. The column `tag` is the row's version, for entity tags; lists, whose tag is their body's, do not have
+// it.
 
 import Postgres
 
@@ -51,8 +52,8 @@ enum Order {
       select tag_id from order_tag_rel where order_id > $1 and order_id <= (select id from last)))
     """)
 
-  /// Walks the index of one filter, the first of contact, product and tag, from $1 on, looks whether each order meets the others, and stops at $2. `offset 0` keeps the
-  /// planner, which does not know how few that will be, from reading whole tables instead.
+  /// Walks the index of the filter from $1 on and stops at $2. Which of several to walk a function of the schema finds out as
+  /// it goes. `offset 0` keeps the planner, which does not know how few orders that will be, from reading whole tables instead.
   private static func filteredList(_ filters: Filters) -> Statement {
     var next = 3
     func value(_ filter: Filters) -> String? {
@@ -60,34 +61,25 @@ enum Order {
       defer { next += 1 }
       return "$\(next)"
     }
-    let (contact, product, tag) = (
-      value(.contact), value(.product), value(.tag).map { "(select id from tag where name = \($0))" }
-    )
-    var conditions: [String] = []
-    let found: String
-    if let contact {
-      found = "select id from \"order\" where contact_id = \(contact) and id > $1 order by id"
-    } else if let product {
-      found =
-        "select distinct order_id as id from order_line where product_id = \(product) and order_id > $1 order by id"
-    } else {
-      found = "select order_id as id from order_tag_rel where tag_id = \(tag ?? "null") and order_id > $1 order by id"
-    }
-    if contact != nil, let product {
-      conditions.append("exists (select from order_line where order_id = found.id and product_id = \(product))")
-    }
-    if contact != nil || product != nil, let tag {
-      conditions.append("exists (select from order_tag_rel where order_id = found.id and tag_id = \(tag))")
-    }
+    let (contact, product, tag) = (value(.contact), value(.product), value(.tag))
+    let found =
+      switch (contact, product, tag) {
+      case (let contact?, nil, nil): "select id from \"order\" where contact_id = \(contact) and id > $1 order by id limit $2"
+      case (nil, let product?, nil):
+        "select distinct order_id as id from order_line where product_id = \(product) and order_id > $1 order by id limit $2"
+      case (nil, nil, let tag?):
+        "select order_id as id from order_tag_rel where tag_id = (select id from tag where name = \(tag)) "
+          + "and order_id > $1 order by id limit $2"
+      default:
+        "select id from order_ids($1, $2, \(contact ?? "null"), \(product ?? "null"), \(tag ?? "null")) as found (id)"
+      }
     let names = ["contact": contact, "product": product, "tag": tag].filter { $0.value != nil }.keys.sorted()
     return Statement(
       "order_list_by_" + names.joined(separator: "_"), readOnly: true,
       """
       with page as materialized (
-        select o.* from (\(found) \(conditions.isEmpty ? "limit $2" : "offset 0")) found
-        cross join lateral (
-          select id, name, contact_id from "order"
-          where id = found.id \(conditions.map { "and \($0)" }.joined(separator: " ")) offset 0) o
+        select o.* from (\(found)) found
+        cross join lateral (select id, name, contact_id from "order" where id = found.id offset 0) o
         order by found.id limit $2),
       shown as (select id from page order by id limit $2::bigint - 1),
       links as (
@@ -108,16 +100,18 @@ enum Order {
   static let item = Statement(
     "order_item", readOnly: true,
     """
-    select \(columns), xmin::text::bigint as tag from "order" where id = $1
+    select \(columns), order_row_version(xmin, contact_id, name) as tag from "order" where id = $1
     union all
-    select order_id, 1, id, null, product_id, quantity, price, xmin::text::bigint from order_line where order_id = $1
+    select order_id, 1, id, null, product_id, quantity, price, line_version(id, product_id, quantity, price)
+      from order_line where order_id = $1
     union all
-    select r.order_id, 2, r.tag_id, t.name, null, null, null, r.xmin::text::bigint + t.xmin::text::bigint
+    select r.order_id, 2, r.tag_id, t.name, null, null, null, text_version(t.name, t.id)
       from order_tag_rel r join tag t on t.id = r.tag_id where r.order_id = $1
     """)
 
   /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Its rows are what the client can't
-  /// know: the order's id and transaction, and of each tag the id, the name and the transaction, NULL where there are no tags.
+  /// know: the order's id, the version of its row and lines, and of each tag the id, the name and the version, NULL where there
+  /// are no tags.
   ///
   /// It does not look whether all that it refers to is there, which nearly always is work for nothing: constraints stop it if
   /// not, and `insertOrTell` finds out what it is. Tags are linked as they are seen here, NULL for one that is not: one that comes
@@ -125,14 +119,19 @@ enum Order {
   static let insert = Statement(
     "order_insert", readOnly: false,
     """
-    with made as (insert into "order" (name, contact_id) values ($1, $2) returning id, xmin as tag),
+    with made as (
+      insert into "order" (name, contact_id) values ($1, $2)
+      returning id, order_row_version(xmin, contact_id, name) as tag),
     lines as (
       insert into order_line (order_id, product_id, quantity, price)
-      select id, unnest($3::bigint[]), unnest($4::int[]), unnest($5::numeric[]) from made),
+      select id, unnest($3::bigint[]), unnest($4::int[]), unnest($5::numeric[]) from made
+      returning line_version(id, product_id, quantity, price) as tag),
     tags as materialized (
-      select t.id, t.name, t.xmin as tag from unnest($6::bigint[]) sent left join tag t on t.id = sent),
+      select t.id, t.name, text_version(t.name, t.id) as tag
+      from unnest($6::bigint[]) sent left join tag t on t.id = sent),
     links as (insert into order_tag_rel (order_id, tag_id) select made.id, tags.id from made, tags)
-    select made.id, made.tag, tags.id, tags.name, tags.tag from made left join tags on true
+    select made.id, made.tag # coalesce((select bit_xor(tag) from lines), 0), tags.id, tags.name, tags.tag
+      from made left join tags on true
     """)
 
   /// The same values. Leaves nothing but a gap in the ids if anything is missing, and says what. A function of the schema, which
@@ -158,13 +157,6 @@ enum Order {
   static let update = Statement(
     "order_update", readOnly: false, "select * from order_update($1, $2, $3, $4, $5, $6, $7, $8)")
 
-  /// $1 id, $2 the condition. The id, and whether it was deleted. Its lines and tag links go along.
-  static let delete = Statement(
-    "order_delete", readOnly: false,
-    """
-    with gone as (
-      delete from "order" where id = $1 and ($2::text[] is null or order_version(id, xmin) = any ($2)) returning id)
-    select id, true from gone
-    union all select id, false from "order" where id = $1 and not exists (select from gone)
-    """)
+  /// $1 id, $2 the condition. The id, and whether it was deleted. A function of the schema, for the same reason.
+  static let delete = Statement("order_delete", readOnly: false, "select * from order_delete($1, $2)")
 }

@@ -1,0 +1,73 @@
+// What sessions of ours need of the server's settings, and where it is said: at the start of a connection, and for the role, which
+// holds where a pooler lets nothing be said.
+
+/// The settings of a session.
+///
+/// Plans are made once, perhaps while the tables are empty, and kept while they grow: our statements have no values that would
+/// change them, and a scan of the whole table is never to be among them, not for a foreign key's check either. They are never
+/// compiled (JIT costs more than such statements take). An abandoned statement can't hold locks for long.
+package enum SessionSettings {
+  private static let planning = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")]
+
+  static func wanted(statementTimeout: Int) -> [(name: String, value: String)] {
+    [("statement_timeout", String(statementTimeout))] + planning
+  }
+
+  /// As libpq's `options`.
+  static func startupOptions(statementTimeout: Int) -> String {
+    wanted(statementTimeout: statementTimeout).map { "-c \($0.name)=\($0.value)" }.joined(separator: " ")
+  }
+
+  /// Sets them for a role in the database of the connection, but for those that somebody has set already, for the role or for the
+  /// database: these stay as they are. Sessions that begin later have them. `role` is nil for the connection's own, which needs no
+  /// right for it. Returns what was set.
+  package static func set(
+    forRole role: String? = nil, statementTimeout: Int, on connection: Connection
+  ) throws(PostgresError) -> [String] {
+    var parameters = Parameters()
+    parameters.append(role)
+    var set: [String] = []
+    do throws(PostgresError) {
+      try connection.execute("begin isolation level read committed")
+      try Migrations.lock(on: connection)
+      for (name, value) in wanted(statementTimeout: statementTimeout) {
+        var parameters = parameters
+        parameters.append(name)
+        parameters.append(value)
+        let command = try connection.execute(
+          """
+          select format('alter role %I in database %I set %I = %L', r.rolname, d.datname, $2::text, $3::text)
+          from pg_roles r, pg_database d
+          where r.rolname = coalesce($1::text, current_user) and d.datname = current_database() and not exists (
+            select from pg_db_role_setting s, unnest(s.setconfig) c
+            where s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%')
+          """, parameters)
+        guard command.rowCount > 0 else { continue }
+        try connection.execute(command.string(0, 0))
+        set.append("\(name) = \(value)")
+      }
+      try connection.execute("commit")
+    } catch {
+      _ = try? connection.execute("rollback")
+      throw error
+    }
+    return set
+  }
+
+  /// What is not as it should be in the session that the connection has: where a pooler has let nothing be said, and the role has
+  /// nothing set. What the user says in `options` is meant.
+  package static func missing(on connection: Connection, to info: ConnectionInfo) throws(PostgresError) -> [String] {
+    let said = info.effective()["options"] ?? ""
+    let rows = try connection.execute(
+      """
+      select name, setting from pg_settings
+      where name in ('statement_timeout', \(planning.map { "'\($0.0)'" }.joined(separator: ", "))) order by name
+      """)
+    let wanted = Dictionary(uniqueKeysWithValues: planning)
+    return (0..<rows.rowCount).compactMap { row in
+      let (name, setting) = (rows.string(row, 0), rows.string(row, 1))
+      let isMissing = wanted[name].map { $0 != setting } ?? (setting == "0")
+      return isMissing && !said.contains(name) ? name : nil
+    }
+  }
+}
