@@ -9,8 +9,8 @@ package struct ParamsPreview {
     case complete
     /// Something is still to come.
     case incomplete
-    /// This is no FastCGI.
-    case malformed
+    /// There is something else than the header of one request.
+    case other
   }
 
   package init() {}
@@ -24,15 +24,18 @@ package struct ParamsPreview {
     var header = RecordHeader(.beginRequest, requestID: 0, contentLength: 0)
     while let event = reader.next(bytes, &position) {
       switch event {
-      case .unknownVersion: return .malformed
+      case .unknownVersion: return .other
       case .begin(let next):
+        guard id == nil ? next.kind == .beginRequest : next.kind == .params && next.requestID == id else {
+          return .other
+        }
         header = next
-        if header.kind == .beginRequest, id == nil { id = header.requestID }
+        id = next.requestID
       case .content(let range):
-        guard header.kind == .params, header.requestID == id else { continue }
+        guard header.kind == .params else { continue }
         bytes.extracting(range).withUnsafeBufferPointer { params.append(contentsOf: $0) }
       case .end:
-        if header.kind == .params, header.requestID == id, header.contentLength == 0 { return .complete }
+        if header.kind == .params, header.contentLength == 0 { return .complete }
       }
     }
     return .incomplete

@@ -11,7 +11,8 @@ import Shop
 ///
 /// The connection is accepted outside libfcgi and handed to it as one that is being kept, which makes FCGX_Accept_r read
 /// from it; and it is closed outside, at once. libfcgi's own way of closing (shutdown, then wait for the peer) is for data
-/// that has not been read, and here everything has been.
+/// that has not been read, and here everything has been. The variables are read outside, too, and the whole request where its
+/// header has not come as one: libfcgi would cut values off, and wait for a request where GET_VALUES wants an answer.
 struct Exchange: ~Copyable {
   private let handle: UnsafeMutablePointer<FCGX_Request>
   private var head: [UInt8] = []
@@ -22,6 +23,8 @@ struct Exchange: ~Copyable {
   private(set) var request = Request()
   /// Whether the web server wants to use the connection again (FCGI_KEEP_CONN, FastCGI 1.0 §5.1).
   private(set) var isWantedAgain = false
+  /// Whether the header was longer than anybody wants to read: then there is none.
+  private(set) var hasTooLongHeader = false
 
   /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
   init(peerTimeout: Int?) {
@@ -47,25 +50,81 @@ struct Exchange: ~Copyable {
       setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &timeout, size)
       setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, size)
     }
-    let hasPreview = preview.look(into: connection, &peeked)
+    request.reset()
+    hasTooLongHeader = false
     handle.pointee.ipcFd = connection
-    handle.pointee.keepConnection = 1
-    guard FCGX_Accept_r(handle) == 0 else {
+    guard holdsWholeHeader(connection) ? accept() : assemble(from: connection) else {
       closeConnection()
       return false
     }
+    request.finish(roots: Mode.prefixes)
     isWantedAgain = handle.pointee.keepConnection != 0
     handle.pointee.keepConnection = 1
-    request.reset()
-    if hasPreview { takePreview() } else { takeVariables() }
-    request.finish(roots: Mode.prefixes)
+    return true
+  }
+
+  /// Looks at the variables, where they have come as a whole, before libfcgi reads them: it makes C strings of them, which end at
+  /// a zero, so that `/contact/1%00` would be another path.
+  private mutating func holdsWholeHeader(_ connection: Int32) -> Bool {
+    while true {
+      let count = recv(connection, &peeked, peeked.count, Int32(MSG_PEEK))
+      if count < 0, errno == EINTR { continue }
+      return count > 0 && Self.isWhole(&preview, peeked, count)
+    }
+  }
+
+  private static func isWhole(_ preview: inout ParamsPreview, _ bytes: [UInt8], _ count: Int) -> Bool {
+    preview.look(at: bytes.span.extracting(first: count)) == .complete
+  }
+
+  /// Lets libfcgi read the request.
+  private mutating func accept() -> Bool {
+    handle.pointee.keepConnection = 1
+    guard FCGX_Accept_r(handle) == 0 else { return false }
+    take(preview.params)
     takeBody()
     // A peer that went away before STDIN had ended has not asked for anything.
-    guard FCGX_GetError(handle.pointee.in) == 0 else {
-      closeConnection()
-      return false
+    return FCGX_GetError(handle.pointee.in) == 0
+  }
+
+  /// Reads a request that comes in pieces, or behind something else, and lets libfcgi know of it only that there is one.
+  private mutating func assemble(from connection: Int32) -> Bool {
+    var assembler = RequestAssembler(limits: Self.limits)
+    guard let assembled = assembler.read(from: connection) else { return false }
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { return false }
+    var records = RecordWriter()
+    let flags = assembled.keepsConnection ? keepConnectionFlag : 0
+    records.record(.beginRequest, requestID: assembled.id, [0, UInt8(Role.responder), flags, 0, 0, 0, 0, 0])
+    records.record(.params, requestID: assembled.id, [])
+    records.record(.stdin, requestID: assembled.id, [])
+    write(ends[1], records.bytes, records.bytes.count)
+    close(ends[1])
+    handle.pointee.ipcFd = ends[0]
+    handle.pointee.keepConnection = 1
+    let isThere = FCGX_Accept_r(handle) == 0
+    // What is not accepted has been closed.
+    if isThere { close(ends[0]) }
+    // It reads and writes where this says at the moment.
+    handle.pointee.ipcFd = connection
+    take(assembled.params)
+    hasTooLongHeader = hasTooLongHeader || assembled.paramsAreTooLarge
+    request.body = assembled.body
+    request.bodyIsTooLarge = assembled.bodyIsTooLarge
+    return isThere
+  }
+
+  private static let limits = RequestLimits(body: Shop.longestBody)
+
+  private mutating func take(_ params: [UInt8]) {
+    var walk = NameValuePairs()
+    var count = 0
+    // Whoever has put them together knows that they are whole.
+    while let pair = try? walk.next(params.span) {
+      request.append(params.span.extracting(pair.name), params.span.extracting(pair.value))
+      count += 1
     }
-    return true
+    hasTooLongHeader = count > Self.limits.pairs
   }
 
   /// Writes the answer. The connection, which is the caller's then, if it was whole and should be kept; otherwise it is
@@ -103,31 +162,6 @@ struct Exchange: ~Copyable {
     FCGX_Free(handle, 0)
     close(handle.pointee.ipcFd)
     handle.pointee.ipcFd = -1
-  }
-
-  private mutating func takePreview() {
-    let params = preview.params
-    var walk = NameValuePairs()
-    // libfcgi has walked them before: they are whole.
-    while let pair = try? walk.next(params.span) {
-      request.append(params.span.extracting(pair.name), params.span.extracting(pair.value))
-    }
-  }
-
-  /// As libfcgi has them, each cut off at a zero.
-  private mutating func takeVariables() {
-    guard var entry = handle.pointee.envp else { return }
-    while let pair = entry.pointee {
-      let length = strlen(pair)
-      let bytes = UnsafeRawPointer(pair).assumingMemoryBound(to: UInt8.self)
-      if let equals = memchr(pair, Int32(UInt8(ascii: "=")), length) {
-        let nameLength = UnsafeRawPointer(equals) - UnsafeRawPointer(pair)
-        let name = UnsafeBufferPointer(start: bytes, count: nameLength)
-        let value = UnsafeBufferPointer(start: bytes + nameLength + 1, count: length - nameLength - 1)
-        request.append(Span(_unsafeElements: name), Span(_unsafeElements: value))
-      }
-      entry += 1
-    }
   }
 
   /// Reads STDIN to its end, whatever the method: what is left unread would reset the connection when it is closed.

@@ -217,7 +217,8 @@ struct Worker: ~Copyable {
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
     let isTooLate = hasWaitedTooLong && !shop.isLivenessCheck(exchange.request)
     if isTooLate { slot.countShed() }
-    var response = isTooLate ? Shop.tooBusy() : answer(exchange.request)
+    var response =
+      isTooLate ? Shop.tooBusy() : exchange.hasTooLongHeader ? Shop.headerTooLarge() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
     shop.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)

@@ -125,8 +125,8 @@ struct ResponderOptions: ParsableArguments {
 
   @Option(
     help: """
-      Connections that may wait to be accepted, at most net.core.somaxconn; a socket that was handed on (fd:N) keeps its own \
-      number. [FORKLOOP_BACKLOG] (default: net.core.somaxconn)
+      Connections that may wait to be accepted; a socket that was handed on (fd:N) keeps its own number. \
+      [FORKLOOP_BACKLOG] (default: as many as net.core.somaxconn allows)
       """)
   var backlog: Int?
 

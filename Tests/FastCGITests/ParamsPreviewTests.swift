@@ -9,7 +9,7 @@ struct ParamsPreviewTests {
   @Test("has the variables of a request once they are whole, wherever it was cut")
   func cuts() {
     let content = encoded(pairs)
-    var header = record(9, id: 0) + begin(id: 3)
+    var header = begin(id: 3)
     for piece in [content[..<1], content[1..<40], content[40...]] {
       header += record(4, id: 3, Array(piece), padding: 7)
     }
@@ -23,11 +23,15 @@ struct ParamsPreviewTests {
     }
   }
 
-  @Test("passes over another request, and what is no FastCGI")
+  @Test("knows what is more than the header of one request")
   func others() {
-    let other = begin() + record(4, id: 2, [1]) + record(4, id: 2)
     var preview = ParamsPreview()
-    #expect(preview.look(at: other.span) == .incomplete)
-    #expect(preview.look(at: Array("GET / HTTP/1.1\r\n\r\n".utf8).span) == .malformed)
+    let records = begin() + record(4, encoded(pairs))
+    for other in [record(9, id: 0), record(4, id: 2, [1]), record(2), record(5, [1]), begin(id: 2), record(77, id: 0)] {
+      #expect(preview.look(at: (records + other + record(4)).span) == .other)
+      #expect(preview.look(at: (other + records + record(4)).span) == .other)
+    }
+    #expect(preview.look(at: (records + record(4)).span) == .complete)
+    #expect(preview.look(at: Array("GET / HTTP/1.1\r\n\r\n".utf8).span) == .other)
   }
 }

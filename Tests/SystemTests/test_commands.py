@@ -47,7 +47,7 @@ def test_wrong_usage_is_exit_code_2_and_help_is_0():
 
 @pytest.mark.parametrize("arguments, names", [
     ([], "http://127.0.0.1:8080/sync/order"), (["http://x:y/"], "http://x:y/"), (["http://a:1:2/"], "http://a:1:2/"),
-    (["http://127.0.0.1:1/", "--header", "nothing"], "nothing"), (["--nonsense"], "--nonsense"), (["--rate", "fast"], "fast")])
+    (["http://127.0.0.1:1/", "--header", "nothing"], "nothing"), (["http://127.0.0.1:1/", "--nonsense"], "--nonsense"), (["--rate", "fast"], "fast")])
 def test_wrong_usage_of_load_is_told_with_its_own_usage(arguments, names):
     done = run("load", *arguments)
     assert done.returncode == 2 and names in done.stderr, done
@@ -112,12 +112,13 @@ def test_a_log_that_can_not_be_written_is_named(command):
         assert done.returncode in (1, 2) and "/nowhere/x" in done.stderr and done.stderr.count("\n") == 1, done
 
 
-def test_what_can_not_be_executed_is_told_in_its_log():
+def test_what_can_not_be_executed_is_told_in_its_log(house):
     """A script whose interpreter is not there: that shows only when it is executed."""
     with temporary_folder() as folder:
         pathlib.Path(folder, "nginx").write_text("#!/nowhere/interpreter\n")
         os.chmod(f"{folder}/nginx", 0o755)
-        done = run("up", "--state", f"{folder}/var", "--port", str(free_port()), cwd=ROOT, PATH=f"{folder}:{os.environ['PATH']}")
+        done = run("up", "--state", f"{folder}/var", "--port", str(free_port()), cwd=ROOT, PATH=f"{folder}:{os.environ['PATH']}",
+                   DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop")
         assert done.returncode == 1 and f"can't execute {folder}/nginx: No such file" in done.stderr, done
         assert f"can't execute {folder}/nginx" in pathlib.Path(folder, "var/log/nginx.log").read_text()
 

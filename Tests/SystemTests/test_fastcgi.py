@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import termios
+import time
 
 import pytest
 
@@ -203,13 +204,15 @@ def test_a_zero_ends_no_variable(stocked, mode):
     assert [what for what in got if got[what] in REFUSED] == [what for what in got if ZEROS[what][1] == REFUSED]
 
 
-@pytest.mark.parametrize("pieces", ["one", "bytes", "records of a byte", "many records"])
+@pytest.mark.parametrize("pieces", ["one", "bytes", "records of a byte", "many records", "behind a question"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_zero_ends_no_variable_however_the_header_comes(stocked, mode, pieces):
     params = pairs({"HTTP_COOKIE": "c" * (30_000 if pieces == "many records" else 1)} | variables(f"/{mode}/contact/1\0"))
     size = {"records of a byte": 1, "many records": 700}.get(pieces, len(params))
     header = b"".join(record(4, params[at:at + size], padding=at % 8) for at in range(0, len(params), size))
     whole = begin(keep=0) + header + record(4) + record(5)
+    if pieces == "behind a question":
+        whole = values("FCGI_MPXS_CONNS") + whole
     with connect(stocked, mode) as client:
         for at in range(0, len(whole), 1 if pieces == "bytes" else len(whole)):
             client.sendall(whole[at:at + 1] if pieces == "bytes" else whole)
@@ -224,6 +227,43 @@ def test_a_peer_whose_header_does_not_fit_into_its_socket_is_answered(stocked, m
         for byte in begin(keep=0) + b"".join(record(4, params[at:at + 1]) for at in range(len(params))) + record(4) + record(5):
             client.sendall(bytes([byte]))
         assert answer(client).startswith(b"Status: 200 ")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_web_server_asks_before_a_request_is_answered_before_it(stocked, mode):
+    with connect(stocked, mode) as client:
+        stream = records(client)
+        for _ in range(2):
+            client.sendall(values("FCGI_MPXS_CONNS"))
+            assert next(stream) == (10, 0, pairs({"FCGI_MPXS_CONNS": "1" if mode == "async" else "0"}))
+        client.sendall(with_id(fastcgi(f"/{mode}/contact/2", keep=0), 9))
+        number, whole = one_answer(stream)
+        assert number == 9 and whole.endswith(BOB)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_body_whose_request_comes_in_pieces_is_taken(stocked, mode):
+    """Cut in the header, and in the body."""
+    body = b'{"name":"' + b"n" * 200 + b'"}'
+    whole = with_id(fastcgi(f"/{mode}/tag", "POST", body=body, content_type="application/json", keep=0), 300)
+    with connect(stocked, mode) as client:
+        for piece in (whole[:60], whole[60:-100], whole[-100:]):
+            client.sendall(piece)
+            while unread(client):
+                time.sleep(0.001)
+        number, got = one_answer(records(client))
+        assert number == 300 and b"Status: 201 " in got and got.endswith(b"n" * 200 + b'"}')
+
+
+@pytest.mark.parametrize("what, values, status", [
+    ("as long as may be", {"HTTP_COOKIE": "c" * 65_000}, 200), ("too long", {"HTTP_COOKIE": "c" * 66_000}, 431), ("much too long", {"HTTP_COOKIE": "c" * 2_000_000}, 431),
+    ("as many as may be", {f"HTTP_X{number}": "" for number in range(195)}, 200), ("too many", {f"HTTP_X{number}": "" for number in range(196)}, 431)])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_header_is_taken_up_to_the_bound(stocked, mode, what, values, status):
+    params = pairs(variables(f"/{mode}/contact/1") | values)
+    with connect(stocked, mode) as client:
+        client.sendall(begin(keep=0) + b"".join(record(4, params[at:at + 60_000]) for at in range(0, len(params), 60_000)) + record(4) + record(5))
+        assert answer(client).startswith(b"Status: %d " % status), what
 
 
 # Answers of every kind, and whether they have a Location: method, path, variables, body.

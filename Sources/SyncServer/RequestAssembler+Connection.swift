@@ -1,0 +1,37 @@
+// Reads a request that libfcgi can't be left alone with.
+
+import FastCGI
+import Glibc
+
+extension RequestAssembler {
+  /// Reads from a connection until a request is whole, and answers what has to be answered before; nil if there will be none.
+  mutating func read(from connection: Int32) -> AssembledRequest? {
+    var bytes = [UInt8](repeating: 0, count: 16 << 10)
+    while true {
+      let count = recv(connection, &bytes, bytes.count, 0)
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { return nil }
+      var position = 0
+      let action = next(bytes.span.extracting(first: count), &position)
+      guard Self.write(takeReplies(), to: connection) else { return nil }
+      switch action {
+      case .request(let request): return request
+      case .aborted, .close: return nil
+      case nil: continue
+      }
+    }
+  }
+
+  private static func write(_ bytes: [UInt8], to connection: Int32) -> Bool {
+    var written = 0
+    while written < bytes.count {
+      let count = bytes.withUnsafeBytes {
+        send(connection, $0.baseAddress.map { $0 + written }, $0.count - written, Int32(MSG_NOSIGNAL))
+      }
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { return false }
+      written += count
+    }
+    return true
+  }
+}
