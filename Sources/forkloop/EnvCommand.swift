@@ -20,7 +20,7 @@ struct EnvCommand: ParsableCommand {
       print("export \(name)='\(quoted)'")
     }
     if !others.isEmpty {
-      Main.complain("forkloop: left out, since no variable of libpq's says it: \(others.joined(separator: ", "))")
+      Main.tell("left out, since no variable of libpq's says it: \(others.joined(separator: ", "))")
     }
   }
 }

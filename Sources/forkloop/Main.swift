@@ -43,14 +43,18 @@ struct Main {
       log: try reader.log("cgi"))
   }
 
-  /// One line, whatever a setting has put into it.
   private static func fail(_ message: String, _ code: Int32) -> Never {
-    let line = message.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: " ") : $0 }
-    complain("forkloop: \(String(decoding: line, as: UTF8.self))")
+    tell(message)
     exit(code)
   }
 
-  static func complain(_ message: String) {
+  /// One line, whatever a setting has put into it.
+  static func tell(_ message: String) {
+    let line = message.utf8.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: " ") : $0 }
+    complain("forkloop: \(String(decoding: line, as: UTF8.self))")
+  }
+
+  private static func complain(_ message: String) {
     var text = message + "\n"
     text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
   }

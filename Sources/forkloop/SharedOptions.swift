@@ -17,7 +17,7 @@ struct SettingsReader {
   /// do not exist; else whoever has a log does it there.
   init(remarks: Bool = true) throws(SettingsError) {
     settings = try Settings.current()
-    if remarks { for line in self.remarks { Main.complain("forkloop: warning: \(line)") } }
+    if remarks { for line in self.remarks { Main.tell("warning: \(line)") } }
     for (name, value) in settings.fromFileOnly where name.hasPrefix("PG") { setenv(name, value, 1) }
   }
 

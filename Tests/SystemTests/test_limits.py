@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fastcgi_client import answer, begin, connect, one_answer, pairs, record, records, variables, with_id
+from fastcgi_client import answer, begin, connect, connect_to, one_answer, pairs, record, records, variables, with_id
 from house import MODES, ROOT, locked
 from settings_help import helps, run, settings
 
@@ -79,15 +79,18 @@ def test_every_limit_of_nginx_has_a_row():
 def test_every_row_is_tried_by_a_test_that_exists_or_says_that_it_can_t_be():
     here = {(where, what) for where, what, *_ in TRIES} | {("nginx", "a body"), ("/async", "requests at a time on a connection")}
     here |= {("/async", "a request's header"), ("/async", "fields of a header"), ("the API", "JSON inside JSON"), ("the API", "`X-Request-Id`")}
-    here |= {("the API", "faults told in a 422"), ("settings", "the path of a socket")}
+    here |= {("the API", "faults told in a 422"), ("settings", "the path of a socket"), ("the API", "an unknown name shown in a fault")}
+    here |= {("both", "a line of the log"), ("status of /sync", "a request's header")}
     tried = 0
     for bound in table():
         assert bound.tests, f"{bound.what}: nothing tries it"
         for test in bound.tests.split(", "):
             if test == "*limits*":
-                of_program = names(bound) or bound.setting.startswith("`--") or (bound.where.strip("`"), bound.what) in here
+                of_program = names(bound) or bound.setting.startswith("`--") or (bound.where.replace("`", ""), bound.what) in here
                 assert of_program or (bound.where, bound.what) in here, f"{bound.what}: is not tried here"
                 tried += 1
+            elif test.endswith(".swift"):
+                assert pathlib.Path(ROOT, "Tests", test).exists(), f"{bound.what}: there is no {test}"
             elif test != "–":
                 file, function = test.split(": ")
                 assert f"def {function}(" in pathlib.Path(ROOT, f"Tests/SystemTests/{file}.py").read_text(), f"{bound.what}: there is no {test}"
@@ -166,6 +169,25 @@ def test_a_socket_s_path_is_taken_up_to_its_length_and_not_beyond():
     assert run("async", "--check", "--listen", f"unix:{path}").returncode == 0
     done = run("async", "--check", "--listen", f"unix:{path}x")
     assert done.returncode == 2 and f"at most {longest} bytes" in done.stderr, done
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_line_of_the_log_has_its_length_and_no_more(mode):
+    longest = int(row("both", "a line of the log").value)
+
+    def line(length):
+        """What it says of a setting with a name so long, and whether that is all."""
+        name = "FORKLOOP_" + "X" * length
+        said = run(mode, "--check", "--listen", "unix:/tmp/forkloop-limits.sock", **{name: 1}).stderr
+        assert said.endswith("\n") and said.count("\n") == 1
+        return said, f"there is no setting {name}, the nearest is FORKLOOP_" in said and said.rsplit(" ", 1)[1].strip() in settings()
+
+    # The number of the process may have a digit more the next time.
+    fits = 100 + longest - len(line(100)[0]) - 2
+    said, is_whole = line(fits)
+    assert is_whole and longest - 4 <= len(said) <= longest, said[-200:]
+    said, is_whole = line(fits + 10)
+    assert not is_whole and len(said) == longest, said[-200:]
 
 
 @pytest.mark.parametrize("flag", ["connections", "rate", "seconds", "warm-up", "timeout", "repeats"])
@@ -253,6 +275,16 @@ def test_so_many_faults_are_told_and_no_more(stocked):
         assert str(count) in refused.json["detail"], refused.json["detail"]
 
 
+def test_an_unknown_name_is_shown_up_to_its_length_and_not_beyond(stocked):
+    longest = int(row("the API", "an unknown name shown in a fault").value)
+    for length in (longest, longest + 1):
+        name = "n" * length
+        (parameter,) = stocked.both("GET", f"/tag?{name}=1").json["errors"]
+        (key,) = stocked.both("POST", "/tag", {"name": "x", name: 1}).json["errors"]
+        assert (parameter["parameter"] == name and key["pointer"] == f"/{name}") == (length == longest), (parameter, key)
+        assert all((str(length) in fault["detail"]) == (length > longest) for fault in (parameter, key)), (parameter, key)
+
+
 def test_a_request_id_is_kept_up_to_its_length_and_replaced_beyond(stocked):
     longest = int(re.match(r"\d+", row("the API", "`X-Request-Id`").value)[0])
     for length in (longest, longest + 1):
@@ -290,6 +322,16 @@ def test_a_connection_to_the_loop_has_so_many_requests_at_a_time_and_no_more(sto
         assert next(stream) == (3, most + 1, bytes([0, 0, 0, 0, 2, 0, 0, 0])), "one more was not told that there are too many"
         lock.kill()
         assert sorted(one_answer(stream)[0] for _ in range(most)) == list(range(1, most + 1))
+
+
+def test_the_status_takes_a_header_up_to_its_bound_and_not_beyond(stocked):
+    longest = int(row("status of `/sync`", "a request's header").value)
+    usual = pairs(variables("/sync/status"))
+    filler = longest - len(usual) - len(pairs({"X": "x" * 1000})) + 1000
+    for length, status in ((filler, b"200"), (filler + 1, b"404")):
+        with connect_to(stocked.path("run/sync-status.sock")) as client:
+            client.sendall(sent(usual + pairs({"X": "x" * length})))
+            assert answer(client).startswith(b"Status: " + status), length
 
 
 @pytest.mark.parametrize("mode", MODES)

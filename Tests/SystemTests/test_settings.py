@@ -90,6 +90,7 @@ def test_a_setting_in_the_environment_that_is_no_text_is_named_and_a_message_sta
     assert done.returncode == 2 and done.stderr == "forkloop: DB_PASSWORD is no UTF-8 text\n", done
     done = run("sync", "--check", FORKLOOP_SYNC_PM="sta\ntic")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
+    assert run("env", **{"FORKLOOP_\nX": "1", "DB_HOST": "h"}).stderr.count("\n") == 1
 
 
 def test_a_setting_that_does_not_exist_is_told_of_with_the_nearest_that_does():
@@ -105,6 +106,18 @@ def test_a_responder_tells_it_in_its_log(command):
     done = run(command, "--check", "--listen", "unix:/tmp/x.sock", FORKLOOP_LOGLEVEL="info")
     assert done.returncode == 0 and done.stdout.endswith("the configuration is good\n")
     assert f"warning {command}[" in done.stderr and "no setting FORKLOOP_LOGLEVEL, the nearest is FORKLOOP_LOG_LEVEL" in done.stderr, done
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reload_tells_once_of_a_setting_that_has_been_misspelt(house, mode):
+    with responder(house, mode) as server:
+        server.set(FORKLOOP_DRAIN_TIMEOUTS=3)
+        server.write()
+        server.signal(signal.SIGHUP)
+        server.says("listening on")
+        eventually(lambda: server.log().count("listening on") > 1, 10, "it did not reload")
+        told = [line for line in server.log().splitlines() if "there is no setting" in line]
+        assert len(told) == 1 and told[0].endswith("FORKLOOP_DRAIN_TIMEOUTS (.env, line " + str(len(server.settings)) + "), the nearest is FORKLOOP_DRAIN_TIMEOUT"), told
 
 
 def test_no_setting_that_the_help_names_is_told_of():
