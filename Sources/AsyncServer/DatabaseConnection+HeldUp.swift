@@ -3,9 +3,16 @@
 import Postgres
 
 extension DatabaseConnection {
-  /// Whether a statement runs here behind which no other should be put.
+  /// Whether a statement runs here behind which no other should be put. What was sent together often waits for the same: where one has
+  /// stood still, nothing is put behind the others either.
   func isHeldUp(_ now: UInt64) -> Bool {
-    depth > 0 && (endsWithSlow || isAt(longerThan: StatementTimes.hindrance, now))
+    depth > 0 && (endsWithSlow || stoodStill || isAt(longerThan: StatementTimes.hindrance, now))
+  }
+
+  /// The server has answered something.
+  func noteProgress(_ now: UInt64) {
+    if isAt(longerThan: StatementTimes.standstill, now) { stoodStill = true }
+    oldestSince = now
   }
 
   /// Whether what is behind the oldest statement is better sent elsewhere.

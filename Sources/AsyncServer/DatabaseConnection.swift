@@ -57,7 +57,9 @@ final class DatabaseConnection: @unchecked Sendable {
   /// Whether something was queued, or left over by the socket.
   private var hasUnsentInput = false
   /// Since when the oldest statement has been the oldest, in monotonic nanoseconds.
-  private(set) var oldestSince: UInt64 = 0
+  var oldestSince: UInt64 = 0
+  /// Whether something that is on its way has been behind a statement that stood still, and may stand still as well.
+  var stoodStill = false
   /// The attempt to connect that is under way.
   private var attempt: ConnectionAttempt?
   /// Why the last attempt failed: the same reason is logged once.
@@ -119,6 +121,7 @@ final class DatabaseConnection: @unchecked Sendable {
     for case .result(let query) in expected { lost.append(query) }
     expected = []
     uncommitted = []
+    stoodStill = false
     preparations = Preparations(areUsed: options.prepares)
     preparationError = nil
     answered = []
@@ -178,7 +181,7 @@ final class DatabaseConnection: @unchecked Sendable {
 
   private func takeIn(_ connection: Connection) throws(PostgresError) {
     while let event = connection.nextEvent(expected: expected.count) {
-      oldestSince = loop.now
+      noteProgress(loop.now)
       switch event {
       // The server's last word: what it owes is settled where the connection ends.
       case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
@@ -326,6 +329,7 @@ final class DatabaseConnection: @unchecked Sendable {
     query.wasSent(byName: isByName)
     if expected.isEmpty {
       oldestSince = loop.now
+      stoodStill = false
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.

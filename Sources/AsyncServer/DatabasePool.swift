@@ -85,11 +85,11 @@ final class DatabasePool: @unchecked Sendable {
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
   private func query(for operation: Operation) -> Query {
     guard configuration.sharesReads, operation.statement.isReadOnly else {
-      let query = Query(operation)
+      let query = Query(operation, since: loop.now)
       enqueue(query)
       return query
     }
-    let (query, mayStart) = reads.query(for: operation, most: concurrency(of: operation.statement))
+    let (query, mayStart) = reads.query(for: operation, most: concurrency(of: operation.statement), since: loop.now)
     if mayStart { enqueue(query) }
     return query
   }
@@ -188,7 +188,18 @@ final class DatabasePool: @unchecked Sendable {
   /// For how long the first attempts are waited for, in nanoseconds.
   private static let patience: UInt64 = 5_000_000_000
 
+  /// How long a query waits for a connection, in nanoseconds: as long as a statement before it may take.
+  private var longestWait: UInt64 {
+    let timeout = configuration.options.statementTimeout
+    return UInt64(timeout > 0 ? timeout : Connection.Options.defaultStatementTimeout) * 1_000_000
+  }
+
   func enforceTimeLimits(_ now: UInt64) {
     for connection in connections { connection.enforceTimeLimits(now) }
+    guard now > longestWait else { return }
+    while let query = waiting.popFirst(wantedBefore: now - longestWait) {
+      counters.refused += 1
+      complete(query, .failure(.queueFull))
+    }
   }
 }

@@ -8,6 +8,9 @@ import Shop
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class Query: @unchecked Sendable {
   private(set) var operation: Operation
+  /// Since when it has been wanted, in monotonic nanoseconds; nil if part of it has been done, and the rest is waited for however
+  /// long it takes.
+  private(set) var since: UInt64?
   /// What it reads, if others may share it.
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
@@ -27,8 +30,9 @@ final class Query: @unchecked Sendable {
   private var first: RequestUnderWay?
   private var others: [RequestUnderWay] = []
 
-  init(_ operation: consuming Operation, read: SharedReads.Read? = nil) {
+  init(_ operation: consuming Operation, since: UInt64, read: SharedReads.Read? = nil) {
     self.operation = operation
+    self.since = since
     self.read = read
   }
 
@@ -70,6 +74,7 @@ final class Query: @unchecked Sendable {
   /// Its last operation has ended, and another one is to be executed before there is an answer.
   func continues(with operation: Operation) {
     self.operation = operation
+    since = nil
     avoidsName = false
     waits()
   }

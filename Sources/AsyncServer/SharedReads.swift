@@ -39,13 +39,14 @@ struct SharedReads {
 
   private var reads: [Key: Read] = [:]
 
-  /// The query that will answer `operation`, of which at most `most` may run at a time, and whether it is new and may start now.
-  mutating func query(for operation: Operation, most: Int) -> (Query, mayStart: Bool) {
+  /// The query that will answer `operation`, of which at most `most` may run at a time, and whether it is new and may start now; it
+  /// is wanted since `since`.
+  mutating func query(for operation: Operation, most: Int, since: UInt64) -> (Query, mayStart: Bool) {
     let key = Key(operation)
     let read = reads[key] ?? Read(key)
     if let youngest = read.running.last, !youngest.isSent { return (youngest, false) }
     if let next = read.next { return (next, false) }
-    let query = Query(operation, read: read)
+    let query = Query(operation, since: since, read: read)
     guard read.running.count < most else {
       read.next = query
       return (query, false)

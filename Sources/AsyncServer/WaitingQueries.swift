@@ -64,6 +64,16 @@ struct WaitingQueries {
     if untried[index].queue.first == nil { untried.remove(at: index) }
   }
 
+  /// Takes one that has waited since before `time`, if it is the first of its queue.
+  mutating func popFirst(wantedBefore time: UInt64) -> Query? {
+    func isOverdue(_ query: Query?) -> Bool { query?.since.map { $0 < time } ?? false }
+    for index in queues.indices where isOverdue(queues[index].first) { return queues[index].popFirst() }
+    guard let late = untried.first(where: { isOverdue($0.queue.first) }) else { return nil }
+    let query = late.queue.first
+    removeFirst(untried: late.statement)
+    return query
+  }
+
   /// Takes any that waits.
   mutating func popAny() -> Query? {
     for index in queues.indices { if let query = queues[index].popFirst() { return query } }

@@ -23,8 +23,11 @@ package final class Connection {
     /// Whether `SessionSettings` go along as a startup parameter. Poolers refuse it.
     package var sendsSettings = true
 
+    package static let defaultStatementTimeout = 15_000
+
     package init(
-      applicationName: String, statementTimeout: Int = 15_000, connectTimeout: Int = 3, prepares: Bool = true
+      applicationName: String, statementTimeout: Int = defaultStatementTimeout, connectTimeout: Int = 3,
+      prepares: Bool = true
     ) {
       self.applicationName = applicationName
       self.statementTimeout = statementTimeout

@@ -40,7 +40,9 @@ package struct ConnectionPlan: Sendable {
   /// libpq 15, "connect_timeout": 0 and less are no limit, and 1 counts as 2.
   private static func limit(_ text: String?) throws(PostgresError) -> Int? {
     guard let text else { return nil }
-    let digits = text.utf8.drop { $0 == 0x20 }.reversed().drop { $0 == 0x20 }.reversed()
+    // What isspace(3) takes for a space.
+    func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
+    let digits = text.utf8.drop(while: isSpace).reversed().drop(while: isSpace).reversed()
     guard let seconds = Int32(String(decoding: Array(digits), as: UTF8.self)) else {
       throw .unavailable("invalid integer value \"\(text)\" for connection option \"connect_timeout\"")
     }

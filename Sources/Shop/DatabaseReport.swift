@@ -21,7 +21,8 @@ package struct DatabaseReport: Equatable, Sendable {
       let missing = try SessionSettings.missing(on: connection, to: info)
       if !missing.isEmpty {
         remarks.append(
-          "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'")
+          "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'"
+        )
       }
     } catch {
       if case .wrongEncoding = error { refusal = "\(error)" }

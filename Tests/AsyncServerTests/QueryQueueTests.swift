@@ -12,7 +12,7 @@ import Testing
   private func query(_ bytes: Int) -> Query {
     var parameters = Parameters()
     parameters.append(String(repeating: "x", count: bytes - 1))
-    return Query(Operation(statement: Shop.health, parameters: parameters, reply: .health))
+    return Query(Operation(statement: Shop.health, parameters: parameters, reply: .health), since: 0)
   }
 
   @Test("gives the oldest first, but for those that are put before them")

@@ -17,37 +17,38 @@ import Testing
   @Test("whoever comes before a read is sent joins it, and whoever comes later joins the next")
   func joining() {
     var reads = SharedReads()
-    let (first, starts) = reads.query(for: read(1), most: 1)
+    let (first, starts) = reads.query(for: read(1), most: 1, since: 0)
     #expect(starts)
-    let (same, startsAgain) = reads.query(for: read(1), most: 1)
+    let (same, startsAgain) = reads.query(for: read(1), most: 1, since: 0)
     #expect(same === first && !startsAgain)
     first.wasSent()
-    let (next, nextStarts) = reads.query(for: read(1), most: 1)
+    let (next, nextStarts) = reads.query(for: read(1), most: 1, since: 0)
     #expect(next !== first && !nextStarts)
-    #expect(reads.query(for: read(1), most: 1).0 === next)
+    #expect(reads.query(for: read(1), most: 1, since: 0).0 === next)
     #expect(reads.ended(first, most: 1) === next)
-    #expect(reads.query(for: read(1), most: 1).0 === next, "it is in the queue, and not sent yet")
+    #expect(reads.query(for: read(1), most: 1, since: 0).0 === next, "it is in the queue, and not sent yet")
     next.wasSent()
     #expect(reads.ended(next, most: 1) == nil)
-    #expect(reads.query(for: read(1), most: 1).mayStart, "nothing is left of it")
+    #expect(reads.query(for: read(1), most: 1, since: 0).mayStart, "nothing is left of it")
   }
 
   @Test("reads of other rows are others")
   func others() {
     var reads = SharedReads()
-    #expect(reads.query(for: read(1), most: 1).mayStart && reads.query(for: read(2), most: 1).mayStart)
+    #expect(reads.query(for: read(1), most: 1, since: 0).mayStart)
+    #expect(reads.query(for: read(2), most: 1, since: 0).mayStart)
   }
 
   @Test("two may run at a time, and a third waits for either")
   func two() {
     var reads = SharedReads()
-    let first = reads.query(for: read(1), most: 2).0
+    let first = reads.query(for: read(1), most: 2, since: 0).0
     first.wasSent()
-    let (second, starts) = reads.query(for: read(1), most: 2)
+    let (second, starts) = reads.query(for: read(1), most: 2, since: 0)
     #expect(second !== first && starts)
-    #expect(reads.query(for: read(1), most: 2).0 === second, "it was not sent yet")
+    #expect(reads.query(for: read(1), most: 2, since: 0).0 === second, "it was not sent yet")
     second.wasSent()
-    let (third, thirdStarts) = reads.query(for: read(1), most: 2)
+    let (third, thirdStarts) = reads.query(for: read(1), most: 2, since: 0)
     #expect(third !== first && third !== second && !thirdStarts)
     #expect(reads.ended(second, most: 2) === third)
     third.wasSent()
@@ -58,21 +59,21 @@ import Testing
   func fewer() {
     var reads = SharedReads()
     let running = (0..<2).map { _ in
-      let query = reads.query(for: read(1), most: 2).0
+      let query = reads.query(for: read(1), most: 2, since: 0).0
       query.wasSent()
       return query
     }
-    let next = reads.query(for: read(1), most: 2).0
-    #expect(reads.ended(running[0], most: 1) == nil)
-    #expect(reads.ended(running[1], most: 1) === next)
+    let next = reads.query(for: read(1), most: 2, since: 0).0
+    #expect(reads.ended(running[0], most: 1, since: 0) == nil)
+    #expect(reads.ended(running[1], most: 1, since: 0) === next)
   }
 
   @Test("a read that was sent again is as if it had not been sent")
   func again() {
     var reads = SharedReads()
-    let query = reads.query(for: read(1), most: 1).0
+    let query = reads.query(for: read(1), most: 1, since: 0).0
     query.wasSent()
     query.repeats()
-    #expect(reads.query(for: read(1), most: 1).0 === query)
+    #expect(reads.query(for: read(1), most: 1, since: 0).0 === query)
   }
 }

@@ -9,7 +9,7 @@ import Testing
 
 @Suite struct WaitingQueriesTests {
   private func query(_ statement: Statement) -> Query {
-    Query(Operation(statement: statement, parameters: Parameters(), reply: .health))
+    Query(Operation(statement: statement, parameters: Parameters(), reply: .health), since: 0)
   }
 
   @Test("those that have never run wait for their own statement only")

@@ -145,7 +145,8 @@ def test_where_the_preparations_of_all_connections_are_of_no_use_any_more_nobody
             asked = [crowd.submit(ask, number) for number in range(12)]
             for turn in range(10):
                 time.sleep(0.15)  # for every connection to know every statement
-                changing.psql(f"alter table {('contact', 'tag')[turn % 2]} alter column name type varchar({300 + turn})")
+                for more in range(turn % 3 + 1):
+                    changing.psql(f"alter table {('contact', 'tag')[turn % 2]} alter column name type varchar({300 + 10 * turn + more})")
             over.set()
         statuses = [status for one_s in asked for status in one_s.result()]
     assert {status for _, _, status in statuses} == {200, 201}, [s for s in statuses if s[2] not in (200, 201)][:5]
