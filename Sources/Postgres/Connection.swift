@@ -48,8 +48,8 @@ package final class Connection {
       ]
       for (name, value) in defaults where said[name] == nil { info.keywords[name] = value }
       if sendsSettings {
-        info.keywords["options"] =
-          "\(SessionSettings.startupOptions(statementTimeout: statementTimeout)) \(said["options"] ?? "")"
+        let ours = SessionSettings.startupOptions(statementTimeout: statementTimeout)
+        info.keywords["options"] = said["options"].map { "\(ours) \($0)" } ?? ours
       }
       return info
     }

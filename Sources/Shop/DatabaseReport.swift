@@ -17,7 +17,7 @@ package struct DatabaseReport: Equatable, Sendable {
       let connection = try Connection.connect(to: info, options)
       let (schema, fault) = Shop.state(of: connection.executeUnprepared(Shop.health, Parameters()))
       if let remark = schema.remark { remarks.append(remark) }
-      if let fault { throw fault }
+      if case .statement = fault, let fault { remarks.append("the schema can't be looked at: \(fault)") }
       let missing = try SessionSettings.missing(on: connection, to: info)
       if !missing.isEmpty {
         remarks.append(
