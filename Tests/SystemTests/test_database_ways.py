@@ -14,7 +14,7 @@ from house import MODES, PROGRAM, clean_environment, eventually, temporary_folde
 from pooler import pooler
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
-from test_hosts import silent
+from test_hosts import refusing, silent
 
 # What is asked for: method, path, body, fields. "live" and "health" say of the process and the database; a "read" is of one row, a
 # "list" of one table's, an "order" of several; "keyed" is a write that may be sent again.
@@ -243,6 +243,11 @@ def behind_pgbouncer(pool):
     return way
 
 
+def long(*way):
+    """What is tried at length elsewhere."""
+    return pytest.param(*way, marks=pytest.mark.long)
+
+
 MENDED_ELSEWHERE = pytest.mark.xfail(strict=False, reason="mended at the same time elsewhere")
 
 WAYS = [
@@ -250,8 +255,8 @@ WAYS = [
     (no_schema, AWAY, "missing"), (older_schema, {**UNWELL, "keyed": 503}, "missing"), (newer_schema, UNWELL, "newer"),
     (encoding("LATIN1"), AWAY, "unknown"), (encoding("SQL_ASCII"), AWAY, "unknown"),
     (read_only, READ_ONLY, "ok"), (out_of_connections, AWAY, "unknown"), (all_ended, WELL, "ok"), (one_ended, WELL, "ok"), (restart, AWAY, "unknown"),
-    (slow_to_accept, WELL, "ok"), (silent_host_first, WELL, "ok"), (altered_column, WELL, "ok"), (discard_all, WELL, "ok"), (limit_in_options, WELL, "ok"),
-    (behind_pgbouncer("session"), WELL, "ok"), (behind_pgbouncer("transaction"), WELL, "ok"),
+    long(slow_to_accept, WELL, "ok"), long(silent_host_first, WELL, "ok"), long(altered_column, WELL, "ok"), long(discard_all, WELL, "ok"),
+    long(limit_in_options, WELL, "ok"), (behind_pgbouncer("session"), WELL, "ok"), (behind_pgbouncer("transaction"), WELL, "ok"),
     pytest.param(sequence_behind, {**WELL, "write": 500, "keyed": 500}, "ok", marks=MENDED_ELSEWHERE),
     pytest.param(not_a_number, {**WELL, "orders": 500}, "ok", marks=MENDED_ELSEWHERE),
 ]
@@ -348,8 +353,9 @@ def test_health_waits_for_no_lock_and_tells_of_a_table_that_is_not_there(databas
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_whether_a_process_answers_is_no_question_to_the_database(mode):
-    with silent() as (host, port), responder(mode, DB_HOST=host, DB_PORT=port, PGCONNECT_TIMEOUT=1, FORKLOOP_SYNC_WORKERS=1) as one:
+@pytest.mark.parametrize("database_is", [refusing, pytest.param(silent, marks=pytest.mark.long)])
+def test_whether_a_process_answers_is_no_question_to_the_database(mode, database_is):
+    with database_is() as (host, port), responder(mode, DB_HOST=host, DB_PORT=port, PGCONNECT_TIMEOUT=1, FORKLOOP_SYNC_WORKERS=1) as one:
         for method, status in (("GET", 200), ("HEAD", 200), ("OPTIONS", 204), ("POST", 405)):
             assert one.ask("/live", method)[0] == status
         assert one.ask("/live", query="x=1")[0] == 422
