@@ -13,13 +13,17 @@ struct PreparationsTests {
   func states() {
     var preparations = Preparations(areUsed: true)
     #expect(!preparations.knows(one))
-    #expect(!preparations.prepare(one))
+    #expect(preparations.prepare(one) == nil)
     #expect(preparations.knows(one) && !preparations.knows(two))
-    preparations.isOfNoUse(one)
+    preparations.isOfNoUse(one, error(.invalidSQLStatementName))
     #expect(!preparations.knows(one))
-    #expect(preparations.prepare(one), "what is left of it goes first")
+    #expect(preparations.prepare(one) == nil && preparations.name(of: one) == one.preparedName)
+    preparations.isOfNoUse(one, error(.featureNotSupported))
+    #expect(!preparations.knows(one))
+    #expect(preparations.prepare(one) == one.preparedName, "what is left of it goes first")
+    #expect(preparations.name(of: one) != one.preparedName && preparations.name(of: two) == two.preparedName)
     preparations.couldNotPrepare(one)
-    #expect(!preparations.knows(one) && !preparations.prepare(one))
+    #expect(!preparations.knows(one) && preparations.prepare(one) == nil)
   }
 
   @Test("uses no names where the same one has been lost three times", arguments: ["26000", "42P05"])
@@ -33,11 +37,16 @@ struct PreparationsTests {
     #expect(!preparations.count(lost, for: two), "it is told once")
   }
 
-  @Test("goes on with names whose statements were refused for another reason")
-  func otherwise() {
+  @Test("uses no names where what is prepared anew is of no use again and again")
+  func outdated() {
     var preparations = Preparations(areUsed: true)
-    #expect(!(0..<10).contains { _ in preparations.count(error(.featureNotSupported), for: one) })
-    #expect(preparations.areUsed)
+    let outdated = error(.featureNotSupported)
+    let count = (1...20).first { _ in
+      _ = preparations.prepare(one)
+      preparations.isOfNoUse(one, outdated)
+      return preparations.count(outdated, for: one)
+    }
+    #expect(count == 8 && !preparations.areUsed)
   }
 
   @Test("names another text otherwise, and the same text the same")

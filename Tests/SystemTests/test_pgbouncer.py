@@ -11,7 +11,7 @@ import pytest
 from house import MODES, PROGRAM, PSQL, clean_environment, eventually
 from pooler import pooler, version
 from responder import ONE_CONNECTION, responder
-from test_preparations import Asking, changing, routes
+from test_preparations import ALTERED, Asking, changing, routes
 
 POOLS = ("session", "transaction")
 GRANTS = ("grant all on all tables in schema public to {0}; grant usage on all sequences in schema public to {0}")
@@ -140,6 +140,19 @@ def test_names_that_other_clients_have_left_in_a_session_are_no_hindrance(changi
                 asking.count += 100 * turn
                 wrong += [(route[:3], answered) for route in routes() if (answered := asking.ask(*route))[0] != route[-1]]
         assert wrong == [], wrong
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pool", POOLS)
+def test_nobody_notices_that_columns_are_altered(changing, mode, pool):
+    """What the server has prepared is of no use then, and a pooler that tracks names keeps it all the same."""
+    asked = [("/contact/1",), ("/contact",), ("/tag",), ("/order/1",), ("/contact/2", "PATCH", b'{"name":"b"}'), ("/health",)] * 3
+    with pooler(changing, pool) as where, responder(mode, **where, **ONE_CONNECTION) as one:
+        for turn in range(4):
+            answered = [(request[0], status) for request in asked if (status := one.ask(*request)[0]) != 200]
+            assert answered == [], (turn, answered, one.log.read_text())
+            changing.psql(ALTERED.format(("varchar(255)", "text")[turn % 2]))
+        assert "lost" not in one.log.read_text().replace("get lost", ""), one.log.read_text()
 
 
 @pytest.mark.parametrize("mode", MODES)
