@@ -2,7 +2,9 @@
 
 /// What has been prepared on one connection, as far as we know: a pooler may give each transaction another of the server's sessions,
 /// which do not know what another has been told, or know it already.
-package struct Preparations: Sendable {
+///
+/// Not Sendable: it is its connection's. An object, since it is asked for every statement: a copy would cost more than it does.
+package final class Preparations {
   private enum State {
     case unknown, prepared
     /// The server may still know it by its former name, and it is of no use any more.
@@ -28,7 +30,7 @@ package struct Preparations: Sendable {
     statement.number < states.count ? states[statement.number] : .unknown
   }
 
-  private mutating func set(_ statement: Statement, to state: State) {
+  private func set(_ statement: Statement, to state: State) {
     while states.count <= statement.number { states.append(.unknown) }
     states[statement.number] = state
   }
@@ -45,17 +47,17 @@ package struct Preparations: Sendable {
   }
 
   /// It is about to be prepared. The name by which it was before, which should go first; nil if there is none.
-  package mutating func prepare(_ statement: Statement) -> String? {
+  package func prepare(_ statement: Statement) -> String? {
     defer { set(statement, to: .prepared) }
     guard state(of: statement) == .stale, let generation = generations[statement.number] else { return nil }
     return name(of: statement, generation - 1)
   }
 
   /// It could not be prepared.
-  package mutating func couldNotPrepare(_ statement: Statement) { set(statement, to: .unknown) }
+  package func couldNotPrepare(_ statement: Statement) { set(statement, to: .unknown) }
 
   /// It was refused by its name, and has to be prepared anew.
-  package mutating func isOfNoUse(_ statement: Statement, _ error: PostgresError) {
+  package func isOfNoUse(_ statement: Statement, _ error: PostgresError) {
     guard knows(statement) else { return }
     // A session that does not know it needs no other name for it, and may be one of several, of which others know it.
     if error.isLostPreparation { return set(statement, to: .unknown) }
@@ -65,7 +67,7 @@ package struct Preparations: Sendable {
 
   /// Counts what a session of the server's has forgotten, or known before it was told, or what is of no use however often it is
   /// prepared. True when it is enough: no names are used from then on.
-  package mutating func count(_ error: PostgresError, for statement: Statement) -> Bool {
+  package func count(_ error: PostgresError, for statement: Statement) -> Bool {
     guard areUsed else { return false }
     if error.isLostPreparation { losses[statement.number, default: 0] += 1 }
     areUsed =

@@ -11,7 +11,7 @@ struct PreparationsTests {
 
   @Test("begins with nothing, and forgets what was refused")
   func states() {
-    var preparations = Preparations(areUsed: true)
+    let preparations = Preparations(areUsed: true)
     #expect(!preparations.knows(one))
     #expect(preparations.prepare(one) == nil)
     #expect(preparations.knows(one) && !preparations.knows(two))
@@ -28,7 +28,7 @@ struct PreparationsTests {
 
   @Test("uses no names where the same one has been lost three times", arguments: ["26000", "42P05"])
   func lost(state: String) {
-    var preparations = Preparations(areUsed: true)
+    let preparations = Preparations(areUsed: true)
     let lost = error(SQLState(rawValue: state))
     #expect(![one, two, one, two].contains { preparations.count(lost, for: $0) })
     #expect(preparations.areUsed)
@@ -39,7 +39,7 @@ struct PreparationsTests {
 
   @Test("uses no names where what is prepared anew is of no use again and again")
   func outdated() {
-    var preparations = Preparations(areUsed: true)
+    let preparations = Preparations(areUsed: true)
     let outdated = error(.featureNotSupported)
     let count = (1...20).first { _ in
       _ = preparations.prepare(one)
