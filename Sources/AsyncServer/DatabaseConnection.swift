@@ -262,7 +262,7 @@ final class DatabaseConnection: @unchecked Sendable {
     let isOnItsWay = expected.contains {
       if case .preparation(let other) = $0 { other === statement } else { false }
     }
-    if !isOnItsWay { preparations.isOfNoUse(statement) }
+    if !isOnItsWay { preparations.isOfNoUse(statement, error) }
     count(error, for: statement)
   }
 
@@ -340,18 +340,22 @@ final class DatabaseConnection: @unchecked Sendable {
     hasUnsentInput = true
     let parameters = query.operation.parameters
     isSegmentOpen =
-      isByName ? connection.send(statement, parameters) : connection.sendUnprepared(statement, parameters)
+      isByName
+      ? connection.send(preparedAs: preparations.name(of: statement), parameters)
+      : connection.sendUnprepared(statement, parameters)
     if isAlone { closeSegment() }
   }
 
   /// What may be left of an earlier preparation goes first, in a segment of its own, since it may have gone before.
   private func prepare(_ statement: Statement, on connection: Connection) {
-    if preparations.prepare(statement), connection.sendDeallocate(statement) {
+    if let former = preparations.prepare(statement), connection.sendDeallocate(former) {
       expected.append(.deallocation)
       isSegmentOpen = true
       closeSegment()
     }
-    if connection.sendPrepare(statement) { expected.append(.preparation(statement)) }
+    if connection.sendPrepare(statement, as: preparations.name(of: statement)) {
+      expected.append(.preparation(statement))
+    }
   }
 
   private func closeSegment() {

@@ -28,21 +28,22 @@ extension Connection {
     return connection
   }
 
-  package func prepare(_ statement: Statement) throws(PostgresError) {
-    let result = statement.preparedName.withCString { PQprepare(handle, $0, statement.sql, 0, nil) }
+  /// By the name that `Preparations` gives it; by its own where there are none.
+  package func prepare(_ statement: Statement, as name: String? = nil) throws(PostgresError) {
+    let result = (name ?? statement.preparedName).withCString { PQprepare(handle, $0, statement.sql, 0, nil) }
     _ = try outcome(owning: result).get()
   }
 
   /// Lets the server forget a prepared statement, if it knows it.
-  package func deallocate(_ statement: Statement) {
-    _ = try? execute("deallocate \(quoted(identifier: statement.preparedName))")
-  }
+  package func deallocate(_ name: String) { _ = try? execute("deallocate \(quoted(identifier: name))") }
 
   /// Executes a prepared statement and waits for its rows.
-  package func execute(_ statement: Statement, _ parameters: Parameters) -> Result<ResultSet, PostgresError> {
+  package func execute(
+    _ statement: Statement, as name: String? = nil, _ parameters: Parameters
+  ) -> Result<ResultSet, PostgresError> {
     defer { dropNotifications() }
     let result = parameters.withPointers { values in
-      statement.preparedName.withCString {
+      (name ?? statement.preparedName).withCString {
         PQexecPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0)
       }
     }

@@ -38,22 +38,20 @@ extension Connection {
   }
 
   /// Queues a Prepare; its result is an event like a statement's.
-  package func sendPrepare(_ statement: Statement) -> Bool {
-    statement.preparedName.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
+  package func sendPrepare(_ statement: Statement, as name: String) -> Bool {
+    name.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
   }
 
   /// Queues SQL without parameters; its result is an event like a statement's.
   package func send(_ sql: String) -> Bool { PQsendQueryParams(handle, sql, 0, nil, nil, nil, nil, 0) == 1 }
 
   /// Queues that the server forgets a prepared statement; an error if it does not know it.
-  package func sendDeallocate(_ statement: Statement) -> Bool {
-    send("deallocate \(quoted(identifier: statement.preparedName))")
-  }
+  package func sendDeallocate(_ name: String) -> Bool { send("deallocate \(quoted(identifier: name))") }
 
   /// Queues a prepared statement. False if the connection is broken.
-  package func send(_ statement: Statement, _ parameters: Parameters) -> Bool {
+  package func send(preparedAs name: String, _ parameters: Parameters) -> Bool {
     parameters.withPointers { values in
-      statement.preparedName.withCString {
+      name.withCString {
         PQsendQueryPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0) == 1
       }
     }

@@ -26,7 +26,8 @@ package final class Connection {
     package static let defaultStatementTimeout = 15_000
 
     package init(
-      applicationName: String, statementTimeout: Int = defaultStatementTimeout, connectTimeout: Int = 3, prepares: Bool = true
+      applicationName: String, statementTimeout: Int = defaultStatementTimeout, connectTimeout: Int = 3,
+      prepares: Bool = true
     ) {
       self.applicationName = applicationName
       self.statementTimeout = statementTimeout
@@ -47,8 +48,8 @@ package final class Connection {
       ]
       for (name, value) in defaults where said[name] == nil { info.keywords[name] = value }
       if sendsSettings {
-        info.keywords["options"] =
-          "\(SessionSettings.startupOptions(statementTimeout: statementTimeout)) \(said["options"] ?? "")"
+        let ours = SessionSettings.startupOptions(statementTimeout: statementTimeout)
+        info.keywords["options"] = said["options"].map { "\(ours) \($0)" } ?? ours
       }
       return info
     }

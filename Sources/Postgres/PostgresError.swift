@@ -46,7 +46,9 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
   /// RDS Proxy. There is no code that says so.
   package var isRefusedParameter: Bool {
     guard case .unavailable(let why) = self else { return false }
-    return why.contains("unsupported startup parameter") || why.contains("command-line options")
+    return ["unsupported startup parameter", "unsupported options startup parameter", "command-line options"].contains {
+      why.contains($0)
+    }
   }
 
   /// What the server said of an error, as far as anybody here needs it.

@@ -16,6 +16,8 @@ package struct MasterConfiguration: Sendable {
   /// Whether connections that the web server keeps are parked with the master.
   package var keepsConnections = false
   package var daemon = DaemonConfiguration()
+  /// What is not as it should be, and is to be told when the master starts, a line each.
+  package var remarks: [String] = []
 
   package init(listen: ListenAddress, status: ListenAddress? = nil, pool: PoolConfiguration) {
     self.listen = listen

@@ -134,6 +134,7 @@ package struct Master: ~Copyable {
   /// drain took too long.
   package mutating func run() -> Int32 {
     log.info("listening on \(listener.address), \(pool.mode.rawValue), \(pool.workers) workers at most")
+    for remark in configuration.remarks { log.warning("\(remark)") }
     while true {
       if let drainDeadline {
         if let code = drain(until: drainDeadline) { return code }

@@ -17,11 +17,12 @@ package struct DatabaseReport: Equatable, Sendable {
       let connection = try Connection.connect(to: info, options)
       let (schema, fault) = Shop.state(of: connection.executeUnprepared(Shop.health, Parameters()))
       if let remark = schema.remark { remarks.append(remark) }
-      if let fault { throw fault }
+      if case .statement = fault, let fault { remarks.append("the schema can't be looked at: \(fault)") }
       let missing = try SessionSettings.missing(on: connection, to: info)
       if !missing.isEmpty {
         remarks.append(
-          "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'")
+          "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'"
+        )
       }
     } catch {
       if case .wrongEncoding = error { refusal = "\(error)" }

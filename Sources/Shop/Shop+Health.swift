@@ -74,7 +74,8 @@ extension SchemaState {
     case .ok, .unknown: nil
     case .missing: "the database has no schema: run 'forkloop migrate' on it"
     case .older: "the database's schema is older than this program: run 'forkloop migrate' on it"
-    case .newer: "the database's schema is newer than this program: use the program that has migrated it, or a newer one"
+    case .newer:
+      "the database's schema is newer than this program: use the program that has migrated it, or a newer one"
     }
   }
 }

@@ -96,7 +96,7 @@ struct BlockingDatabase {
     let result = execute(operation, byName: true)
     guard case .failure(let error) = result, error.mayBeStalePreparation || error.isKnownPreparation, connection != nil
     else { return result }
-    preparations.isOfNoUse(operation.statement)
+    preparations.isOfNoUse(operation.statement, error)
     if preparations.count(error, for: operation.statement) { log.warning("\(Preparations.advice)") }
     return execute(operation, byName: false)
   }
@@ -106,7 +106,8 @@ struct BlockingDatabase {
       let connection = try connection(preparedFor: byName ? operation.statement : nil)
       let result =
         byName
-        ? connection.execute(operation.statement, operation.parameters)
+        ? connection.execute(
+          operation.statement, as: preparations.name(of: operation.statement), operation.parameters)
         : connection.executeUnprepared(operation.statement, operation.parameters)
       if case .failure(.connectionLost) = result { self.connection = nil }
       return result
@@ -122,9 +123,9 @@ struct BlockingDatabase {
     connectIfNeeded()
     guard let connection else { throw lastError }
     guard let statement, !preparations.knows(statement) else { return connection }
-    if preparations.prepare(statement) { connection.deallocate(statement) }
+    if let former = preparations.prepare(statement) { connection.deallocate(former) }
     do throws(PostgresError) {
-      try connection.prepare(statement)
+      try connection.prepare(statement, as: preparations.name(of: statement))
     } catch {
       // It is known already, by its name and so its text.
       if error.isKnownPreparation { return connection }

@@ -37,15 +37,14 @@ struct AsyncCommand: ParsableCommand {
 
   func run() throws {
     let reader = try SettingsReader(remarks: false)
-    let configuration = try configuration(reader)
+    var configuration = try configuration(reader)
     let log = try reader.responderLog("async")
-    let remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
+    configuration.master.remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
     if options.check {
       if let remark = configuration.remark { print(remark) }
-      DatabaseCheck.show(remarks)
+      DatabaseCheck.show(configuration.master.remarks)
       return try ResponderOptions.rehearse(configuration.master)
     }
-    for remark in remarks { log.warning("\(remark)") }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try EventLoopServer.run(configuration, invocation, log: log) }
   }

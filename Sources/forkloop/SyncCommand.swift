@@ -63,14 +63,13 @@ struct SyncCommand: ParsableCommand {
 
   func run() throws {
     let reader = try SettingsReader(remarks: false)
-    let configuration = try configuration(reader)
+    var configuration = try configuration(reader)
     let log = try reader.responderLog("sync")
-    let remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
+    configuration.master.remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
     if options.check {
-      DatabaseCheck.show(remarks)
+      DatabaseCheck.show(configuration.master.remarks)
       return try ResponderOptions.rehearse(configuration.master)
     }
-    for remark in remarks { log.warning("\(remark)") }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try PreforkServer.run(configuration, invocation, log: log) }
   }

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -12,20 +13,21 @@ import pytest
 
 from house import eventually, listens, temporary_folder
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+# Another one, as of a newer system's root, with its own loader: "ROOT/lib64/ld-linux-x86-64.so.2 --library-path … ROOT/usr/sbin/pgbouncer".
+PGBOUNCER = shlex.split(os.environ.get("PGBOUNCER", "")) or [shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")]
 USER = "postgres"
 
 
 def version():
     """(1, 18)"""
-    said = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True).stdout
+    said = subprocess.run([*PGBOUNCER, "--version"], capture_output=True, text=True).stdout
     return tuple(map(int, re.search(r"(\d+)\.(\d+)", said).groups()))
 
 
 @contextlib.contextmanager
 def pooler(house, mode, user="forkloop", **settings):
     """The settings of responders that use it: the stock configuration but for the pool's mode, and what is said."""
-    if not PGBOUNCER:
+    if not PGBOUNCER[0]:
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
     with temporary_folder() as folder:
         pathlib.Path(folder, "users").write_text(f'"{user}" ""\n')
@@ -38,7 +40,7 @@ def pooler(house, mode, user="forkloop", **settings):
             account = pwd.getpwnam(USER)
             os.chown(folder, account.pw_uid, account.pw_gid)
             as_other = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        process = subprocess.Popen([PGBOUNCER, f"{folder}/ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_other)
+        process = subprocess.Popen([*PGBOUNCER, f"{folder}/ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_other)
         try:
             eventually(lambda: listens(f"{folder}/.s.PGSQL.6432"), message="PgBouncer did not start")
             yield {"DB_HOST": folder, "DB_PORT": 6432, "DB_USER": user}
