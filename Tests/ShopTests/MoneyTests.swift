@@ -68,7 +68,8 @@ struct MoneyTests {
   @Test(
     "reads PostgreSQL's text",
     arguments: [
-      ("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("1.500000", 15_000), ("9999999999.9999", 99_999_999_999_999), ("0.0001", 1),
+      ("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("1.500000", 15_000), ("0.0001", 1),
+      ("9999999999.9999", 99_999_999_999_999),
     ])
   func reading(_ text: String, _ expected: Int64) { #expect(Money.tenThousandths(text.utf8.span) == expected) }
 

@@ -93,6 +93,16 @@ def test_only_a_name_that_is_taken_is_told_so(content, mode):
         sql("drop index their_own")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_row_that_is_older_than_a_constraint_is_not_what_was_sent(content, mode):
+    sql, doors, _ = content
+    (constraint,), = sql("select pg_get_constraintdef(oid) from pg_constraint where conname = 'contact_name_not_blank'")
+    sql(f"alter table contact drop constraint contact_name_not_blank; update contact set name = ' ' where id = 1; alter table contact add constraint contact_name_not_blank {constraint} not valid")
+    is_ours(doors[mode], ask(doors[mode], "PATCH", "/contact/1", {"email": "x@y"}), "contact_name_not_blank")
+    assert ask(doors[mode], "PATCH", "/contact/1", {"name": "x"})[0] == 200
+    sql("alter table contact validate constraint contact_name_not_blank")
+
+
 REFUSED = [
     *(f"insert into {table} (id, {columns}) values (-9223372036854775808, {values})" for table, columns, values in (
         ("contact", "name, email", "'a', 'a@b'"), ("product", "name", "'a'"), ("tag", "name", "'a'"), ('"order"', "name, contact_id", "'a', 1"),
