@@ -132,7 +132,7 @@ enum Order {
       select t.id, t.name, text_version(t.name, t.id) as tag
       from unnest($6::bigint[]) sent left join tag t on t.id = sent),
     links as (insert into order_tag_rel (order_id, tag_id) select made.id, tags.id from made, tags)
-    select made.id, made.tag # coalesce((select bit_xor(tag) from lines), 0), tags.id, tags.name, tags.tag
+    select made.id, made.tag # (select all_versions(tag) from lines), tags.id, tags.name, tags.tag
       from made left join tags on true
     """)
 
