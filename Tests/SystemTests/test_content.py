@@ -96,8 +96,8 @@ def test_only_a_name_that_is_taken_is_told_so(content, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_row_that_is_older_than_a_constraint_is_not_what_was_sent(content, mode):
     sql, doors, _ = content
-    (constraint,), = sql("select pg_get_constraintdef(oid) from pg_constraint where conname = 'contact_name_not_blank'")
-    sql(f"alter table contact drop constraint contact_name_not_blank; update contact set name = ' ' where id = 1; alter table contact add constraint contact_name_not_blank {constraint} not valid")
+    sql(r"""alter table contact drop constraint if exists contact_name_not_blank; update contact set name = ' ' where id = 1;
+            alter table contact add constraint contact_name_not_blank check (btrim(name, E' \t\n\x0b\f\r') <> '') not valid""")
     is_ours(doors[mode], ask(doors[mode], "PATCH", "/contact/1", {"email": "x@y"}), "contact_name_not_blank")
     assert ask(doors[mode], "PATCH", "/contact/1", {"name": "x"})[0] == 200
     sql("alter table contact validate constraint contact_name_not_blank")
@@ -198,17 +198,17 @@ def pages(log, act):
 def test_filters_that_find_nothing_do_not_walk_through_all_that_one_of_them_finds(content):
     sql, doors, log = content
     sql("""insert into product (name) values ('nobody''s'), ('seldom'); insert into tag (name) values ('nobody''s'), ('late');
-           insert into "order" (name, contact_id) select 'o', 1 from generate_series(2, 20000);
+           insert into "order" (name, contact_id) select 'o', 1 from generate_series(2, 8000);
            insert into order_line (order_id, product_id, quantity, price) select id, 1, 1, 1 from "order";
-           insert into order_line (order_id, product_id, quantity, price) select id, 4, 1, 1 from "order" where id % 2000 = 0;
-           insert into order_tag_rel select id, 2 from "order"; insert into order_tag_rel select id, 5 from "order" where id > 19990""")
+           insert into order_line (order_id, product_id, quantity, price) select id, 4, 1, 1 from "order" where id % 800 = 0;
+           insert into order_tag_rel select id, 2 from "order"; insert into order_tag_rel select id, 5 from "order" where id > 7990""")
     sql("vacuum analyze")
     cases = [
         ("contact_id=1&tag=none", 0), ("contact_id=1&tag=nobody's", 0), ("contact_id=1&product_id=3", 0), ("contact_id=1&product_id=77", 0),
         ("contact_id=2&tag=food", 0), ("product_id=3&tag=food", 0), ("product_id=1&tag=none", 0), ("product_id=1&tag=nobody's", 0),
         ("contact_id=1&product_id=1&tag=nobody's", 0), ("contact_id=1&product_id=3&tag=food", 0), ("contact_id=2&product_id=1&tag=food", 0),
         ("contact_id=1&product_id=4&tag=food", 10), ("contact_id=1&product_id=1&tag=late", 10), ("product_id=4&tag=late", 1), ("contact_id=1&tag=food", 100),
-        ("contact_id=1&tag=shopping", 1), ("contact_id=1&product_id=1&tag=food&after=15000", 100), ("tag=none", 0), ("product_id=3", 0), ("contact_id=2", 0),
+        ("contact_id=1&tag=shopping", 1), ("contact_id=1&product_id=1&tag=food&after=6000", 100), ("tag=none", 0), ("product_id=3", 0), ("contact_id=2", 0),
     ]
     door = doors["async"]
     costs = {}
