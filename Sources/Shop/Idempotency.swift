@@ -50,8 +50,8 @@ enum Idempotency {
   /// The lock is the key's. Whoever gets it just after somebody has ended does not see the other's row, but runs into it:
   /// then `created_at` becomes NULL, which its column forbids, and nothing is done. Clearing comes after keeping, so that two
   /// that clear each other's key don't wait for each other. It costs the same however many rows are gone that somebody's
-  /// snapshot keeps in the table and its indexes: when each key brings one, no more than one a page has expired. A page has room
-  /// for less than 100 rows.
+  /// snapshot keeps in the table and its indexes: when each key brings one, no more than one a page has expired. PostgreSQL
+  /// before 14 has no scan of a range of places, and reads the whole table.
   static func once(
     columns: [(name: String, type: String)], values: Int, _ insert: (_ gate: String) -> String
   ) -> String {
@@ -79,7 +79,8 @@ enum Idempotency {
       cleared as (
         delete from idempotency_key where ctid = any (array(
           select ctid from idempotency_key
-          where ctid = any (array(select format('(%s,%s)', number, n)::tid from page, generate_series(1, 100) n))
+          where ctid >= (select format('(%s,0)', number)::tid from page)
+            and ctid < (select format('(%s,0)', number + 1)::tid from page)
             and created_at < \(expired) and key <> \(key)
           for update skip locked)))
       select \(names), 'made' as outcome from made
