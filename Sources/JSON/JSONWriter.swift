@@ -87,11 +87,10 @@ package struct JSONWriter: ~Copyable {
     out.pointee = UInt8(ascii: "\"")
     out += 1
     text.withUnsafeBufferPointer { source in
-      var isASCII = true
-      let plain = JSONWriter.plainPrefix(source, &isASCII)
+      let plain = JSONWriter.plainPrefix(source)
       if let base = source.baseAddress { out.update(from: base, count: plain) }
       out += plain
-      if plain < count || !isASCII { escape(source, from: plain, to: &out) }
+      if plain < count { escape(source, from: plain, to: &out) }
     }
     out.pointee = UInt8(ascii: "\"")
     used = out - start + 1
@@ -100,7 +99,19 @@ package struct JSONWriter: ~Copyable {
   /// What is left of a string that is not plain ASCII. Apart from the rest, as most strings are that.
   @usableFromInline
   mutating func escape(_ text: UnsafeBufferPointer<UInt8>, from plain: Int, to out: inout UnsafeMutablePointer<UInt8>) {
-    for index in plain..<text.count { JSONWriter.escape(text[index], to: &out) }
+    let bytes = UnsafeRawBufferPointer(text)
+    var index = plain
+    while index &+ 8 <= bytes.count {
+      let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+      guard JSONWriter.needsNoEscape(word) else { break }
+      UnsafeMutableRawPointer(out).storeBytes(of: word, as: UInt64.self)
+      out += 8
+      index &+= 8
+    }
+    while index < text.count {
+      JSONWriter.escape(text[index], to: &out)
+      index &+= 1
+    }
     do throws(UTF8.ValidationError) { _ = try UTF8Span(validating: text.span) } catch { reject(.text) }
   }
 
@@ -130,8 +141,8 @@ package struct JSONWriter: ~Copyable {
 
   package mutating func integer(_ value: some BinaryInteger) { raw(String(value).utf8.span) }
 
-  /// A number's text as PostgreSQL writes it. It is a flaw if it is NULL, infinite or no number: those that JSON has end in a
-  /// digit.
+  /// A number's text as PostgreSQL writes it, where a column may have something else. It is a flaw if it is NULL, infinite or no
+  /// number: those that JSON has end in a digit.
   @inlinable @inline(__always)
   package mutating func number(_ text: Span<UInt8>) {
     if text.count == 0 || text[unchecked: text.count &- 1] &- 0x30 > 9 { reject(.number) }
@@ -164,40 +175,32 @@ package struct JSONWriter: ~Copyable {
     return bytes
   }
 
-  /// How many bytes at the start need no escape, looked at eight at a time, the last eight once more where fewer are left. And
-  /// whether they all are ASCII, as far as they were looked at.
+  /// How many bytes at the start are ASCII that needs no escape, looked at eight at a time, the last eight once more where fewer
+  /// are left.
   @inlinable
-  static func plainPrefix(_ text: UnsafeBufferPointer<UInt8>, _ isASCII: inout Bool) -> Int {
+  static func plainPrefix(_ text: UnsafeBufferPointer<UInt8>) -> Int {
     let bytes = UnsafeRawBufferPointer(text)
     var index = 0
-    var seen: UInt64 = 0
-    defer { isASCII = seen & 0x8080_8080_8080_8080 == 0 }
     if bytes.count >= 8 {
       let last = bytes.count &- 8
-      while index < last {
-        let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
-        guard isPlain(word) else { break }
-        seen |= word
-        index &+= 8
-      }
-      if index >= last {
-        let word = bytes.loadUnaligned(fromByteOffset: last, as: UInt64.self)
-        if isPlain(word) {
-          seen |= word
-          return bytes.count
-        }
-      }
+      while index < last, isPlain(bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)) { index &+= 8 }
+      if index >= last, isPlain(bytes.loadUnaligned(fromByteOffset: last, as: UInt64.self)) { return bytes.count }
     }
-    while index < bytes.count, !needsEscape(bytes[index]) {
-      seen |= UInt64(bytes[index])
-      index &+= 1
-    }
+    while index < bytes.count, bytes[index] < 0x80, !needsEscape(bytes[index]) { index &+= 1 }
     return index
   }
 
-  /// The classic test for a zero byte, on the word with quotes and backslashes made zero; and for a byte below 0x20.
+  /// The classic test for a zero byte, on the word with quotes and backslashes made zero, and for a byte below 0x20, of ASCII.
   @inlinable @inline(__always)
   static func isPlain(_ word: UInt64) -> Bool {
+    let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
+    let quote = word ^ (ones &* 0x22)
+    let backslash = word ^ (ones &* 0x5C)
+    return ((quote &- ones) | (backslash &- ones) | (word &- ones &* 0x20) | word) & highs == 0
+  }
+
+  /// The same of any bytes.
+  static func needsNoEscape(_ word: UInt64) -> Bool {
     let (ones, highs): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
     let quote = word ^ (ones &* 0x22)
     let backslash = word ^ (ones &* 0x5C)

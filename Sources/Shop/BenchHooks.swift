@@ -15,7 +15,10 @@ enum BenchHooks {
   /// $1 id, $2 milliseconds.
   static let delayedContact = Statement(
     "bench_contact_item", readOnly: true,
-    "select id, name, email, text_version(email, text_version(name, xmin::text::bigint)) from contact, pg_sleep($2::bigint / 1000.0) where id = $1")
+    """
+    select id, name, email, text_version(email, text_version(name, xmin::text::bigint))
+      from contact, pg_sleep($2::bigint / 1000.0) where id = $1
+    """)
 
   static func apply(_ request: borrowing Request, _ mode: Mode, to operation: Operation) -> Operation {
     if let spin = number(request.benchSpin, most: longestSpin) {

@@ -50,7 +50,8 @@ enum Idempotency {
   /// The lock is the key's. Whoever gets it just after somebody has ended does not see the other's row, but runs into it:
   /// then `created_at` becomes NULL, which its column forbids, and nothing is done. Clearing comes after keeping, so that two
   /// that clear each other's key don't wait for each other. It costs the same however many rows are gone that somebody's
-  /// snapshot keeps in the table and its indexes: when each key brings one, no more than one a page has expired.
+  /// snapshot keeps in the table and its indexes: when each key brings one, no more than one a page has expired. PostgreSQL
+  /// before 14 has no scan of a range of places, and reads the whole table.
   static func once(
     columns: [(name: String, type: String)], values: Int, _ insert: (_ gate: String) -> String
   ) -> String {

@@ -35,6 +35,9 @@ extension Problem {
       // The statement itself names what is missing; this is a row that went away in the same moment.
       self = .conflict(detail: "Something that this refers to, or that refers to this, has just changed. Try again.")
     case .uniqueViolation: self = Problem(violated: server, of: operation, fault: fault)
+    case .checkViolation where server.constraint.map(Self.ownChecks.contains) == true:
+      // Whatever was sent has passed them: it is the rest of a row that was there before the constraint.
+      self = .internal(fault: "\(fault): the row has been so for longer than the constraint is there")
     case .checkViolation, .numericValueOutOfRange:
       self = Problem(status: .unprocessableContent, detail: "A value is out of its range.", fault: fault)
     case .serializationFailure, .deadlockDetected, .lockNotAvailable:
@@ -58,6 +61,13 @@ extension Problem {
       }
     }
   }
+
+  /// The schema's constraints on what clients send; it has looked at that before.
+  private static let ownChecks: Set<String> = [
+    "contact_name_check", "contact_email_check", "product_name_check", "tag_name_check", "order_name_check",
+    "order_line_quantity_check", "order_line_price_check", "contact_name_not_blank", "product_name_not_blank",
+    "tag_name_not_blank", "order_name_not_blank", "order_line_price_finite",
+  ]
 
   /// Something has to be the only one of its kind. Of our constraints only the names of tags are the client's business.
   private init(violated server: PostgresError.ServerFault, of operation: Operation, fault: String) {

@@ -43,7 +43,7 @@ extension Resource {
     case .contact: Contact.write(rows, row: row, to: &writer)
     case .product, .tag:
       writer.raw(#"{"id":"#)
-      writer.number(rows.bytes(row, 0))
+      writer.raw(rows.bytes(row, 0))
       writer.raw(#","name":"#)
       writer.string(rows.bytes(row, 1))
       writer.raw("}")

@@ -23,8 +23,10 @@ extension Schema {
     create function entity_tag(bigint) returns text language sql immutable parallel safe as $$
       select lpad(to_hex($1), 16, '0')
     $$;
+    -- The server has one of its own from version 14 on.
+    create aggregate all_versions(bigint) (sfunc = int8xor, stype = bigint, initcond = '0', parallel = safe);
     create function order_entity_tag(bigint) returns text language sql stable as $$
-      select entity_tag(bit_xor(version)) from (
+      select entity_tag(all_versions(version)) from (
         select order_row_version(xmin, contact_id, name) as version from "order" where id = $1
         union all
         select line_version(id, product_id, quantity, price) from order_line where order_id = $1

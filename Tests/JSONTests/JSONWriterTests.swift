@@ -40,6 +40,34 @@ struct JSONWriterTests {
     ])
   func decimals(_ text: String, _ expected: String) { #expect(written { $0.decimal(text.utf8.span) } == expected) }
 
+  @Test(
+    "tells of text that is not UTF-8, wherever it stands",
+    arguments: [[0x80], [0xC3], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0xFF]] as [[UInt8]])
+  func invalidText(_ invalid: [UInt8]) {
+    for before in 0..<20 {
+      for after in ["", "x", "\"", "\n and more", "xxxxxxxxxxxxxxxx"] {
+        var writer = JSONWriter()
+        let bytes = Array(repeating: UInt8(ascii: "x"), count: before) + invalid + Array(after.utf8)
+        writer.string(bytes.span)
+        #expect(writer.flaw == .text, "\(before) before \(after)")
+        _ = writer.take()
+        writer.string("é\n\(String(repeating: "ü", count: before))\(after)")
+        #expect(writer.flaw == nil)
+      }
+    }
+  }
+
+  @Test(
+    "tells of what is no number",
+    arguments: [
+      ("", true), ("NaN", true), ("Infinity", true), ("-Infinity", true), ("0", false), ("-1", false), ("1.5", false),
+    ])
+  func invalidNumber(_ text: String, _ isFlawed: Bool) {
+    var writer = JSONWriter()
+    writer.number(text.utf8.span)
+    #expect((writer.flaw == .number) == isFlawed)
+  }
+
   @Test("writes unsigned numbers", arguments: [0, 9, 10, 99, 100, 12_345, UInt64.max])
   func unsigned(_ value: UInt64) { #expect(written { $0.unsigned(value) } == String(value)) }
 

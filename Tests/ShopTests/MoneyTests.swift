@@ -53,9 +53,12 @@ struct MoneyTests {
   }
 
   @Test(
-    "takes any text for a price",
-    arguments: ["", ".", "-1", "NaN", "Infinity", "1.2.3", "99999999999999999999999.9", "\u{301}"])
-  func anyText(_ text: String) { _ = Money.tenThousandths(text.utf8.span) }
+    "takes no other text for a price",
+    arguments: [
+      "", ".", ".5", "5.", "-1", "NaN", "Infinity", "1.2.3", "1e3", "99999999999999999999999.9", "10000000000",
+      "9999999999.99991", "0.00001", "\u{301}",
+    ])
+  func anyText(_ text: String) { #expect(Money.tenThousandths(text.utf8.span) == nil) }
 
   @Test(
     "writes the extremes of 64 bits as prices",
@@ -65,7 +68,8 @@ struct MoneyTests {
   @Test(
     "reads PostgreSQL's text",
     arguments: [
-      ("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("9999999999.9999", 99_999_999_999_999), ("0.0001", 1),
+      ("0.2500", 2_500), ("12.5", 125_000), ("3", 30_000), ("1.500000", 15_000), ("0.0001", 1),
+      ("9999999999.9999", 99_999_999_999_999),
     ])
   func reading(_ text: String, _ expected: Int64) { #expect(Money.tenThousandths(text.utf8.span) == expected) }
 

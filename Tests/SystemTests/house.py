@@ -171,11 +171,11 @@ class House:
         assert comparable(sync, "sync") == comparable(other, "async"), f"{method} {path}: {sync} is not {other}"
         return sync
 
-    def psql(self, sql, user="forkloop"):
-        """Runs SQL on the house's database; rows as tuples of text."""
+    def psql(self, sql, user="forkloop", database="forkloop"):
+        """Runs SQL on the house's database, or on another of its server; rows as tuples of text."""
         done = subprocess.run(
             [PSQL, "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\t", "-c", sql], capture_output=True, text=True,
-            env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER=user, PGDATABASE="forkloop"))
+            env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER=user, PGDATABASE=database))
         assert done.returncode == 0, done.stderr
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 

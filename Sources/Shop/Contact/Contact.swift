@@ -44,7 +44,7 @@ enum Contact {
   /// Columns id, name, email.
   static func write(_ rows: ResultSet, row: Int, to writer: inout JSONWriter) {
     writer.raw(#"{"id":"#)
-    writer.number(rows.bytes(row, 0))
+    writer.raw(rows.bytes(row, 0))
     writer.raw(#","name":"#)
     writer.string(rows.bytes(row, 1))
     writer.raw(#","email":"#)

@@ -64,9 +64,11 @@ enum Order {
     let (contact, product, tag) = (value(.contact), value(.product), value(.tag))
     let found =
       switch (contact, product, tag) {
-      case (let contact?, nil, nil): "select id from \"order\" where contact_id = \(contact) and id > $1 order by id limit $2"
+      case (let contact?, nil, nil):
+        "select id from \"order\" where contact_id = \(contact) and id > $1 order by id limit $2"
       case (nil, let product?, nil):
-        "select distinct order_id as id from order_line where product_id = \(product) and order_id > $1 order by id limit $2"
+        "select distinct order_id as id from order_line where product_id = \(product) "
+          + "and order_id > $1 order by id limit $2"
       case (nil, nil, let tag?):
         "select order_id as id from order_tag_rel where tag_id = (select id from tag where name = \(tag)) "
           + "and order_id > $1 order by id limit $2"
@@ -130,7 +132,7 @@ enum Order {
       select t.id, t.name, text_version(t.name, t.id) as tag
       from unnest($6::bigint[]) sent left join tag t on t.id = sent),
     links as (insert into order_tag_rel (order_id, tag_id) select made.id, tags.id from made, tags)
-    select made.id, made.tag # coalesce((select bit_xor(tag) from lines), 0), tags.id, tags.name, tags.tag
+    select made.id, made.tag # (select all_versions(tag) from lines), tags.id, tags.name, tags.tag
       from made left join tags on true
     """)
 
