@@ -341,7 +341,7 @@ final class DatabaseConnection: @unchecked Sendable {
     let parameters = query.operation.parameters
     isSegmentOpen =
       isByName
-      ? connection.send(preparedAs: preparations.name(of: statement), parameters)
+      ? connection.send(statement, as: preparations.name(of: statement), parameters)
       : connection.sendUnprepared(statement, parameters)
     if isAlone { closeSegment() }
   }

@@ -38,8 +38,8 @@ extension Connection {
   }
 
   /// Queues a Prepare; its result is an event like a statement's.
-  package func sendPrepare(_ statement: Statement, as name: String) -> Bool {
-    name.withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
+  package func sendPrepare(_ statement: Statement, as name: String? = nil) -> Bool {
+    (name ?? statement.preparedName).withCString { PQsendPrepare(handle, $0, statement.sql, 0, nil) == 1 }
   }
 
   /// Queues SQL without parameters; its result is an event like a statement's.
@@ -49,9 +49,9 @@ extension Connection {
   package func sendDeallocate(_ name: String) -> Bool { send("deallocate \(quoted(identifier: name))") }
 
   /// Queues a prepared statement. False if the connection is broken.
-  package func send(preparedAs name: String, _ parameters: Parameters) -> Bool {
+  package func send(_ statement: Statement, as name: String? = nil, _ parameters: Parameters) -> Bool {
     parameters.withPointers { values in
-      name.withCString {
+      (name ?? statement.preparedName).withCString {
         PQsendQueryPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0) == 1
       }
     }
