@@ -146,7 +146,8 @@ package struct House: Sendable {
       for migration in try Schema.migrations.run(on: connection) {
         Self.say("applied migration \(migration.number): \(migration.name)")
       }
-      let timeout = environment["FORKLOOP_STATEMENT_TIMEOUT"].flatMap { Int($0) } ?? Connection.Options.defaultStatementTimeout
+      let timeout =
+        environment["FORKLOOP_STATEMENT_TIMEOUT"].flatMap { Int($0) } ?? Connection.Options.defaultStatementTimeout
       _ = try SessionSettings.set(statementTimeout: timeout, on: connection)
       try loadDemoData(on: connection)
     } catch {

@@ -294,7 +294,8 @@ extension Shop {
   /// The answer to a request that was given up because it took too long here; whether it may have been done all the same.
   package static func timedOut(writing: Bool) -> Response {
     var writer = JSONWriter(capacity: 256)
-    let doubt = " It may have been done all the same: look before trying again, or ask again with the same Idempotency-Key."
+    let doubt =
+      " It may have been done all the same: look before trying again, or ask again with the same Idempotency-Key."
     return Problem(
       status: .gatewayTimeout, detail: "The request took too long and was given up.\(writing ? doubt : "")"
     ).response(&writer)

@@ -13,9 +13,9 @@ package enum PreforkServer {
   package static func run(
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
-    let duties = Duties(lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes, page: page) {
-      Worker(configuration, $0, log: log).run()
-    }
+    let duties = Duties(
+      lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes, page: page,
+      worker: { Worker(configuration, $0, log: log).run() })
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
   }
