@@ -97,6 +97,7 @@ package struct Master: ~Copyable {
     Self.signals.becomeMask()
     let inheritance = Inheritance.take()
     try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
+    if inheritance == nil, let remark = configuration.daemon.remarkForRoot { log.warning("\(remark)") }
     let listener = try Self.listen(
       configuration.listen, inheritance?.listener, inheritance?.address, "--listen", log)
     let status = try Self.statusServer(configuration.status, inheritance, log)
