@@ -21,11 +21,19 @@ package enum MigrationError: Error, CustomStringConvertible {
 
   package var description: String {
     switch self {
-    case .database(let error): "\(error)"
-    case .failed(let migration, let error): "migration \(migration.number) (\(migration.name)) failed: \(error)"
+    case .database(let error): "\(error)\(Self.hint(error))"
+    case .failed(let migration, let error):
+      "migration \(migration.number) (\(migration.name)) failed: \(error)\(Self.hint(error))"
     case .databaseIsNewer(let database, let program):
       "the database is at migration \(database), this program knows \(program): use a newer program"
     }
+  }
+}
+
+extension MigrationError {
+  fileprivate static func hint(_ error: PostgresError) -> String {
+    guard case .statement(let fault) = error, fault.state == .insufficientPrivilege else { return "" }
+    return " (migrate as the owner of the tables, or run 'forkloop setup')"
   }
 }
 
@@ -44,11 +52,14 @@ package struct Migrations: Sendable {
       // Waiting for another program's migration, or building an index, is no statement gone wrong.
       try connection.execute("set statement_timeout = 0")
       try connection.execute("select pg_advisory_lock(\(Self.lock))")
-      try connection.execute(
-        """
-        create table if not exists schema_migration (
-          number integer primary key, name text not null, applied_at timestamptz not null default now())
-        """)
+      // Who may not create, but has nothing to apply either, is not to be stopped by this.
+      if try connection.execute("select to_regclass('schema_migration')").isNull(0, 0) {
+        try connection.execute(
+          """
+          create table schema_migration (
+            number integer primary key, name text not null, applied_at timestamptz not null default now())
+          """)
+      }
     } catch {
       throw .database(error)
     }

@@ -1,17 +1,21 @@
 import ArgumentParser
+import House
 import Postgres
 import Shop
 
 struct MigrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "migrate", abstract: "Bring the database's schema up to this program's.",
-    discussion: "Each step is a transaction, recorded in schema_migration; a second run changes nothing.")
+    discussion: """
+      Each step is a transaction, recorded in schema_migration; a second run changes nothing. It needs a role that may make \
+      tables: where 'forkloop setup' has made the roles, the owner.
+      """)
 
   @OptionGroup var state: StateOption
 
   func run() throws {
     let reader = try SettingsReader()
-    let info = try reader.database(state: state.state ?? reader.stateFolder)
+    let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.owner)
     do {
       let connection = try Connection.connect(to: info, .init(applicationName: "forkloop migrate"))
       let applied = try Schema.migrations.run(on: connection)
