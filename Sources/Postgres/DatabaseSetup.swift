@@ -198,7 +198,8 @@ package struct DatabaseSetup: Sendable {
     }
   }
 
-  /// What the routes need, of all tables that there are and of those to come. Identity columns need no right to their sequences.
+  /// What the routes need, of all tables that there are and of those to come. Identity columns need no right to their sequences, but
+  /// other defaults do.
   private func grant(_ session: SetupSession, _ schema: String) throws(SetupError) {
     let (role, schemaName) = (session.name(role), session.name(schema))
     let tables = try session.texts(session.relations(of: owner, schema, kinds: "rpvmf")).joined(separator: ", ")
@@ -212,6 +213,7 @@ package struct DatabaseSetup: Sendable {
       revoke insert, update, delete on table \(schemaName).schema_migration from \(role);
       \(routines.isEmpty ? "" : "grant execute on routine \(routines) to \(role);")
       alter default privileges in schema \(schemaName) grant \(rows) on tables to \(role);
+      alter default privileges in schema \(schemaName) grant usage on sequences to \(role);
       alter default privileges in schema \(schemaName) grant execute on routines to \(role);
       commit
       """)

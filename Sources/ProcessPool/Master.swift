@@ -97,7 +97,6 @@ package struct Master: ~Copyable {
     Self.signals.becomeMask()
     let inheritance = Inheritance.take()
     try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
-    if inheritance == nil, let remark = configuration.daemon.remarkForRoot { log.warning("\(remark)") }
     let listener = try Self.listen(
       configuration.listen, inheritance?.listener, inheritance?.address, "--listen", log)
     let status = try Self.statusServer(configuration.status, inheritance, log)
@@ -128,7 +127,11 @@ package struct Master: ~Copyable {
     self.signalDescriptor = signalDescriptor
     pool = configuration.pool
     generation = (inheritance?.generation ?? 0) + 1
-    if let inheritance { adopt(inheritance) }
+    if let inheritance {
+      adopt(inheritance)
+    } else if let remark = configuration.daemon.remarkForRoot {
+      log.warning("\(remark)")
+    }
   }
 
   /// Serves until it is told to stop; the exit code: 0 when every request that had been accepted was answered, 1 when the

@@ -221,7 +221,8 @@ def made(template):
                 house.__init__(folder)
                 house.psql("alter system set fsync = off")
                 # What a test puts in a table's place, the responders may read and write.
-                house.psql("alter default privileges in schema public grant select, insert, update, delete on tables to forkloop")
+                for rights in ("select, insert, update, delete on tables", "usage on sequences"):
+                    house.psql(f"alter default privileges in schema public grant {rights} to forkloop")
                 assert house.stop() == 0, house.output()
                 for name in ("log", "run", "db", "nginx", "up.lock"):
                     subprocess.run(["rm", "-rf", house.path(name)], check=True)
