@@ -17,7 +17,8 @@ package struct DatabaseSetup: Sendable {
   /// nil: a password stays as it is, and a new role has none.
   package var ownerPassword: String?
   package var rolePassword: String?
-  /// What holds in the application's sessions on this database (`alter role … set`), by name.
+  /// What holds in the application's sessions on this database (`alter role … set`), by name. What stands here holds wherever a
+  /// database is set up: with `setup`, `up`, containers and `compare`.
   package var settings: [String: String] = [:]
 
   package init(database: String = Self.database, owner: String = Self.owner, role: String = Self.role) {
