@@ -357,7 +357,7 @@ def test_a_migration_that_the_application_may_not_make_says_who_may(given):
 @ROOT_ONLY
 @pytest.mark.parametrize("mode", MODES)
 def test_workers_of_root_are_told_of_in_one_line(house, mode):
-    with responder(mode, DB_HOST=house.path("db")) as one:
+    with responder(mode, DB_HOST=house.path("run")) as one:
         eventually(one.is_well)
         lines = [line for line in one.log.read_text().splitlines() if "root" in line]
         assert len(lines) == 1 and "--user" in lines[0], one.log.read_text()
@@ -370,7 +370,7 @@ def test_workers_of_root_are_told_of_in_one_line(house, mode):
 @ROOT_ONLY
 @pytest.mark.parametrize("mode", MODES)
 def test_workers_of_somebody_else_are_not(house, mode):
-    with responder(mode, "--user", "www-data", DB_HOST=house.path("db")) as one:
+    with responder(mode, "--user", "www-data", DB_HOST=house.path("run")) as one:
         eventually(one.is_well)
         assert "root" not in one.log.read_text()
 
