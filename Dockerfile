@@ -13,6 +13,9 @@ RUN if [ -f /src/assets/installed ]; then mv /src/assets /assets; else \
 FROM nginx:stable AS nginx
 COPY nginx/templates /etc/nginx/templates
 COPY nginx/snippets /etc/nginx/snippets
+# Whoever comes through a published port has the address of Docker's gateway, a private one: /status and /metrics are for the
+# container itself.
+RUN sed -i -E '/^allow (10|172|192|fc00)[.:]/d' /etc/nginx/snippets/forkloop-private.conf
 COPY nginx/html /usr/share/nginx/html
 COPY --from=assets /assets /usr/share/nginx/assets
 

@@ -48,13 +48,13 @@ package final class Testbed {
   /// Makes the cluster and the database that runs begin with.
   package func setUp() throws(HouseError) {
     try cluster.initialize()
+    _ = try cluster.guardDoor(isNew: true)
     try startPostgres()
     do {
-      try administer("create role forkloop login")
-      try administer("create database base owner forkloop")
-      let base = try Connection.connect(
-        to: info("base"), .init(applicationName: "forkloop compare", statementTimeout: 600_000))
-      _ = try Schema.migrations.run(on: base)
+      let base = try DatabaseSetup(database: "base").run(
+        as: info("postgres", user: PrivateCluster.superuser), name: "forkloop compare", Schema.migrations
+      ) { _ in }
+      try base.execute("set statement_timeout = 600000")
       for statement in Self.data { try base.execute(statement) }
     } catch {
       throw HouseError("\(error)")
@@ -70,7 +70,7 @@ package final class Testbed {
       + ["-c", "autovacuum=off", "-c", "superuser_reserved_connections=5"]
     postgres = try start(
       arguments, PrivateCluster.environment, accounts.postgres, log: "postgres",
-      readiness: .unix("\(folders.run)/.s.PGSQL.5432"))
+      readiness: .unix("\(folders.database)/.s.PGSQL.5432"))
     try House.patiently { () throws(PostgresError) in try administer("select 1") }
   }
 
@@ -81,14 +81,14 @@ package final class Testbed {
   }
 
   private func info(_ database: String, user: String = "forkloop") -> ConnectionInfo {
-    ConnectionInfo(["host": folders.run, "port": "5432", "dbname": database, "user": user])
+    ConnectionInfo(["host": folders.database, "port": "5432", "dbname": database, "user": user])
   }
 
   /// A new copy of the data, statistics included.
   package func resetDatabase() throws(HouseError) {
     do throws(PostgresError) {
       try administer("drop database if exists bench with (force)")
-      try administer("create database bench template base owner forkloop")
+      try administer("create database bench template base owner \(PrivateCluster.owner)")
     } catch {
       throw HouseError("\(error)")
     }
@@ -131,7 +131,7 @@ package final class Testbed {
     stopResponder()
     let began = MonotonicClock.now
     let environment = [
-      "PATH": "/usr/local/bin:/usr/bin:/bin", "DB_HOST": folders.run, "DB_PORT": "5432", "DB_NAME": "bench",
+      "PATH": "/usr/local/bin:/usr/bin:/bin", "DB_HOST": folders.database, "DB_PORT": "5432", "DB_NAME": "bench",
       "DB_USER": "forkloop", Settings.noFile: "1", "BASELINE_CONNECTIONS": "\(setup.connections)",
     ]
     if setup.model == .php { try writeText(Self.php(setup, run: folders.run), to: "\(folders.run)/php-fpm.conf") }

@@ -37,6 +37,8 @@ package struct Folders: Sendable {
   package let state: String
   package var postgres: String { "\(state)/postgres" }
   package var run: String { "\(state)/run" }
+  /// PostgreSQL's socket, in a folder where it alone can make files: whoever comes here is not led to somebody else.
+  package var database: String { "\(state)/db" }
   package var log: String { "\(state)/log" }
   /// nginx's configuration and pid: root's, where nginx runs as root, since whoever can write there is root.
   package var nginx: String { "\(state)/nginx" }
@@ -68,17 +70,30 @@ package struct Folders: Sendable {
     try makeParents()
     try make(state, mode: 0o755, owner: nil, group: nil)
     try make(log, mode: 0o755, owner: nil, group: nil)
-    // PostgreSQL makes its socket in it and the responders theirs; nobody else comes in, and so the private cluster
-    // can trust whoever reaches its socket.
-    try make(run, mode: 0o770, owner: accounts.postgres?.user, group: accounts.web?.group)
+    // Into these two come PostgreSQL's user and the responders', or whoever started us, and nobody else: who gets to the
+    // private cluster's socket is believed to be the application.
+    let (postgres, web) = (accounts.postgres?.user ?? geteuid(), accounts.web?.group ?? getegid())
+    try make(database, mode: accounts.web == nil ? 0o700 : 0o750, owner: postgres, group: web)
+    // Sticky: the responders' user can't replace what is not its own.
+    try make(run, mode: accounts.web == nil ? 0o700 : 0o1770, owner: postgres, group: web)
     try make(nginx, mode: 0o755, owner: nil, group: nil)
     try make(nginxTemporary, mode: 0o700, owner: accounts.web?.user, group: accounts.web?.group)
-    for account in [accounts.postgres, accounts.web] {
-      if let account, !Self.isReachable(run, for: account) {
+    for (account, folder) in [(accounts.postgres, database), (accounts.web, run)] {
+      if let account, !Self.isReachable(folder, for: account) {
         throw HouseError(
           "the user '\(account.name)' can't get to \(state): a folder above it is closed to others; "
             + "open it (chmod a+x) or choose another with --state")
       }
+    }
+  }
+
+  /// The database's socket has been in `run/`, where settings may still look for it. For whoever knows that nobody listens there.
+  func linkSocket() throws(HouseError) {
+    let path = "\(run)/.s.PGSQL.5432"
+    unlink("\(path).lock")
+    unlink(path)
+    guard symlink("../db/.s.PGSQL.5432", path) == 0 else {
+      throw HouseError("can't make the link \(path): \(String(cString: strerror(errno)))")
     }
   }
 

@@ -81,13 +81,17 @@ package struct House: Sendable {
       try startPostgres(&supervisor, cluster)
       if supervisor.isAskedToStop { return }
       try supervisor.perform { () throws(HouseError) in
-        do throws(PostgresError) { try cluster.makeDatabase() } catch { throw HouseError("\(error)") }
-        try prepareDatabase(cluster.info)
+        do {
+          let connection = try cluster.setUp(say: Self.say)
+          if demoData, try DemoData.load(on: connection) { Self.say("loaded the demo data") }
+        } catch {
+          throw HouseError("\(error)")
+        }
       }
       for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] {
         environment[name] = nil
       }
-      environment["DB_HOST"] = folders.run
+      environment["DB_HOST"] = folders.database
       environment["DB_PORT"] = "5432"
       environment["DB_NAME"] = cluster.database
       environment["DB_USER"] = cluster.user
@@ -106,9 +110,16 @@ package struct House: Sendable {
 
   private func startPostgres(_ supervisor: inout Supervisor, _ cluster: PrivateCluster) throws(HouseError) {
     if supervisor.isAskedToStop { return }
-    if try cluster.isToBeMade() { Self.say("making a PostgreSQL cluster in \(folders.postgres)") }
+    let isNew = try cluster.isToBeMade()
+    if isNew { Self.say("making a PostgreSQL cluster in \(folders.postgres)") }
     try cluster.initialize { supervisor.wait(for: $0) }
     if supervisor.isAskedToStop { return }
+    if try cluster.guardDoor(isNew: isNew), !isNew {
+      Self.say(
+        "PostgreSQL takes whoever gets to its socket for \"\(cluster.user)\", and for nobody else any more "
+          + "(\(folders.postgres)/pg_hba.conf; as it was: pg_hba.conf.before)")
+    }
+    try folders.linkSocket()
     // Its log can only be truncated: USR1 means something else to it.
     try supervisor.start(
       Service(

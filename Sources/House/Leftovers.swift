@@ -62,7 +62,7 @@ struct Leftovers {
   /// in the folder. True if there was such a file.
   func removeStaleLocks() -> Bool {
     var wasStale = false
-    for path in ["\(postgres)/postmaster.pid", "\(state)/run/.s.PGSQL.5432.lock"] {
+    for path in ["\(postgres)/postmaster.pid", "\(state)/db/.s.PGSQL.5432.lock"] {
       guard let process = PostmasterFile(path: path).read()?.process,
         let folder = Self.target(of: "/proc/\(process)/cwd"), folder != postgres,
         readText("/proc/\(process)/comm") != "postgres\n"

@@ -4,6 +4,7 @@ import CLinux
 import Glibc
 import Platform
 import Postgres
+import Shop
 
 /// The cluster in `var/postgres`.
 package struct PrivateCluster: Sendable {
@@ -13,21 +14,22 @@ package struct PrivateCluster: Sendable {
   package let user: String
 
   package static let superuser = "postgres"
+  package static let owner = DatabaseSetup.owner
 
   /// The names are those that the settings give, so that `DB_NAME` and `DB_USER` mean here what they mean elsewhere.
   package init(_ folders: Folders, account: Account?, database: String?, user: String?) {
     self.folders = folders
     self.account = account
-    self.database = database ?? "forkloop"
-    self.user = user ?? "forkloop"
+    self.database = database ?? DatabaseSetup.database
+    self.user = user ?? DatabaseSetup.role
   }
 
   /// Whether there is one.
   package static func exists(in folders: Folders) -> Bool { access("\(folders.postgres)/PG_VERSION", F_OK) == 0 }
 
-  /// How to connect to it.
-  package var info: ConnectionInfo {
-    ConnectionInfo(["host": folders.run, "port": "5432", "dbname": database, "user": user])
+  /// How to connect to it: as the application's role, unless it is to be another.
+  package func info(as role: String? = nil) -> ConnectionInfo {
+    ConnectionInfo(["host": folders.database, "port": "5432", "dbname": database, "user": role ?? user])
   }
 
   /// Waits for a child process; nil: it was given up.
@@ -46,7 +48,7 @@ package struct PrivateCluster: Sendable {
     var failure: String?
     let log = "\(folders.log)/initdb.log"
     let arguments = [
-      initdb, "-D", folder, "-U", Self.superuser, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
+      initdb, "-D", folder, "-U", Self.superuser, "--auth=peer", "--encoding=UTF8", "--locale=C.UTF-8",
       "--no-instructions",
     ]
     do throws(SystemError) {
@@ -130,7 +132,7 @@ package struct PrivateCluster: Sendable {
     let version = readText("\(folders.postgres)/PG_VERSION")?.lines.first.map(String.init)
     guard let postgres = findProgram("postgres", alsoIn: Self.folders(of: version)) else { throw Self.notInstalled }
     return [
-      postgres, "-D", folders.postgres, "-k", folders.run, "-p", "5432", "-c", "listen_addresses=",
+      postgres, "-D", folders.postgres, "-k", folders.database, "-p", "5432", "-c", "listen_addresses=",
       "-c", "max_connections=\(maxConnections)",
       // Nobody is let in before a recovery has ended: what comes next writes.
       "-c", "hot_standby=off",
@@ -139,23 +141,11 @@ package struct PrivateCluster: Sendable {
 
   package static let environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"]
 
-  /// Makes the role and the database, once the server answers.
-  package func makeDatabase() throws(PostgresError) {
-    var info = info
-    info.keywords["dbname"] = "postgres"
-    info.keywords["user"] = Self.superuser
-    let connection = try Connection.connect(to: info, .init(applicationName: "forkloop up"))
-    var name = Parameters()
-    name.append(user)
-    if try connection.execute("select from pg_roles where rolname = $1", name).rowCount == 0 {
-      try connection.execute("create role \(connection.quoted(identifier: user)) login")
-    }
-    name = Parameters()
-    name.append(database)
-    if try connection.execute("select from pg_database where datname = $1", name).rowCount == 0 {
-      let owner = connection.quoted(identifier: user)
-      try connection.execute("create database \(connection.quoted(identifier: database)) owner \(owner)")
-    }
+  /// Makes the roles, the database and its schema, once the server answers, or brings them up to date. The connection acts as the
+  /// owner.
+  package func setUp(say: (String) -> Void) throws(SetupError) -> Connection {
+    try DatabaseSetup(database: database, role: user).run(
+      as: info(as: Self.superuser), name: "forkloop up", Schema.migrations, say: say)
   }
 
   private static let notInstalled = HouseError("PostgreSQL's server is not installed: apt-get install postgresql")

@@ -21,11 +21,19 @@ package enum MigrationError: Error, CustomStringConvertible {
 
   package var description: String {
     switch self {
-    case .database(let error): "\(error)"
-    case .failed(let migration, let error): "migration \(migration.number) (\(migration.name)) failed: \(error)"
+    case .database(let error): "\(error)\(Self.hint(error))"
+    case .failed(let migration, let error):
+      "migration \(migration.number) (\(migration.name)) failed: \(error)\(Self.hint(error))"
     case .databaseIsNewer(let database, let program):
       "the database is at migration \(database), this program knows \(program): use a newer program"
     }
+  }
+}
+
+extension MigrationError {
+  fileprivate static func hint(_ error: PostgresError) -> String {
+    guard case .statement(let fault) = error, fault.state == .insufficientPrivilege else { return "" }
+    return " (migrate as the owner of the tables, or run 'forkloop setup')"
   }
 }
 

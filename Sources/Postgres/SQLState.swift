@@ -20,6 +20,7 @@ package struct SQLState: RawRepresentable, Equatable, Hashable, Sendable, Custom
   package static let serializationFailure = SQLState(rawValue: "40001")
   package static let deadlockDetected = SQLState(rawValue: "40P01")
   package static let duplicatePreparedStatement = SQLState(rawValue: "42P05")
+  package static let insufficientPrivilege = SQLState(rawValue: "42501")
   package static let undefinedTable = SQLState(rawValue: "42P01")
   package static let undefinedColumn = SQLState(rawValue: "42703")
   package static let undefinedFunction = SQLState(rawValue: "42883")

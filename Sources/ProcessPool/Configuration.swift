@@ -40,6 +40,12 @@ package struct DaemonConfiguration: Sendable {
 
   package init() {}
 
+  /// What somebody should know who starts us as root and has not thought of whom the workers run as.
+  var remarkForRoot: String? {
+    geteuid() == 0 && account == nil
+      ? "the workers run as root, which they have no need of: with --user they run as somebody else" : nil
+  }
+
   /// Applies what the master, too, is subject to.
   func apply() throws(ListeningSocket.Failure) {
     umask(0o027)

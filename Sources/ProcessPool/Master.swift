@@ -127,7 +127,11 @@ package struct Master: ~Copyable {
     self.signalDescriptor = signalDescriptor
     pool = configuration.pool
     generation = (inheritance?.generation ?? 0) + 1
-    if let inheritance { adopt(inheritance) }
+    if let inheritance {
+      adopt(inheritance)
+    } else if let remark = configuration.daemon.remarkForRoot {
+      log.warning("\(remark)")
+    }
   }
 
   /// Serves until it is told to stop; the exit code: 0 when every request that had been accepted was answered, 1 when the

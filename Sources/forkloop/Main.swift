@@ -74,7 +74,8 @@ struct Forkloop: ParsableCommand {
       """,
     version: Shop.version,
     subcommands: [
-      UpCommand.self, SyncCommand.self, AsyncCommand.self, MigrateCommand.self, DemoDataCommand.self, EnvCommand.self,
+      UpCommand.self, SyncCommand.self, AsyncCommand.self, SetupCommand.self, MigrateCommand.self, DemoDataCommand.self,
+      EnvCommand.self,
       OpenAPICommand.self, LoadCommand.self, CompareCommand.self,
     ])
 }

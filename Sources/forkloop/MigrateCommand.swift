@@ -1,4 +1,5 @@
 import ArgumentParser
+import House
 import Platform
 import Postgres
 import Shop
@@ -7,15 +8,16 @@ struct MigrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "migrate", abstract: "Bring the database's schema up to this program's.",
     discussion: """
-      Each step is a transaction, recorded in schema_migration; a second run changes nothing. What the responders need of \
-      the server's settings is set for the role, where it has none of its own: a pooler may let nothing be set otherwise.
+      Each step is a transaction, recorded in schema_migration; a second run changes nothing. It needs a role that may make \
+      tables: where 'forkloop setup' has made the roles, the owner. What the responders need of the server's settings is set for \
+      the role, where it has none of its own: a pooler may let nothing be set otherwise.
       """)
 
   @OptionGroup var state: StateOption
 
   func run() throws {
     let reader = try SettingsReader()
-    let info = try reader.database(state: state.state ?? reader.stateFolder)
+    let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.owner)
     do {
       let connection = try Connection.connect(to: info, .init(applicationName: "forkloop migrate"))
       let applied = try Schema.migrations.run(on: connection)

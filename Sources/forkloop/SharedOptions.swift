@@ -54,10 +54,12 @@ struct SettingsReader {
     }
   }
 
-  /// The database that the settings name; where they name none, a private cluster in `state`, if there is one.
-  func database(state: String) throws -> ConnectionInfo {
+  /// The database that the settings name; where they name none, a private cluster in `state`, if there is one, as the
+  /// application's role or as `role`.
+  func database(state: String, as role: String? = nil) throws -> ConnectionInfo {
     if !namesServer(), let folders = try? Folders(state: state), PrivateCluster.exists(in: folders) {
-      return PrivateCluster(folders, account: nil, database: settings["DB_NAME"], user: settings["DB_USER"]).info
+      return PrivateCluster(folders, account: nil, database: settings["DB_NAME"], user: settings["DB_USER"])
+        .info(as: role)
     }
     return try namedDatabase()
   }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import House
 import Platform
+import Postgres
 import Shop
 
 struct UpCommand: ParsableCommand {
@@ -33,6 +34,11 @@ struct UpCommand: ParsableCommand {
     let reader = try SettingsReader()
     let port = try reader.integer(port, "--port", "FORKLOOP_PORT", in: 1...65_535, default: 8080)
     let external = reader.namesServer(onlyOurs: true) ? try reader.namedDatabase() : nil
+    let user = reader.settings["DB_USER"] ?? DatabaseSetup.role
+    guard external != nil || ![PrivateCluster.superuser, PrivateCluster.owner].contains(user) else {
+      throw SettingsError(
+        "DB_USER must not be '\(user)' for a private cluster: it is the responders' role, who own nothing")
+    }
     // A wrong setting of a responder should stop the start here, not show up in its log.
     _ = try SyncCommand.parse([]).configuration(reader)
     _ = try AsyncCommand.parse([]).configuration(reader)

@@ -171,8 +171,9 @@ class House:
         assert comparable(sync, "sync") == comparable(other, "async"), f"{method} {path}: {sync} is not {other}"
         return sync
 
-    def psql(self, sql, user="forkloop", database="forkloop"):
-        """Runs SQL on the house's database, or on another of its server; rows as tuples of text."""
+    def psql(self, sql, user="postgres", database="forkloop"):
+        """Runs SQL on the house's database, or on another of its server, as somebody who may do anything with it (the responders' role
+        is `forkloop`); rows as tuples of text."""
         done = subprocess.run(
             [PSQL, "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\t", "-c", sql], capture_output=True, text=True,
             env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER=user, PGDATABASE=database))
@@ -183,7 +184,7 @@ class House:
         """A session that has run `sql` and holds what it got until it is killed."""
         session = subprocess.Popen(
             [PSQL, "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER="forkloop", PGDATABASE="forkloop"))
+            env=clean_environment(PGHOST=self.path("run"), PGPORT=5432, PGUSER="postgres", PGDATABASE="forkloop"))
         session.stdin.write(f"{sql};\nselect 'done';\n")
         session.stdin.flush()
         while session.stdout.readline() not in ("done\n", ""):
@@ -218,9 +219,12 @@ def made(template):
                 house = House.__new__(House)
                 house.template = None
                 house.__init__(folder)
-                house.psql("alter system set fsync = off", user="postgres")
+                house.psql("alter system set fsync = off")
+                # What a test puts in a table's place, the responders may read and write.
+                for rights in ("select, insert, update, delete on tables", "usage on sequences"):
+                    house.psql(f"alter default privileges in schema public grant {rights} to forkloop")
                 assert house.stop() == 0, house.output()
-                for name in ("log", "run", "nginx", "up.lock"):
+                for name in ("log", "run", "db", "nginx", "up.lock"):
                     subprocess.run(["rm", "-rf", house.path(name)], check=True)
                 subprocess.run(["cp", "-a", "--sparse=always", f"{folder}/var", f"{template}.new"], check=True)
                 os.rename(f"{template}.new", template)

@@ -189,7 +189,7 @@ def test_it_moves_to_another_host_when_the_first_is_away(own_house):
 
 def test_it_makes_do_with_the_connections_that_it_gets(own_house):
     # A role of its own: superusers are not counted.
-    own_house.psql("create role small login connection limit 3; grant all on all tables in schema public to small; grant usage on all sequences in schema public to small", "postgres")
+    own_house.psql("create role small login connection limit 3 in role forkloop; grant all on all tables in schema public to small; grant usage on all sequences in schema public to small", "postgres")
     with loop(DB_HOST=own_house.path("run"), DB_USER="small", FORKLOOP_ASYNC_DB_CONNECTIONS=8) as one:
         eventually(one.is_well)
         for _ in range(20):

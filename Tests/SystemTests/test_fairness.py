@@ -122,7 +122,7 @@ def test_reads_that_were_fast_until_now_hold_up_the_others_for_a_moment_at_most(
 
 
 def test_where_the_reserved_connections_are_the_only_ones_writes_go_there(stocked):
-    stocked.psql("create role few login connection limit 1; grant all on all tables in schema public to few; grant usage on all sequences in schema public to few", "postgres")
+    stocked.psql("create role few login connection limit 1 in role forkloop; grant all on all tables in schema public to few; grant usage on all sequences in schema public to few", "postgres")
     try:
         with loop(stocked, 8, DB_USER="few") as one:
             for _ in range(3):

@@ -134,7 +134,7 @@ def test_a_limit_that_is_no_number_is_told(stocked, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_after_a_password_that_is_refused_no_other_host_is_tried(stocked, mode):
     """As libpq has it: a server has answered."""
-    stocked.psql("create role locked_out login connection limit 0; grant all on all tables in schema public to locked_out", "postgres")
+    stocked.psql("create role locked_out login connection limit 0 in role forkloop; grant all on all tables in schema public to locked_out", "postgres")
     try:
         with in_front_of(stocked) as first, in_front_of(stocked) as second:
             with responder(mode, **{**places(("127.0.0.1", first.port), ("127.0.0.1", second.port)), "DB_USER": "locked_out"}, **ONE_CONNECTION) as one:

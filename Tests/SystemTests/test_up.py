@@ -313,8 +313,8 @@ def test_a_pid_that_somebody_else_has_by_now_is_no_postgresql(made):
         other = subprocess.Popen(["sleep", "600"], user="postgres" if os.geteuid() == 0 else None)
         try:
             pathlib.Path(folder, "var/postgres/postmaster.pid").write_text(f"{other.pid}\n{folder}/var/postgres\n1\n5432\n{folder}/var/run\n\n  1 1\nready   \n")
-            pathlib.Path(folder, "var/run/.s.PGSQL.5432.lock").write_text(f"{other.pid}\n{folder}/var/postgres\n1\n5432\n{folder}/var/run\n")
-            for name in ("postgres/postmaster.pid", "run/.s.PGSQL.5432.lock"):
+            pathlib.Path(folder, "var/db/.s.PGSQL.5432.lock").write_text(f"{other.pid}\n{folder}/var/postgres\n1\n5432\n{folder}/var/run\n")
+            for name in ("postgres/postmaster.pid", "db/.s.PGSQL.5432.lock"):
                 shutil.chown(f"{folder}/var/{name}", "postgres") if os.geteuid() == 0 else None
             with up(folder) as running:
                 running.says("forkloop is up")
@@ -345,7 +345,7 @@ def test_a_postgresql_that_ends_while_it_is_waited_for_is_told_at_once(made):
         if os.geteuid() == 0:
             shutil.chown(f"{folder}/var/postgres/recovery.signal", "postgres")
         with up(folder) as running:
-            eventually(lambda: listens(running.path("run/.s.PGSQL.5432")), 20, "postgres has no socket")
+            eventually(lambda: listens(running.path("db/.s.PGSQL.5432")), 20, "postgres has no socket")
             os.kill(running.parts("postgres -D")[0], signal.SIGKILL)
             pathlib.Path(folder, "go").touch()
             assert running.process.wait(5) == 1

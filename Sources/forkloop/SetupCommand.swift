@@ -1,0 +1,47 @@
+import ArgumentParser
+import House
+import Postgres
+import Shop
+
+struct SetupCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "setup", abstract: "Make the roles, the database and its schema, as an administrator.",
+    discussion: """
+      Connects as whom the settings name, who has to be allowed to make roles: a superuser, or the administrator of a hosted \
+      database. Makes the database if there is none, an owner, and a role for the responders that reads and writes rows and \
+      can do nothing else; brings the schema up to date as the owner, and takes over one that is there. In this database \
+      nobody but the owner may make tables any more, not even temporary ones. A second run changes nothing.
+
+      Passwords are not for a command line: FORKLOOP_OWNER_PASSWORD and FORKLOOP_ROLE_PASSWORD, where they are set, become \
+      those of the two roles.
+      """)
+
+  @OptionGroup var state: StateOption
+
+  @Option(help: "Who owns the database, and migrates it. [FORKLOOP_OWNER] (default: forkloop_owner)")
+  var owner: String?
+
+  @Option(help: "Whom the responders connect as. [FORKLOOP_ROLE] (default: forkloop)")
+  var role: String?
+
+  func run() throws {
+    let reader = try SettingsReader()
+    let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.superuser)
+    var setup = DatabaseSetup(
+      database: info.keywords["dbname"] ?? reader.text(nil, "PGDATABASE", default: DatabaseSetup.database),
+      owner: reader.text(owner, "FORKLOOP_OWNER", default: DatabaseSetup.owner),
+      role: reader.text(role, "FORKLOOP_ROLE", default: DatabaseSetup.role))
+    setup.ownerPassword = reader.settings["FORKLOOP_OWNER_PASSWORD"]
+    setup.rolePassword = reader.settings["FORKLOOP_ROLE_PASSWORD"]
+    var changes = 0
+    do throws(SetupError) {
+      _ = try setup.run(as: info, name: "forkloop setup", Schema.migrations) {
+        print($0)
+        changes += 1
+      }
+    } catch {
+      throw CommandFailure(description: "\(error)")
+    }
+    if changes == 0 { print("the database is set up") }
+  }
+}
