@@ -64,8 +64,8 @@ import Testing
       return query
     }
     let next = reads.query(for: read(1), most: 2, since: 0).0
-    #expect(reads.ended(running[0], most: 1, since: 0) == nil)
-    #expect(reads.ended(running[1], most: 1, since: 0) === next)
+    #expect(reads.ended(running[0], most: 1) == nil)
+    #expect(reads.ended(running[1], most: 1) === next)
   }
 
   @Test("a read that was sent again is as if it had not been sent")
