@@ -17,9 +17,8 @@ package struct DatabaseSetup: Sendable {
   /// nil: a password stays as it is, and a new role has none.
   package var ownerPassword: String?
   package var rolePassword: String?
-  /// What holds in the application's sessions on this database (`alter role … set`), by name. What stands here holds wherever a
-  /// database is set up: with `setup`, `up`, containers and `compare`.
-  package var settings: [String: String] = [:]
+  /// Of the application's sessions, in milliseconds: with the rest of `SessionSettings` it is set for the role.
+  package var statementTimeout = Connection.Options.defaultStatementTimeout
 
   package init(database: String = Self.database, owner: String = Self.owner, role: String = Self.role) {
     self.database = database
@@ -127,7 +126,17 @@ package struct DatabaseSetup: Sendable {
       try session.execute("revoke \(session.name(owner)) from \(role)")
     }
     try session.join(owner)
-    for (name, value) in settings.sorted(by: { $0.key < $1.key }) {
+    for (name, value) in SessionSettings.wanted(statementTimeout: statementTimeout) {
+      // What somebody has set, for the role or for the database, stays as it is.
+      let isSet = try session.isTrue(
+        """
+        exists (
+          select from pg_db_role_setting s, unnest(s.setconfig) c
+          where s.setrole in (0, (select oid from pg_roles where rolname = \(roleText)))
+            and s.setdatabase in (0, (select oid from pg_database where datname = \(session.literal(database))))
+            and c like \(session.literal("\(name)=%")))
+        """)
+      if isSet { continue }
       try session.execute(
         """
         alter role \(role) in database \(session.name(database))
