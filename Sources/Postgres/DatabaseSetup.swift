@@ -17,7 +17,7 @@ package struct DatabaseSetup: Sendable {
   /// nil: a password stays as it is, and a new role has none.
   package var ownerPassword: String?
   package var rolePassword: String?
-  /// Of the application's sessions, in milliseconds: with the rest of `SessionSettings` it is set for the role.
+  /// Of the application's sessions, in milliseconds: see `SessionSettings`.
   package var statementTimeout = Connection.Options.defaultStatementTimeout
 
   package init(database: String = Self.database, owner: String = Self.owner, role: String = Self.role) {
@@ -126,22 +126,10 @@ package struct DatabaseSetup: Sendable {
       try session.execute("revoke \(session.name(owner)) from \(role)")
     }
     try session.join(owner)
-    for (name, value) in SessionSettings.wanted(statementTimeout: statementTimeout) {
-      // What somebody has set, for the role or for the database, stays as it is.
-      let isSet = try session.isTrue(
-        """
-        exists (
-          select from pg_db_role_setting s, unnest(s.setconfig) c
-          where s.setrole in (0, (select oid from pg_roles where rolname = \(roleText)))
-            and s.setdatabase in (0, (select oid from pg_database where datname = \(session.literal(database))))
-            and c like \(session.literal("\(name)=%")))
-        """)
-      if isSet { continue }
-      try session.execute(
-        """
-        alter role \(role) in database \(session.name(database))
-          set \(session.name(name)) = \(session.literal(value))
-        """)
+    do throws(PostgresError) {
+      _ = try SessionSettings.set(forRole: self.role, statementTimeout: statementTimeout, on: session.connection)
+    } catch {
+      throw SetupError("\(error)")
     }
   }
 
