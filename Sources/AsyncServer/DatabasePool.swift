@@ -188,10 +188,10 @@ final class DatabasePool: @unchecked Sendable {
   /// For how long the first attempts are waited for, in nanoseconds.
   private static let patience: UInt64 = 5_000_000_000
 
-  /// How long a query waits for a connection, in nanoseconds: as long as a statement before it may take.
+  /// How long a query waits for a connection, in nanoseconds: as long as a statement before it may take, and at least as long as it
+  /// may by default.
   private var longestWait: UInt64 {
-    let timeout = configuration.options.statementTimeout
-    return UInt64(timeout > 0 ? timeout : Connection.Options.defaultStatementTimeout) * 1_000_000
+    UInt64(max(configuration.options.statementTimeout, Connection.Options.defaultStatementTimeout)) * 1_000_000
   }
 
   func enforceTimeLimits(_ now: UInt64) {

@@ -12,8 +12,8 @@ struct SetupCommand: ParsableCommand {
       can do nothing else; brings the schema up to date as the owner, and takes over one that is there. In this database \
       nobody but the owner may make tables any more, not even temporary ones. A second run changes nothing.
 
-      Passwords are not for a command line: FORKLOOP_OWNER_PASSWORD and FORKLOOP_ROLE_PASSWORD, where they are set, become \
-      those of the two roles.
+      Passwords are not for a command line: those of the two roles become what the environment says, where it does. \
+      [FORKLOOP_OWNER_PASSWORD, FORKLOOP_ROLE_PASSWORD]
       """)
 
   @OptionGroup var state: StateOption

@@ -505,8 +505,8 @@ def test_the_log_is_begun_anew_on_usr1(own_house):
         command = [PROGRAM, "async", "--listen", f"unix:{folder}/s.sock", "--log", str(path)]
         process = subprocess.Popen(command, env=clean_environment(DB_HOST=own_house.path("run"), DB_NAME="forkloop", DB_USER="forkloop"))
         try:
+            eventually(lambda: path.exists() and "listening" in path.read_text())
             loops = eventually(lambda: descendants(process.pid, 1))
-            eventually(lambda: path.exists())
             path.rename(f"{folder}/old")
             process.send_signal(signal.SIGUSR1)
             for number in [process.pid, *loops]:

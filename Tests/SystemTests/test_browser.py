@@ -75,7 +75,7 @@ def test_swagger_ui_shows_both_groups(house, page):
     open_docs(page, house)
     groups = find(page, ".opblock-tag[data-tag]")
     assert [g.get_attribute("data-tag") for g in groups] == ["Sync routes", "Async routes"]
-    assert len(find(page, ".opblock")) == len(OPERATIONS) == 42
+    assert len(find(page, ".opblock")) == len(OPERATIONS) == 44
     assert [a.get_attribute("href") for a in find(page, ".info hgroup a")] == [f"http://127.0.0.1:{house.port}/openapi.json"]
     keep_picture(page, "docs")
     assert complaints(page) == []

@@ -230,6 +230,6 @@ def test_ctrl_c_leaves_a_report_of_what_was_done(tmp_path):
 
 @pytest.mark.parametrize("flags, words", [
     (["--scenario", "nothing"], "there is no scenario 'nothing': choose from same, read"), (["--repeats", "0"], "--repeats must be from 1 to 1000"),
-    (["--open-report", "/nowhere"], "no report that can be read")])
+    (["--open-report", "/nowhere"], "/nowhere can't be read")])
 def test_a_wrong_flag_is_told_in_a_line(tmp_path, flags, words):
     assert words in compare(tmp_path, *flags, code=2).stderr

@@ -183,14 +183,16 @@ def test_where_the_reserved_connections_are_the_only_ones_writes_go_there(stocke
         stocked.psql("drop owned by few; drop role few", "postgres")
 
 
+@pytest.mark.long
 def test_what_waits_for_a_connection_longer_than_a_statement_may_take_is_refused(stocked):
     """Writes of a row that is locked, each of which takes the whole time limit: what else is written can't be put behind all of them."""
-    with loop(stocked, 2, FORKLOOP_STATEMENT_TIMEOUT=1000) as one:
+    with loop(stocked, 2, FORKLOOP_STATEMENT_TIMEOUT=3000) as one:
         try_out(one)
         with waiting(stocked, one, WRITES, 1):
             # The first of them has ended: others may be put behind the rest, or not.
             eventually(lambda: database(one)["connections"][1]["depth"] < len(WRITES), 5, "none has ended")
             with send(one, "/contact/2", "PATCH", b'{"name":"y"}') as client:
+                client.settimeout(25)
                 whole = answer(client)
             assert whole[:11] == b"Status: 503" and b"Retry-After" in whole, whole
             assert stocked.psql("select name from contact where id = 2") == [("x",)]

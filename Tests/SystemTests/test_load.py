@@ -166,7 +166,7 @@ def test_a_person_is_told_in_lines():
 
 @pytest.mark.parametrize("flags, words", [
     ([], "say what to ask for"), (["http://127.0.0.1:1/", "--rate", "0"], "the rate must be above 0"), (["http://name:1/"], "no IPv4 address"),
-    (["http://127.0.0.1:x/"], "not of the form"), (["http://127.0.0.1:1/", "--header", "x"], "not of the form"), (["--plan", "/nowhere"], "no plan that can be read")])
+    (["http://127.0.0.1:x/"], "not of the form"), (["http://127.0.0.1:1/", "--header", "x"], "not of the form"), (["--plan", "/nowhere"], "/nowhere can't be read")])
 def test_a_wrong_plan_is_told_in_a_line(flags, words):
     done = subprocess.run([PROGRAM, "load", *flags], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and words in done.stderr, done

@@ -385,7 +385,7 @@ def compose(service):
 
 def test_containers_are_reached_from_this_machine_alone_unless_somebody_says_otherwise():
     ports = re.findall(r'^ +- "(.*:8080)"$', compose("nginx"), re.M)
-    assert ports == ["${FORKLOOP_ADDRESS:-127.0.0.1}:${FORKLOOP_PORT:-8080}:8080"]
+    assert ports == ["${PUBLISH_ADDRESS:-127.0.0.1}:${FORKLOOP_PORT:-8080}:8080"]
     assert "ports:" not in "".join(compose(service) for service in ("db", "migrate", "sync", "async"))
 
 
