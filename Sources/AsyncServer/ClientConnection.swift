@@ -143,7 +143,7 @@ final class ClientConnection: @unchecked Sendable {
       // Head and records.
       server.buffers.reused += 2
       server.head.removeAll(keepingCapacity: true)
-      response.writeHead(to: &server.head)
+      response.writeHead(to: &server.head, requestID: item.request.requestID)
       server.writer.answer(requestID: item.id, head: server.head, body: response.omitsBody ? [] : response.body)
     } else {
       server.writer.end(requestID: item.id, .requestComplete)

@@ -8,7 +8,7 @@ package typealias Status = HTTPResponse.Status
 package struct Response {
   package var status: Status
   package var contentType: ContentType?
-  /// Fields other than Content-Type, Content-Length, ETag and Server-Timing.
+  /// Fields other than those that are written by themselves: see `writeHead`.
   package var fields: [HTTPField]
   /// Which state of the thing that was asked for the body shows.
   package var entityTag: EntityTag?
@@ -50,19 +50,25 @@ package struct Response {
     self.body = body
   }
 
-  /// Appends the header in CGI's form: `Status:`, the fields, an empty line.
-  package func writeHead(to bytes: inout [UInt8]) {
-    // Each line brings the end of the one before it.
-    if status.code == 200 {
-      bytes.append("Status: 200 OK")
+  /// Appends the header in CGI's form: `Status:`, the fields, an empty line. What every answer has stands here, so that none goes
+  /// out without it, whatever web server is in front of us.
+  package func writeHead(to bytes: inout [UInt8], requestID: Span<UInt8>) {
+    // Each line brings the end of the one before it. Most answers begin alike.
+    if status.code == 200, contentType == .json {
+      bytes.append(
+        """
+        Status: 200 OK\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id:\u{20}
+        """)
     } else {
       bytes.append("Status: ")
       bytes.append(contentsOf: "\(status.code) \(status.reasonPhrase)".utf8)
+      if let contentType {
+        bytes.append("\r\nContent-Type: ")
+        bytes.append(contentType.value)
+      }
+      bytes.append("\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: ")
     }
-    if let contentType {
-      bytes.append("\r\nContent-Type: ")
-      bytes.append(contentType.value)
-    }
+    requestID.withUnsafeBufferPointer { bytes.append(contentsOf: $0) }
     for field in fields {
       bytes.append("\r\n")
       bytes.append(contentsOf: field.name.rawName.utf8)

@@ -117,8 +117,8 @@ int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
 
 static struct {
-  const void *words;
-  size_t length;
+  char words[1024];
+  size_t length, id, id_length;
   int code;
 } last;
 static volatile sig_atomic_t last_descriptor = -1;
@@ -128,13 +128,24 @@ static void say_last_words(int signal) {
   (void)!send(last_descriptor, last.words, last.length, MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(last.code);
 }
-int clinux_last_words_on(int signal, const void *words, size_t length, int code) {
-  last.words = words;
+int clinux_last_words_on(int signal, const void *words, size_t length, size_t id, size_t id_length, int code) {
+  if (length > sizeof last.words || id > length || id_length > length - id) {
+    errno = EINVAL;
+    return -1;
+  }
+  memcpy(last.words, words, length);
   last.length = length;
+  last.id = id;
+  last.id_length = id_length;
   last.code = code;
   // An answer that is being written goes on: a write that was interrupted would be a broken one to libfcgi.
   struct sigaction action = {.sa_handler = say_last_words, .sa_flags = SA_RESTART};
   return sigaction(signal, &action, 0);
+}
+void clinux_set_last_words_id(const void *id, size_t length) {
+  size_t taken = length < last.id_length ? length : last.id_length;
+  memcpy(last.words + last.id, id, taken);
+  memset(last.words + last.id + taken, ' ', last.id_length - taken);
 }
 void clinux_set_last_words_descriptor(int descriptor) {
   last_descriptor = descriptor;

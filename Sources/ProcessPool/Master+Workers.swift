@@ -98,7 +98,8 @@ extension Master {
         }
         return duties.lastWords.withUnsafeBytes {
           if configuration.limits.requestTime > 0 {
-            clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, Self.timedOut)
+            let id = duties.lastWordsID
+            clinux_last_words_on(SIGALRM, $0.baseAddress, $0.count, id.lowerBound, id.count, Self.timedOut)
           }
           return duties.worker(context)
         }

@@ -252,15 +252,19 @@ package struct Duties {
   package var worker: (WorkerContext) -> Int32
   /// What a worker that is stuck says to its client at the end of its time, in FastCGI.
   package var lastWords: [UInt8]
+  /// Where in them the request's id stands.
+  package var lastWordsID: Range<Int>
   /// The master's own answer for a path; nil: there is nothing there.
   package var page: (PoolState, Span<UInt8>) -> Response?
 
   package init(
-    lastWords: [UInt8] = [], page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil },
+    lastWords: [UInt8] = [], lastWordsID: Range<Int> = 0..<0,
+    page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil },
     worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker
     self.lastWords = lastWords
+    self.lastWordsID = lastWordsID
     self.page = page
   }
 }

@@ -121,24 +121,17 @@ struct StatusServer: ~Copyable {
   }
 
   private static func answer(
-    _ request: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?
+    _ assembled: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?
   ) {
-    var (path, isHead) = (0..<0, false)
-    let params = request.params.span
-    var walk = NameValuePairs()
-    while let pair = try? walk.next(params) {
-      let name = params.extracting(pair.name)
-      if name.equals("PATH_INFO") { path = pair.value }
-      if name.equals("REQUEST_METHOD") { isHead = params.extracting(pair.value).equals("HEAD") }
-    }
-    var response = page(params.extracting(path)) ?? Response(.notFound)
-    response.omitsBody = isHead
+    let request = Request(assembled)
+    var response = page(request.path) ?? Response(.notFound)
+    response.omitsBody = request.method == .head
     var head: [UInt8] = []
-    response.writeHead(to: &head)
+    response.writeHead(to: &head, requestID: request.requestID)
     var writer = RecordWriter()
-    writer.answer(requestID: request.id, head: head, body: response.omitsBody ? [] : response.body)
+    writer.answer(requestID: assembled.id, head: head, body: response.omitsBody ? [] : response.body)
     client.unsent += writer.bytes
-    client.endsAfterSending = !request.keepsConnection
-    client.assembler.finished(request.id)
+    client.endsAfterSending = !assembled.keepsConnection
+    client.assembler.finished(assembled.id)
   }
 }

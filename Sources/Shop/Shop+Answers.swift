@@ -13,7 +13,7 @@ extension Shop {
       let more =
         resource == .order ? writeOrders(rows, limit: page.limit) : writeList(resource, rows, limit: page.limit)
       var response = Response(.ok, contentType: .json, body: writer.take())
-      response.entityTag = .digest(response.body.withUnsafeBytes { cxxhash_64($0.baseAddress, $0.count) })
+      response.entityTag = .digest(of: response.body)
       if let last = more {
         let target = "\(mode.prefix)/\(resource.rawValue)?\(page.next(after: last))"
         response.fields.append(HTTPField(name: .link, value: "<\(target)>; rel=\"next\""))
@@ -42,6 +42,8 @@ extension Shop {
       return isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
 
     case .health: return health(error: nil)
+    // Its rows are for `finish(_:_:)` of its own.
+    case .guarding(let write): return finish(write.reading, rows)
     }
   }
 
@@ -123,6 +125,7 @@ extension Shop {
     writer.string(Self.version)
     writer.raw("}")
     var response = Response(error == nil ? .ok : .serviceUnavailable, contentType: .json, body: writer.take())
+    response.entityTag = .digest(of: response.body)
     if let error {
       response.fields.append(HTTPField(name: .retryAfter, value: String(Problem.retryAfter)))
       response.fault = "\(error)"
@@ -152,5 +155,12 @@ extension Shop {
     }
     writer.byte(UInt8(ascii: "]"))
     return orderRows.count > limit ? orderRows.id(count - 1) : nil
+  }
+}
+
+extension EntityTag {
+  /// Of an answer that is known by its bytes alone.
+  fileprivate static func digest(of body: [UInt8]) -> EntityTag {
+    .digest(body.withUnsafeBytes { cxxhash_64($0.baseAddress, $0.count) })
   }
 }

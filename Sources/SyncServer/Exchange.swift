@@ -3,6 +3,7 @@
 import CFastCGI
 import CGI
 import CLinux
+import FastCGI
 import Glibc
 import Shop
 
@@ -18,6 +19,8 @@ struct Exchange: ~Copyable {
   private(set) var request = Request()
   /// Whether the web server wants to use the connection again (FCGI_KEEP_CONN, FastCGI 1.0 §5.1).
   private(set) var isWantedAgain = false
+  /// Whether the request's variables were longer or more than the event loop takes too. None was taken then.
+  private(set) var headerIsTooLarge = false
 
   /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
   init(peerTimeout: Int?) {
@@ -66,7 +69,7 @@ struct Exchange: ~Copyable {
   /// closed.
   mutating func send(_ response: Response, keeping: Bool = false) -> Int32? {
     head.removeAll(keepingCapacity: true)
-    response.writeHead(to: &head)
+    response.writeHead(to: &head, requestID: request.requestID)
     put(head)
     if !response.omitsBody { put(response.body) }
     // The rest of STDOUT and END_REQUEST in one write; it closes a connection that failed.
@@ -100,19 +103,31 @@ struct Exchange: ~Copyable {
   }
 
   private mutating func takeVariables() {
-    guard var entry = handle.pointee.envp else { return }
+    headerIsTooLarge = false
+    guard let first = handle.pointee.envp else { return }
+    let limits = RequestLimits()
+    var (entry, bytes) = (first, 0)
     while let pair = entry.pointee {
-      let length = strlen(pair)
-      let bytes = UnsafeRawPointer(pair).assumingMemoryBound(to: UInt8.self)
-      if let equals = memchr(pair, Int32(UInt8(ascii: "=")), length) {
-        let nameLength = UnsafeRawPointer(equals) - UnsafeRawPointer(pair)
-        let name = UnsafeBufferPointer(start: bytes, count: nameLength)
-        let value = UnsafeBufferPointer(start: bytes + nameLength + 1, count: length - nameLength - 1)
-        request.append(Span(_unsafeElements: name), Span(_unsafeElements: value))
-      }
+      bytes += strlen(pair)
+      entry += 1
+      if entry - first > limits.pairs || bytes > limits.params { headerIsTooLarge = true }
+    }
+    entry = first
+    while !headerIsTooLarge, let pair = entry.pointee {
+      take(pair)
       entry += 1
     }
     request.finish()
+  }
+
+  private mutating func take(_ pair: UnsafePointer<CChar>) {
+    let length = strlen(pair)
+    guard let equals = memchr(pair, Int32(UInt8(ascii: "=")), length) else { return }
+    let bytes = UnsafeRawPointer(pair).assumingMemoryBound(to: UInt8.self)
+    let nameLength = UnsafeRawPointer(equals) - UnsafeRawPointer(pair)
+    let name = UnsafeBufferPointer(start: bytes, count: nameLength)
+    let value = UnsafeBufferPointer(start: bytes + nameLength + 1, count: length - nameLength - 1)
+    request.append(Span(_unsafeElements: name), Span(_unsafeElements: value))
   }
 
   /// Reads STDIN to its end, whatever the method: what is left unread would reset the connection when it is closed.

@@ -13,7 +13,8 @@ package enum PreforkServer {
   package static func run(
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
-    let duties = Duties(lastWords: lastWords(), page: page) { Worker(configuration, $0, log: log).run() }
+    let (words, id) = lastWords()
+    let duties = Duties(lastWords: words, lastWordsID: id, page: page) { Worker(configuration, $0, log: log).run() }
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
   }
@@ -28,13 +29,15 @@ package enum PreforkServer {
     }
   }
 
-  private static func lastWords() -> [UInt8] {
+  /// What is said of a request that took too long, and where in it the request's id belongs.
+  private static func lastWords() -> ([UInt8], id: Range<Int>) {
     var writer = RecordWriter()
     var head: [UInt8] = []
     let response = Shop.timedOut()
-    response.writeHead(to: &head)
+    let room = [UInt8](repeating: UInt8(ascii: "?"), count: Span<UInt8>.longestWord)
+    response.writeHead(to: &head, requestID: room.span)
     // nginx's requests all have this id.
     writer.answer(requestID: 1, head: head, body: response.body)
-    return writer.bytes
+    return (writer.bytes, writer.bytes.firstRange(of: room) ?? 0..<0)
   }
 }

@@ -48,9 +48,11 @@ int clinux_note_on(int signal);
 int clinux_take_note(void);
 
 // Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
-// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set. `words` must stay where they
-// are.
-int clinux_last_words_on(int signal, const void *words, size_t length, int code);
+// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set. At most 1,024 bytes, of which
+// `id_length` from `id` on are the request's id.
+int clinux_last_words_on(int signal, const void *words, size_t length, size_t id, size_t id_length, int code);
+// The id, filled up with blanks.
+void clinux_set_last_words_id(const void *id, size_t length);
 // The descriptor for last words; -1: none.
 void clinux_set_last_words_descriptor(int descriptor);
 // Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).

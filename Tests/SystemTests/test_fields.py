@@ -1,0 +1,465 @@
+"""Header fields: those that protect and say nothing, those that every answer has, and what nginx makes of requests by itself."""
+
+import contextlib
+import gzip
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from fastcgi_client import answer, begin, connect, connect_to, fastcgi, record
+from house import MODES, PROGRAM, ROOT, clean_environment, eventually, free_port, temporary_folder
+from responder import responder
+
+GUARDS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Idempotency-Key")
+LISTS = ("If-Match", "If-None-Match")
+WELL = {"If-Match": "*", "If-None-Match": '"x"', "Idempotency-Key": "key", "If-Modified-Since": "Thu, 26 Nov 2026 13:05:14 GMT",
+        "If-Unmodified-Since": "Thu, 26 Nov 2026 13:05:14 GMT"}
+WRITES = (("PATCH", "/tag/1", '{"name":"changed"}'), ("DELETE", "/tag/3", ""), ("POST", "/tag", '{"name":"new"}'))
+
+
+def exchange(port, data, host="127.0.0.1"):
+    """What the server says to these bytes: status, header fields in lower case, body."""
+    with socket.create_connection((host, port), timeout=20) as client:
+        client.sendall(data)
+        got = b""
+        with contextlib.suppress(ConnectionResetError):
+            # nginx waits for a body that it does not want before it closes.
+            while not is_whole(got) and (piece := client.recv(1 << 16)):
+                got += piece
+    head, _, body = got.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    fields = [tuple(line.split(": ", 1)) for line in lines[1:]]
+    return int(lines[0].split()[1]), [(name.lower(), value) for name, value in fields], body
+
+
+def is_whole(answer):
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
+
+
+def send(house, method, path, body, lines):
+    """A request with these very header lines."""
+    head = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *lines]
+    if body:
+        head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return exchange(house.port, "\r\n".join([*head, "", body]).encode())
+
+
+def of(fields, name):
+    return [value for field, value in fields if field == name.lower()]
+
+
+def tags(house):
+    return house.psql("select id, name from tag order by id")
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_guard_that_says_nothing_keeps_everything_from_being_done(stocked, mode, guard):
+    before = tags(stocked)
+    ways = {"nothing": [f"{guard}:"], "a blank": [f"{guard}: "], "blanks": [f"{guard}:    "], "a tab": [f"{guard}:\t"], "both": [f"{guard}: \t "],
+            "twice, the first without": [f"{guard}:", f"{guard}: {WELL[guard]}"], "twice, the second without": [f"{guard}: {WELL[guard]}", f"{guard}:"],
+            "twice without": [f"{guard}:", f"{guard}:"], "small letters": [f"{guard.lower()}:"]}
+    if guard in LISTS:
+        ways |= {"a comma": [f"{guard}: ,"], "commas": [f"{guard}: , ,\t,"]}
+    for way, lines in ways.items():
+        for method, path, body in (*WRITES, ("GET", "/tag", ""), ("HEAD", "/tag/1", ""), ("GET", "/health", "")):
+            status, fields, content = send(stocked, method, f"/{mode}{path}", body, lines)
+            assert status == 400, (way, method, status, content)
+            assert of(fields, "Content-Type") == ["application/problem+json"], (way, method, fields)
+            assert method == "HEAD" or json.loads(content)["status"] == 400
+    assert tags(stocked) == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_guard_that_says_something_is_heard_and_one_that_is_not_there_is_not_missed(stocked, mode):
+    for guard in (None, *GUARDS):
+        lines = [f"{guard}: {WELL[guard]}"] if guard else []
+        assert send(stocked, "PATCH", f"/{mode}/tag/1", '{"name":"a"}', lines)[0] == 200, guard
+        assert send(stocked, "POST", f"/{mode}/tag", json.dumps({"name": f"b {guard}"}), lines)[0] == 201, guard
+        assert send(stocked, "GET", f"/{mode}/tag", "", lines)[0] == 200, guard
+    # What is no list of tags keeps a write from being done, and nothing from being read.
+    for wrong in ("x", '"x', "*x", '"a" "b"', '"x", y', 'W/', 'w/"x"'):
+        statuses = [send(stocked, method, f"/{mode}{path}", body, [f"If-None-Match: {wrong}"])[0] for method, path, body in WRITES]
+        assert statuses == [400] * 3, (wrong, statuses)
+        assert send(stocked, "GET", f"/{mode}/tag", "", [f"If-None-Match: {wrong}"])[0] == 200, wrong
+
+
+def pairs(*values):
+    """Name-value pairs, of which a name may be there twice."""
+    def length(text):
+        return bytes([len(text)]) if len(text) < 128 else (len(text) | 1 << 31).to_bytes(4, "big")
+    encoded = [(name.encode(), value.encode()) for name, value in values]
+    return b"".join(length(name) + length(value) + name + value for name, value in encoded)
+
+
+def ask(client, method, path, body="", *more):
+    """The answer to a request with these variables besides."""
+    params = pairs(("REQUEST_METHOD", method), ("PATH_INFO", path), ("QUERY_STRING", ""), ("CONTENT_TYPE", "application/json"),
+                   ("CONTENT_LENGTH", str(len(body)) if body else ""), *more)
+    params = b"".join(record(4, params[at:at + 60_000]) for at in range(0, len(params), 60_000))
+    client.sendall(begin(keep=0) + params + record(4) + (record(5, body.encode()) if body else b"") + record(5))
+    head, _, content = answer(client).partition(b"\r\n\r\n")
+    fields = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
+    return int(fields[0][1].split()[0]), [(name.lower(), value) for name, value in fields], content
+
+
+def directly(house, mode, method, path, body="", *more):
+    with connect(house, mode) as client:
+        return ask(client, method, f"/{mode}{path}", body, *more)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_guard_that_says_nothing_says_so_without_nginx_too(stocked, mode):
+    before = tags(stocked)
+    for guard in GUARDS:
+        name, well = "HTTP_" + guard.upper().replace("-", "_"), WELL[guard]
+        ways = [[(name, "")], [(name, " ")], [(name, "\t \t")], [(name, ""), (name, well)], [(name, well), (name, " ")], [(name, well), ("HTTP_HOST", "x"), (name, "")]]
+        if guard in LISTS:
+            ways += [[(name, ",")], [(name, " , ")]]
+        for way in ways:
+            for method, path, body in WRITES:
+                status, _, content = directly(stocked, mode, method, path, body, *way)
+                assert (status, guard in json.loads(content)["detail"]) == (400, True), (way, method, content)
+    assert tags(stocked) == before
+    # In several lines it is one list (RFC 9110 §5.3), and a key is none.
+    tag = stocked.request("GET", f"/{mode}/tag/1").header("ETag")
+    assert directly(stocked, mode, "PATCH", "/tag/1", "{}", ("HTTP_IF_MATCH", '"x"'), ("HTTP_IF_MATCH", tag))[0] == 200
+    tag = stocked.request("GET", f"/{mode}/tag/1").header("ETag")
+    assert directly(stocked, mode, "PATCH", "/tag/1", "{}", ("HTTP_IF_NONE_MATCH", tag), ("HTTP_IF_NONE_MATCH", '"x"'))[0] == 412
+    assert directly(stocked, mode, "POST", "/tag", '{"name":"k"}', ("HTTP_IDEMPOTENCY_KEY", "a"), ("HTTP_IDEMPOTENCY_KEY", "a"))[0] == 400
+
+
+KEYS = [("a", "a"), ('"a"', "a"), ('"a b"', "a b"), (r'"a\"b"', 'a"b'), (r'"\\"', "\\"), ('a"b', 'a"b'), ("a\\b", "a\\b"), ('"' + "k" * 255 + '"', "k" * 255)]
+NO_KEYS = ['""', '" "', '"a', '"', '"a"b', '"a";x=1', '"a", "b"', r'"\a"', '"a\\', "a b", "a, a", '"' + "k" * 256 + '"']
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_key_is_the_same_with_and_without_its_quotes(stocked, mode):
+    for number, (sent, key) in enumerate(KEYS):
+        stocked.psql("truncate idempotency_key")
+        body = json.dumps({"name": f"key {number}"})
+        status, fields, first = send(stocked, "POST", f"/{mode}/tag", body, [f"Idempotency-Key: {sent}"])
+        assert (status, of(fields, "Idempotency-Replayed")) == (201, []), (sent, first)
+        assert stocked.psql("select key from idempotency_key") == [(key,)], sent
+        quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        for same in (sent, quoted, *([key] if " " not in key else [])):
+            status, fields, again = send(stocked, "POST", f"/{mode}/tag", body, [f"Idempotency-Key: {same}"])
+            assert (status, of(fields, "Idempotency-Replayed"), again) == (201, ["true"], first), (sent, same, again)
+    before = tags(stocked)
+    for wrong in NO_KEYS:
+        assert send(stocked, "POST", f"/{mode}/tag", '{"name":"wrong"}', [f"Idempotency-Key: {wrong}"])[0] == 400, wrong
+    assert tags(stocked) == before
+
+
+# What every answer has
+
+def test_every_answer_has_its_id_once_and_nosniff_once_behind_nginx(stocked):
+    for mode in MODES:
+        for method, path in (("GET", "tag"), ("GET", "tag/1"), ("GET", "tag/9"), ("GET", "tag/"), ("PUT", "tag"), ("OPTIONS", "tag"), ("GET", "status"),
+                             ("GET", "metrics"), ("GET", "health"), ("GET", "nothing"), ("DELETE", "status")):
+            status, fields, _ = send(stocked, method, f"/{mode}/{path}", "", ["X-Request-Id: mine-1"])
+            assert of(fields, "X-Request-Id") == ["mine-1"] and of(fields, "X-Content-Type-Options") == ["nosniff"], (method, path, fields)
+            assert len(of(fields, "Server-Timing")) == 1, (method, path, fields)
+
+
+SANE = ["a", "A.b_c-9", "x" * 128, "-", "0"]
+ODD = ["", " ", "a b", "é", "x" * 129, "a,b", 'a"b', "a/b", "a:b", "a\tb", "<script>"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_has_the_client_s_id_else_the_web_server_s_else_ours_behind_any_server(stocked, mode):
+    def named(*variables):
+        status, fields, _ = directly(stocked, mode, "GET", "/tag", "", *variables)
+        assert (status, of(fields, "X-Content-Type-Options")) == (200, ["nosniff"]), fields
+        (name,) = of(fields, "X-Request-Id")
+        return name
+
+    for sane in SANE:
+        assert named(("HTTP_X_REQUEST_ID", sane), ("UNIQUE_ID", "web-server")) == sane
+    for odd in ODD:
+        assert named(("HTTP_X_REQUEST_ID", odd), ("UNIQUE_ID", "aZ9@-web+/=")) == "aZ9@-web+/=", odd
+        assert named(("REQUEST_ID", "0123456789abcdef"), ("HTTP_X_REQUEST_ID", odd)) == "0123456789abcdef", odd
+    ours = [named(*variables) for variables in ([], [("HTTP_X_REQUEST_ID", "a b")], [("UNIQUE_ID", "a\r\nb")], [("UNIQUE_ID", "x" * 129)])]
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for name in ours) and len(set(ours)) == len(ours), ours
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_kind_of_answer_has_both_without_nginx(stocked, mode):
+    many = [(f"HTTP_X_{number}", "x") for number in range(250)]
+    for method, path, body, more, wanted in [
+            ("GET", "/tag", "", (), 200), ("GET", "/tag/9", "", (), 404), ("GET", "/tag/", "", (), 308), ("PUT", "/tag", "", (), 405), ("OPTIONS", "/tag", "", (), 204),
+            ("POST", "/tag", "{", (), 400), ("POST", "/tag", '{"name":"made"}', (), 201), ("DELETE", "/tag/1", "", (), 204), ("POST", "/tag", "{}", (), 422),
+            ("GET", "/tag", "", (("HTTP_IF_NONE_MATCH", "*"),), 304), ("PATCH", "/tag/2", "{}", (("HTTP_IF_MATCH", '"x"'),), 412), ("GET", "/health", "", (), 200)]:
+        status, fields, content = directly(stocked, mode, method, path, body, ("HTTP_X_REQUEST_ID", "mine"), *more)
+        assert status == wanted, (method, path, content)
+        assert of(fields, "X-Request-Id") == ["mine"] and of(fields, "X-Content-Type-Options") == ["nosniff"], fields
+    for variables in (many, [("HTTP_X_LONG", "x" * 60_000), ("HTTP_X_LONGER", "x" * 9_000)]):
+        status, fields, _ = directly(stocked, mode, "GET", "/tag", "", *variables)
+        assert (status, len(of(fields, "X-Request-Id")), of(fields, "X-Content-Type-Options")) == (431, 1, ["nosniff"]), fields
+    with connect_to(stocked.path("run/sync-status.sock" if mode == "sync" else "run/async.sock")) as client:
+        status, fields, _ = ask(client, "GET", f"/{mode}/status", "", ("HTTP_X_REQUEST_ID", "mine"))
+    assert (status, of(fields, "X-Request-Id"), of(fields, "X-Content-Type-Options")) == (200, ["mine"], ["nosniff"]), fields
+
+
+def test_a_request_that_was_given_up_has_both(stocked):
+    settings = dict(DB_HOST=stocked.path("run"), DB_PORT=5432, FORKLOOP_SYNC_WORKERS=1)
+    with responder("sync", "--request-timeout", "1", **settings) as one:
+        lock = stocked.psql_open("begin; lock table tag")
+        try:
+            for name in ("mine", "x" * 128):
+                with connect_to(one.path) as client:
+                    status, fields, _ = ask(client, "GET", "/sync/tag", "", ("HTTP_X_REQUEST_ID", name))
+                assert (status, [v.strip() for v in of(fields, "X-Request-Id")], of(fields, "X-Content-Type-Options")) == (504, [name], ["nosniff"]), fields
+        finally:
+            lock.kill()
+            lock.wait()
+
+
+def test_plain_cgi_has_both(stocked):
+    environment = clean_environment(
+        GATEWAY_INTERFACE="CGI/1.1", REQUEST_METHOD="GET", PATH_INFO="/sync/tag", QUERY_STRING="", SCRIPT_NAME="", UNIQUE_ID="the-server-s",
+        DB_HOST=stocked.path("run"), DB_PORT=5432, DB_NAME="forkloop", DB_USER="forkloop")
+    def run(**more):
+        return subprocess.run([PROGRAM], env={**environment, **more}, stdin=subprocess.DEVNULL, capture_output=True).stdout.decode()
+    for more, status, name in (({}, 200, "the-server-s"), ({"HTTP_X_REQUEST_ID": "mine"}, 200, "mine"), ({"HTTP_IF_MATCH": ""}, 400, "the-server-s"),
+                               ({"HTTP_IF_UNMODIFIED_SINCE": " "}, 400, "the-server-s")):
+        out = run(**more)
+        assert out.startswith(f"Status: {status} ") and f"\r\nX-Request-Id: {name}\r\n" in out and "X-Content-Type-Options: nosniff\r\n" in out, out
+
+
+# Bodies
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_415_says_what_would_be_right(stocked, mode):
+    json_body = b'{"name":"zipped"}'
+    for method, path, right in (("POST", f"/{mode}/tag", "Accept: application/json"), ("PATCH", f"/{mode}/tag/1", "Accept-Patch: application/merge-patch+json, application/json")):
+        name, value = right.split(": ")
+        for wrong in ("text/plain", "", "application/json-patch+json" if method == "PATCH" else "application/jsonp"):
+            refused = stocked.request(method, path, json_body, {"Content-Type": wrong})
+            assert (refused.status, refused.header(name), refused.header("Accept-Encoding")) == (415, value, None), (wrong, refused)
+        for coding in ("gzip", "br", "identity, gzip", "x-unheard-of", "GZIP"):
+            refused = stocked.request(method, path, gzip.compress(json_body), {"Content-Type": "application/json", "Content-Encoding": coding})
+            assert (refused.status, refused.header("Accept-Encoding")) == (415, "identity"), (coding, refused)
+        for coding in ("identity", "Identity", ""):
+            taken = stocked.request(method, path, json.dumps({"name": f"{method} {coding}."}), {"Content-Type": "application/json", "Content-Encoding": coding})
+            assert taken.status in (200, 201), (coding, taken)
+    assert "zipped" not in str(tags(stocked))
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/assets/swagger-ui.css", "/"])
+def test_what_may_be_compressed_says_that_it_differs_by_what_is_accepted(house, path):
+    tag = house.request("GET", path).header("ETag")
+    for fields in ({}, {"Accept-Encoding": "gzip"}, {"If-None-Match": tag}):
+        answer = house.request("GET", path, headers=fields)
+        assert answer.status == (304 if "If-None-Match" in fields else 200), answer
+        assert answer.header("Vary") == "Accept-Encoding", (fields, answer.headers)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_is_not_many_times_as_long_as_a_query(stocked, mode):
+    for piece, path in (("a&", "tag"), ("limit=x&", "tag"), ("=&", "order"), ("a&", "tag/1"), ("a&", "health"), ("%41&", "order")):
+        query = piece * (8_000 // len(piece))
+        refused = stocked.request("GET", f"/{mode}/{path}?{query}")
+        assert refused.status == 422, refused
+        assert len(refused.json["errors"]) == 300, "more faults are told than anybody reads"
+        assert f"There are {query.count('&')} faults" in refused.json["detail"] and len(refused.body) < 40_000, refused
+
+
+# nginx by itself
+
+CLOSE = b"Host: x\r\nConnection: close\r\n"
+UNREADABLE = [
+    (b"GET /sync/tag/50%off HTTP/1.1\r\n" + CLOSE, 400), (b"GET /order/1%00 HTTP/1.1\r\n" + CLOSE, 400), (b"GET /async/tag?tag=a b HTTP/1.1\r\n" + CLOSE, 400),
+    (b"POST /sync/tag/% HTTP/1.1\r\n" + CLOSE, 400), (b"DELETE /../tag HTTP/1.1\r\n" + CLOSE, 400), (b"GET http:// HTTP/1.1\r\n" + CLOSE, 400),
+    (b"GET tag HTTP/1.1\r\n" + CLOSE, 400), (b"get /sync/tag HTTP/1.1\r\n" + CLOSE, 400), (b"\x16\x03\x01\x02\x00\x01\x00\r\n", 400), (b"GET\r\n", 400),
+    (b"GET /sync/tag HTTP/1.1\r\nConnection: close\r\n", 400), (b"GET /sync/tag HTTP/1.1\r\nHost: y\r\n" + CLOSE, 400), (b"GET /sync/tag HTTP/1.1\r\nHost: a/b\r\n", 400),
+    (b"GET /sync/tag HTTP/x\r\n" + CLOSE, 400), (b"GET /sync/tag HTTP/2.0\r\n" + CLOSE, 505), (b"PATCH /sync/tag/1 HTTP/3.0\r\n" + CLOSE, 505),
+    (b"GET /sync/tag HTTP/9.9\r\n" + CLOSE, 505), (b"CONNECT a:1 HTTP/1.1\r\n" + CLOSE, 400), (b"CONNECT /sync/tag HTTP/1.1\r\n" + CLOSE, 405),
+    (b"TRACE /async/tag HTTP/1.1\r\n" + CLOSE, 405), (b"POST /sync/tag HTTP/1.1\r\nContent-Length: x\r\n" + CLOSE, 400),
+    (b"POST /sync/tag HTTP/1.1\r\nTransfer-Encoding: gzip\r\n" + CLOSE, 501), (b"POST /sync/tag HTTP/1.1\r\nContent-Length: 2000000\r\n" + CLOSE, 413),
+    (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n" + CLOSE, 414), (b"GET /sync/tag HTTP/1.1\r\nX-Long: " + b"x" * 9_000 + b"\r\n" + CLOSE, 431),
+    (b"GET /sync/tag HTTP/1.1\r\na\0b: c\r\n" + CLOSE, 400), (b"GET /sync HTTP/1.1\r\n" + CLOSE, 404), (b"GET /async HTTP/1.1\r\n" + CLOSE, 404),
+    (b"POST /sync HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets/ HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets HTTP/1.1\r\n" + CLOSE, 404),
+    (b"GET /assets/nothing.js HTTP/1.1\r\n" + CLOSE, 404), (b"GET /forkloop/problem/400 HTTP/1.1\r\n" + CLOSE, 404), (b"GET /robots.txt HTTP/1.1\r\n" + CLOSE, 404),
+]
+
+
+def test_what_nginx_says_by_itself_are_problem_details(house):
+    for request, wanted in UNREADABLE:
+        status, fields, body = exchange(house.port, request + b"\r\n")
+        assert status == wanted, (request[:60], status, body)
+        assert of(fields, "Content-Type") == ["application/problem+json"] and json.loads(body)["status"] == wanted, (request[:60], fields, body)
+        for name in ("X-Request-Id", "X-Content-Type-Options", "Server-Timing"):
+            assert len(of(fields, name)) == 1, (name, request[:60], fields)
+
+
+def test_a_file_that_is_asked_for_and_not_there_is_no_error(house):
+    size = os.path.getsize(house.path("log/nginx-error.log"))
+    icon = house.request("GET", "/favicon.ico")
+    assert (icon.status, icon.header("Content-Type"), icon.body) == (200, "image/svg+xml", pathlib.Path(ROOT, "nginx/html/favicon.svg").read_bytes())
+    assert house.request("POST", "/favicon.ico").status == 405
+    for path in ("/sync", "/assets/", "/assets/no.js", "/robots.txt", "/apple-touch-icon.png"):
+        assert house.request("GET", path).status == 404, path
+    assert house.request("GET", "/openapi.json", headers={"Range": "bytes=99999999-"}).status == 200
+    added = pathlib.Path(house.path("log/nginx-error.log")).read_bytes()[size:].decode()
+    assert not [line for line in added.splitlines() if re.search("sync|assets|favicon|robots|touch", line)], added
+
+
+def test_the_log_of_nginx_is_json_whatever_clients_send(house):
+    odd = [b"\xff", "é".encode(), "é".encode()[:1], b"a\xc0\x80b", b"\xed\xa0\x80", "\U0001F600".encode(), b"\xf4\x90\x80\x80", b'"\\\x01'.replace(b"\x01", b"")]
+    for number, text in enumerate(odd):
+        exchange(house.port, b"POST /nowhere/" + text + b"?x=" + text + b" HTTP/1.1\r\nX-Request-Id: odd-%d\r\nUser-Agent: agent " % number + text
+                 + b"\r\ntraceparent: " + text + b"\r\n" + CLOSE + b"\r\n")
+    exchange(house.port, b"DELETE /sync/tag/% HTTP/1.1\r\n" + CLOSE + b"\r\n")
+
+    def lines():
+        whole = [line for line in pathlib.Path(house.path("log/access.log")).read_bytes().splitlines() if b'"odd-' in line or b'"method":"DELETE","uri":"","status":400' in line]
+        return whole if len(whole) > len(odd) else None
+    for line in eventually(lines, 5, "nginx has not logged them"):
+        entry = json.loads(line.decode())  # Strict: what is not UTF-8 is an error.
+        if entry["id"].startswith("odd-"):
+            text = odd[int(entry["id"][4:])]
+            with contextlib.suppress(UnicodeDecodeError):
+                assert (entry["uri"], entry["agent"]) == (f"/nowhere/{text.decode()}?x={text.decode()}", f"agent {text.decode()}"), entry
+            assert entry["uri"].startswith("/nowhere/") and entry["agent"].startswith("agent ") and entry["traceparent"] == "", entry
+            assert entry["method"] == "POST", entry
+        else:
+            assert (entry["method"], entry["status"]) == ("DELETE", 400), entry
+
+
+# The site to install, in front of whoever notes what arrives.
+
+BROWSER = """Host: shop.example\r
+Connection: close\r
+sec-ch-ua: "Chromium";v="130"\r
+sec-ch-ua-mobile: ?0\r
+sec-ch-ua-platform: "Linux"\r
+Upgrade-Insecure-Requests: 1\r
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36\r
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r
+Sec-Fetch-Site: same-origin\r
+Sec-Fetch-Mode: cors\r
+Sec-Fetch-User: ?1\r
+Sec-Fetch-Dest: empty\r
+Referer: http://shop.example/docs\r
+Origin: http://shop.example\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Accept-Language: de-DE,de;q=0.9,en;q=0.8\r
+Cookie: a=b\r
+DNT: 1\r
+Sec-GPC: 1\r
+Priority: u=0, i\r
+Pragma: no-cache\r
+Cache-Control: no-cache\r
+TE: trailers\r
+Proxy: http://evil.example\r
+X-Forwarded-For: 192.0.2.1\r
+X-Forwarded-Proto: https\r
+X-Real-IP: 192.0.2.1\r
+Via: 1.1 cache\r
+Authorization: Basic eA==\r
+"""
+
+
+@pytest.fixture(scope="module")
+def site():
+    """nginx with the site to install, but for folders and port; and what it sends to /sync, as a list of pairs of bytes."""
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        port = free_port()
+        shutil.copytree(f"{ROOT}/nginx/snippets", f"{folder}/snippets")
+        # One of our own addresses is nobody's.
+        private = pathlib.Path(folder, "snippets/forkloop-private.conf")
+        private.write_text(private.read_text().replace("allow ::1;", ""))
+        text = pathlib.Path(ROOT, "nginx/forkloop.conf").read_text()
+        for old, new in (("8080", str(port)), ("/run/forkloop", folder), ("snippets/", f"{folder}/snippets/"), ("/var/log/nginx", folder)):
+            text = text.replace(old, new)
+        temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "fastcgi", "proxy", "scgi", "uwsgi"))
+        pathlib.Path(folder, "nginx.conf").write_text(
+            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}} http {{ {temporary}\n{text} }}")
+        listener.bind(f"{folder}/sync.sock")
+        os.chmod(f"{folder}/sync.sock", 0o777)
+        listener.listen()
+        nginx = subprocess.Popen(["/usr/sbin/nginx", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"])
+        try:
+            eventually(lambda: nginx.poll() is not None or is_open(port), 5, "nginx does not listen")
+            assert nginx.poll() is None, pathlib.Path(folder, "error.log").read_text()
+            yield port, folder, listener
+        finally:
+            nginx.terminate()
+            nginx.wait(20)
+
+
+def is_open(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def arrives(site, lines):
+    """The names of the variables that a request of these header lines brings to a responder."""
+    port, _, listener = site
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"GET /sync/tag HTTP/1.1\r\n{lines}\r\n".encode())
+        listener.settimeout(10)
+        peer, _ = listener.accept()
+        with peer, peer.makefile("rb") as data:
+            params = b""
+            while header := data.read(8):
+                length = int.from_bytes(header[4:6], "big")
+                content = data.read(length + header[6])[:length]
+                if header[1] == 4:
+                    params += content
+                if header[1] == 5 and length == 0:
+                    break
+            peer.sendall(record(6, b"Status: 200 OK\r\nX-Request-Id: twice\r\nX-Content-Type-Options: twice\r\n\r\n") + record(3, bytes(8)))
+        got = b""
+        while piece := client.recv(4096):
+            got += piece
+    names, at = [], 0
+
+    def length():
+        nonlocal at
+        size = 1 if params[at] < 128 else 4
+        value = int.from_bytes(params[at:at + size], "big") & 0x7FFFFFFF
+        at += size
+        return value
+    while at < len(params):
+        name, value = length(), length()
+        names.append(params[at:at + name].decode())
+        at += name + value
+    return names, got
+
+
+def test_what_browsers_send_and_nobody_reads_does_not_reach_a_responder(site):
+    usual = ["REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_X_REQUEST_ID"]
+    plain, got = arrives(site, "Host: x\r\nConnection: close\r\n")
+    assert plain == usual and got.count(b"X-Request-Id") == 1 and b"nosniff" in got and b"twice" not in got, (plain, got)
+    assert arrives(site, BROWSER)[0] == usual
+    read = "If-Match: x\r\nIf-None-Match:\r\nIdempotency-Key: k\r\ntraceparent: t\r\nIf-Modified-Since:\r\nIf-Unmodified-Since: d\r\nContent-Encoding: gzip\r\n"
+    assert sorted(arrives(site, BROWSER + read)[0]) == sorted([*usual, *(f"HTTP_{line.split(':')[0].upper().replace('-', '_')}" for line in read.splitlines())])
+
+
+def test_the_site_to_install_listens_on_both_families_and_has_a_log_of_its_own(site):
+    port, folder, _ = site
+    for host in ("127.0.0.1", "::1"):
+        assert exchange(port, b"GET /sync HTTP/1.1\r\nX-Request-Id: from-" + host.replace(":", "").encode() + b"\r\n" + CLOSE + b"\r\n", host)[0] == 404
+    log = pathlib.Path(folder, "forkloop-access.log")
+    eventually(lambda: log.exists() and '"from-1"' in log.read_text(), 5, "it has not logged")
+    assert not pathlib.Path(folder, "access.log").exists()
+
+
+def test_status_is_for_some_addresses_and_says_so(site):
+    for mode, page in itertools.product(MODES, ("status", "metrics")):
+        request = f"GET /{mode}/{page} HTTP/1.1\r\n".encode() + CLOSE + b"\r\n"
+        status, fields, body = exchange(site[0], request, "::1")
+        assert (status, json.loads(body)["detail"]) == (403, "This is not for your address."), body
+        assert of(fields, "Content-Type") == ["application/problem+json"], fields
+        assert exchange(site[0], request)[0] == 503, "whoever is let in finds no responder here"
