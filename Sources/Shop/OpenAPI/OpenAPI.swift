@@ -85,7 +85,7 @@ package enum OpenAPI {
   }
 
   private static func listing(_ resource: Resource, _ mode: Mode) -> JSONValue {
-    let names = Page.parameters(of: resource) + ["if_none_match"]
+    let names = Page.parameters(of: resource) + ["if_match", "if_none_match_read"]
     return [
       "operationId": id("List", mode, resource, "s"),
       "summary": "List \(resource.rawValue)s",
@@ -100,7 +100,7 @@ package enum OpenAPI {
           "content": json(
             ["type": "array", "items": schema(resource.schema)], example: .array([example(resource)])),
         ]
-      ] + answers("304", "400", "414", "422", "500", "503", "504"),
+      ] + answers("304", "400", "412", "414", "422", "500", "503", "504"),
     ]
   }
 
@@ -112,7 +112,7 @@ package enum OpenAPI {
     return [
       "operationId": id("Create", mode, resource),
       "summary": "Create \(resource.article) \(resource.rawValue)",
-      "parameters": [["$ref": "#/components/parameters/idempotency_key"]],
+      "parameters": fields("idempotency_key", "if_match", "if_none_match"),
       "requestBody": [
         "required": true,
         "content": json(schema("New\(resource.schema)"), example: input(resource)),
@@ -124,7 +124,7 @@ package enum OpenAPI {
           "content": json(schema(resource.schema), example: example(resource)),
           "links": ["read": link("Read"), "change": link("Change"), "delete": link("Delete")],
         ]
-      ] + answers("400", "409", "413", "414", "415", "422", "500", "503", "504"),
+      ] + answers("400", "409", "412", "413", "414", "415", "422", "500", "503", "504"),
     ]
   }
 
@@ -132,14 +132,14 @@ package enum OpenAPI {
     [
       "operationId": id("Read", mode, resource),
       "summary": "Read \(resource.article) \(resource.rawValue)",
-      "parameters": [["$ref": "#/components/parameters/if_none_match"]],
+      "parameters": fields("if_match", "if_none_match_read"),
       "responses": [
         "200": [
           "description": "The \(resource.rawValue).",
           "headers": refs("ETag"),
           "content": json(schema(resource.schema), example: example(resource)),
         ]
-      ] + answers("304", "400", "404", "414", "422", "500", "503", "504"),
+      ] + answers("304", "400", "404", "412", "414", "422", "500", "503", "504"),
     ]
   }
 
@@ -149,7 +149,7 @@ package enum OpenAPI {
       "operationId": id("Change", mode, resource),
       "summary": "Change \(resource.article) \(resource.rawValue)",
       "description": "A JSON Merge Patch (RFC 7396): what is left out stays as it is; arrays are replaced as a whole.",
-      "parameters": [["$ref": "#/components/parameters/if_match"]],
+      "parameters": fields("if_match", "if_none_match"),
       "requestBody": [
         "required": true,
         "content": ["application/merge-patch+json": body, "application/json": body],
@@ -162,9 +162,10 @@ package enum OpenAPI {
         ]
       ]
         + answers(
-          resource == .tag
-            ? ["400", "404", "409", "412", "413", "414", "415", "422", "500", "503", "504"]
-            : ["400", "404", "412", "413", "414", "415", "422", "500", "503", "504"]),
+          // The others have no name that can be taken, and refer to nothing that can go meanwhile.
+          resource == .tag || resource == .order
+            ? ["400", "404", "409", "412", "413", "414", "415-patch", "422", "500", "503", "504"]
+            : ["400", "404", "412", "413", "414", "415-patch", "422", "500", "503", "504"]),
     ]
   }
 
@@ -174,7 +175,7 @@ package enum OpenAPI {
       "summary": "Delete \(resource.article) \(resource.rawValue)",
       "description": resource == .order
         ? "Its lines and tag links go along." : "What an order refers to can't be deleted.",
-      "parameters": [["$ref": "#/components/parameters/if_match"]],
+      "parameters": fields("if_match", "if_none_match"),
       "responses": ["204": ["description": "It is gone."]]
         + answers(
           resource == .order
@@ -194,13 +195,14 @@ package enum OpenAPI {
     return [
       "operationId": "\(mode.rawValue)Health",
       "summary": "Whether requests can be served",
+      "parameters": fields("if_match", "if_none_match_read"),
       "responses": [
-        "200": ["description": "They can.", "content": content("ok")],
+        "200": ["description": "They can.", "headers": refs("ETag"), "content": content("ok")],
         "503": [
           "description": "They can't: there is no database.", "headers": refs("Retry-After"),
           "content": content("unavailable"),
         ],
-      ] + answers("400", "422"),
+      ] + answers("304", "400", "412", "414", "422"),
     ]
   }
 
@@ -220,10 +222,18 @@ package enum OpenAPI {
     .object(headers.map { JSONValue.Member(name: UTF8Text($0), value: ["$ref": "#/components/headers/\($0)"]) })
   }
 
+  private static func fields(_ names: String...) -> JSONValue {
+    .array(names.map { ["$ref": "#/components/parameters/\($0)"] })
+  }
+
   private static func answers(_ statuses: String...) -> JSONValue { answers(statuses) }
 
-  private static func answers(_ statuses: [String]) -> JSONValue {
-    .object(statuses.map { JSONValue.Member(name: UTF8Text($0), value: ["$ref": "#/components/responses/\($0)"]) })
+  /// The web server's own are everywhere.
+  private static func answers(_ names: [String]) -> JSONValue {
+    .object(
+      (names + ["431", "502"]).sorted().map {
+        JSONValue.Member(name: UTF8Text(String($0.prefix(3))), value: ["$ref": "#/components/responses/\($0)"])
+      })
   }
 }
 
