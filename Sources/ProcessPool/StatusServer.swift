@@ -10,7 +10,7 @@ import Platform
 struct StatusServer: ~Copyable {
   private struct Client {
     let number: Int32
-    var assembler = RequestAssembler(limits: RequestLimits(params: 16 << 10, pairs: 100, body: 0))
+    var assembler = RequestAssembler(limits: RequestLimits(body: 0))
     var unsent: [UInt8] = []
     var endsAfterSending = false
     let deadline: UInt64
@@ -124,7 +124,8 @@ struct StatusServer: ~Copyable {
     _ assembled: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?
   ) {
     let request = Request(assembled)
-    var response = page(request.path) ?? Response(.notFound)
+    var response =
+      assembled.paramsAreTooLarge ? Response(.requestHeaderFieldsTooLarge) : page(request.path) ?? Response(.notFound)
     response.omitsBody = request.method == .head
     var head: [UInt8] = []
     response.writeHead(to: &head, requestID: request.requestID)

@@ -103,31 +103,42 @@ struct Exchange: ~Copyable {
   }
 
   private mutating func takeVariables() {
-    headerIsTooLarge = false
-    guard let first = handle.pointee.envp else { return }
-    let limits = RequestLimits()
-    var (entry, bytes) = (first, 0)
+    headerIsTooLarge = !isWithinLimits
+    guard !headerIsTooLarge, var entry = handle.pointee.envp else { return request.finish() }
     while let pair = entry.pointee {
-      bytes += strlen(pair)
-      entry += 1
-      if entry - first > limits.pairs || bytes > limits.params { headerIsTooLarge = true }
-    }
-    entry = first
-    while !headerIsTooLarge, let pair = entry.pointee {
-      take(pair)
+      let (name, value) = Self.split(pair)
+      request.append(Span(_unsafeElements: name), Span(_unsafeElements: value))
       entry += 1
     }
     request.finish()
   }
 
-  private mutating func take(_ pair: UnsafePointer<CChar>) {
-    let length = strlen(pair)
-    guard let equals = memchr(pair, Int32(UInt8(ascii: "=")), length) else { return }
+  /// The event loop's limits: libfcgi has none.
+  private var isWithinLimits: Bool {
+    guard var entry = handle.pointee.envp else { return true }
+    var left = RequestLimits()
+    while let pair = entry.pointee {
+      let (name, value) = Self.split(pair)
+      // With the lengths in front of them (FastCGI 1.0 §3.4).
+      left.params -= name.count + value.count + (name.count < 0x80 ? 1 : 4) + (value.count < 0x80 ? 1 : 4)
+      if strncmp(pair, "HTTP_", 5) != 0 { left.pairs -= 1 }
+      if left.params < 0 || left.pairs < 0 { return false }
+      entry += 1
+    }
+    return true
+  }
+
+  /// The name and the value of a variable as libfcgi keeps it, with `=` between them.
+  private static func split(
+    _ pair: UnsafePointer<CChar>
+  ) -> (name: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>) {
     let bytes = UnsafeRawPointer(pair).assumingMemoryBound(to: UInt8.self)
-    let nameLength = UnsafeRawPointer(equals) - UnsafeRawPointer(pair)
-    let name = UnsafeBufferPointer(start: bytes, count: nameLength)
-    let value = UnsafeBufferPointer(start: bytes + nameLength + 1, count: length - nameLength - 1)
-    request.append(Span(_unsafeElements: name), Span(_unsafeElements: value))
+    let all = UnsafeBufferPointer(start: bytes, count: strlen(pair))
+    guard let equals = memchr(pair, Int32(UInt8(ascii: "=")), all.count) else {
+      return (all, UnsafeBufferPointer(rebasing: all[all.count...]))
+    }
+    let count = UnsafeRawPointer(equals) - UnsafeRawPointer(pair)
+    return (UnsafeBufferPointer(rebasing: all[..<count]), UnsafeBufferPointer(rebasing: all[(count + 1)...]))
   }
 
   /// Reads STDIN to its end, whatever the method: what is left unread would reset the connection when it is closed.

@@ -33,13 +33,13 @@ extension OpenAPI {
       quotes (a string of RFC 9651, which may hold spaces), and is the same key then.
       """,
       [
-        "type": "string", "minLength": 1, "maxLength": number(Idempotency.longestKey),
+        "type": "string", "maxLength": number(Idempotency.longestKey),
         "pattern": "^[!#-~][!-~]*$",
       ]),
   ]
 
   private static let entityTags: JSONValue = [
-    "type": "string", "minLength": 1,
+    "type": "string",
     "pattern": #"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#,
   ]
 
