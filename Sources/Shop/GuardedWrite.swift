@@ -151,8 +151,9 @@ extension Problem {
     if let name = request.emptyGuard {
       self = .badRequest(detail: "\(name) says nothing. It must have a value, or be left out.")
     } else if method != .get, !request.ifNoneMatch.isEmpty, !EntityTag.isWellFormed(request.ifNoneMatch) {
-      // If-Match that is none matches nothing, and a GET does no harm.
-      self = .badRequest(detail: "If-None-Match must be * or entity tags in quotes.")
+      // As of an If-Match, nobody can say that it holds. A GET does no harm.
+      self = Problem(
+        status: .preconditionFailed, detail: "If-None-Match must be * or entity tags in quotes. Nothing was done.")
     } else {
       return nil
     }
