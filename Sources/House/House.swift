@@ -83,7 +83,7 @@ package struct House: Sendable {
       try supervisor.perform { () throws(HouseError) in
         do {
           let connection = try cluster.setUp(say: Self.say)
-          if demoData, try DemoData.load(on: connection) { Self.say("loaded the demo data") }
+          try loadDemoData(on: connection)
         } catch {
           throw HouseError("\(error)")
         }
