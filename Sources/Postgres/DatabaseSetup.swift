@@ -17,9 +17,8 @@ package struct DatabaseSetup: Sendable {
   /// nil: a password stays as it is, and a new role has none.
   package var ownerPassword: String?
   package var rolePassword: String?
-  /// What holds in the application's sessions on this database (`alter role … set`), by name. What stands here holds wherever a
-  /// database is set up: with `setup`, `up`, containers and `compare`.
-  package var settings: [String: String] = [:]
+  /// Of the application's sessions, in milliseconds: see `SessionSettings`.
+  package var statementTimeout = Connection.Options.defaultStatementTimeout
 
   package init(database: String = Self.database, owner: String = Self.owner, role: String = Self.role) {
     self.database = database
@@ -127,12 +126,10 @@ package struct DatabaseSetup: Sendable {
       try session.execute("revoke \(session.name(owner)) from \(role)")
     }
     try session.join(owner)
-    for (name, value) in settings.sorted(by: { $0.key < $1.key }) {
-      try session.execute(
-        """
-        alter role \(role) in database \(session.name(database))
-          set \(session.name(name)) = \(session.literal(value))
-        """)
+    do throws(PostgresError) {
+      _ = try SessionSettings.set(forRole: self.role, statementTimeout: statementTimeout, on: session.connection)
+    } catch {
+      throw SetupError("\(error)")
     }
   }
 

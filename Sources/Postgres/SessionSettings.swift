@@ -20,7 +20,7 @@ package enum SessionSettings {
 
   /// Sets them for a role in the database of the connection, but for those that somebody has set already, for the role or for the
   /// database: these stay as they are. Sessions that begin later have them. `role` is nil for the connection's own, which needs no
-  /// right for it. Returns what was set.
+  /// right for it; where another role has them, that is the application's, and nothing is done. Returns what was set.
   package static func set(
     forRole role: String? = nil, statementTimeout: Int, on connection: Connection
   ) throws(PostgresError) -> [String] {
@@ -40,7 +40,8 @@ package enum SessionSettings {
           from pg_roles r, pg_database d
           where r.rolname = coalesce($1::text, current_user) and d.datname = current_database() and not exists (
             select from pg_db_role_setting s, unnest(s.setconfig) c
-            where s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%')
+            where s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%'
+              or $1 is null and s.setrole not in (0, r.oid) and s.setdatabase = d.oid and c like 'plan_cache_mode=%')
           """, parameters)
         guard command.rowCount > 0 else { continue }
         try connection.execute(command.string(0, 0))

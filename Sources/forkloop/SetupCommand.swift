@@ -33,6 +33,7 @@ struct SetupCommand: ParsableCommand {
       role: reader.text(role, "FORKLOOP_ROLE", default: DatabaseSetup.role))
     setup.ownerPassword = reader.settings["FORKLOOP_OWNER_PASSWORD"]
     setup.rolePassword = reader.settings["FORKLOOP_ROLE_PASSWORD"]
+    setup.statementTimeout = try reader.statementTimeout()
     var changes = 0
     do throws(SetupError) {
       _ = try setup.run(as: info, name: "forkloop setup", Schema.migrations) {

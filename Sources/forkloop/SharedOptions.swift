@@ -141,8 +141,8 @@ struct ResponderOptions: ParsableArguments {
 
   @Option(
     help: """
-      Whether statements are prepared: on or off. Off for a pooler in transaction mode that does not keep their names apart \
-      (PgBouncer before 1.21). [FORKLOOP_PREPARED] (default: on)
+      Whether statements are prepared: on or off. Off for a pooler in transaction mode that does not keep their names apart, as \
+      an older PgBouncer. [FORKLOOP_PREPARED] (default: on)
       """)
   var prepared: String?
 

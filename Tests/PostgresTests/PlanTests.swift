@@ -33,7 +33,8 @@ struct PlanTests {
   @Test("is read by index, and no more of it than the page needs, at its beginning and near its end")
   func plans() throws {
     try withDatabase { info in
-      let connection = try Connection.connect(to: info, options)
+      let connection = try Connection.connect(
+        to: info, .init(applicationName: "tests", statementTimeout: 600_000))
       _ = try Schema.migrations.run(on: connection)
       try connection.execute(data)
       let statements = Shop.statements.filter { $0.name.contains("_list") }

@@ -248,8 +248,6 @@ def long(*way):
     return pytest.param(*way, marks=pytest.mark.long)
 
 
-MENDED_ELSEWHERE = pytest.mark.xfail(strict=False, reason="mended at the same time elsewhere")
-
 WAYS = [
     # the way, what is answered while it lasts, and what the schema is in health then
     (no_schema, AWAY, "missing"), (older_schema, {**UNWELL, "keyed": 503}, "missing"), (newer_schema, UNWELL, "newer"),
@@ -257,8 +255,7 @@ WAYS = [
     (read_only, READ_ONLY, "ok"), (out_of_connections, AWAY, "unknown"), (all_ended, WELL, "ok"), (one_ended, WELL, "ok"), (restart, AWAY, "unknown"),
     long(slow_to_accept, WELL, "ok"), long(silent_host_first, WELL, "ok"), long(altered_column, WELL, "ok"), long(discard_all, WELL, "ok"),
     long(limit_in_options, WELL, "ok"), (behind_pgbouncer("session"), WELL, "ok"), (behind_pgbouncer("transaction"), WELL, "ok"),
-    pytest.param(sequence_behind, {**WELL, "write": 500, "keyed": 500}, "ok", marks=MENDED_ELSEWHERE),
-    pytest.param(not_a_number, {**WELL, "orders": 500}, "ok", marks=MENDED_ELSEWHERE),
+    (sequence_behind, {**WELL, "write": 500, "keyed": 500}, "ok"), (not_a_number, {**WELL, "orders": 500}, "ok"),
 ]
 
 # (way, server): what is answered otherwise there, and why.
