@@ -41,6 +41,30 @@ extension DatabaseConnection {
     }
   }
 
+  /// Whether the server is at a read that has taken so long that others are better off without it. Behind one that has been given
+  /// up others often wait for the same.
+  func isBlockedByRead(_ now: UInt64) -> Bool {
+    let isRead =
+      switch expected.first {
+      case .result(let query): query.operation.statement.isReadOnly
+      case .nobodys: true
+      case .timeLimit, .deallocation, .preparation, .sync, nil: false
+      }
+    return isRead && isAt(longerThan: wasCancelled ? StatementTimes.hindrance : StatementTimes.blockade, now)
+  }
+
+  /// Has the server give up the read that it is at: it is sent again where slow ones go. Sent from a thread of the runtime's own,
+  /// since libpq makes its caller wait.
+  func cancelRead() {
+    guard !isCancelling, let cancellation else { return }
+    isCancelling = true
+    wasCancelled = true
+    Task(executorPreference: loop) { [self] in
+      await withTaskExecutorPreference(globalConcurrentExecutor) { cancellation.send() }
+      isCancelling = false
+    }
+  }
+
   /// Has the reads behind the oldest statement sent elsewhere, each once: what comes of them here is nobody's.
   func giveReadsBack() {
     var isBehind = false

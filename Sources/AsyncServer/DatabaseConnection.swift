@@ -27,11 +27,12 @@ final class DatabaseConnection: @unchecked Sendable {
   private let configuration: AsyncConfiguration
   /// What a pooler has refused once is not asked for again.
   private var options: Connection.Options
-  private let loop: EventLoop
+  let loop: EventLoop
   unowned let pool: DatabasePool
   private let log: Logger
 
   private var connection: Connection?
+  var cancellation: Cancellation? { connection.flatMap(Cancellation.init) }
   private var watch: Watch?
   /// The oldest first.
   var expected: Deque<Expected> = []
@@ -60,6 +61,9 @@ final class DatabaseConnection: @unchecked Sendable {
   var oldestSince: UInt64 = 0
   /// Whether something that is on its way has been behind a statement that stood still, and may stand still as well.
   var stoodStill = false
+  /// Whether the server is being asked to give up a read, and whether one that is on its way may be given up for that.
+  var isCancelling = false
+  var wasCancelled = false
   /// The attempt to connect that is under way.
   private var attempt: ConnectionAttempt?
   /// Why the last attempt failed: the same reason is logged once.
@@ -122,6 +126,7 @@ final class DatabaseConnection: @unchecked Sendable {
     expected = []
     uncommitted = []
     stoodStill = false
+    wasCancelled = false
     preparations = Preparations(areUsed: options.prepares)
     preparationError = nil
     answered = []
@@ -250,7 +255,12 @@ final class DatabaseConnection: @unchecked Sendable {
       forget(query.operation.statement, error)
       pool.sendAgain(query, avoidingName: true)
     } else if query.operation.statement.isReadOnly {
-      pool.complete(query, result)
+      if wasCancelled, !query.wasCancelled, case .failure(let error) = result, error.isCancellation {
+        query.isCancelled()
+        pool.sendAgain(query)
+      } else {
+        pool.complete(query, result)
+      }
     } else {
       uncommitted.append((query, result))
     }
@@ -330,6 +340,7 @@ final class DatabaseConnection: @unchecked Sendable {
     if expected.isEmpty {
       oldestSince = loop.now
       stoodStill = false
+      wasCancelled = isCancelling
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.

@@ -150,6 +150,14 @@ extension DatabasePool {
 
   // MARK: Looking after those that are held up
 
+  /// Where reads that were fast until now hold up all reserved connections (their table is locked, perhaps), those are given up
+  /// there, to be sent again where slow ones go: they are known to be slow then.
+  private func clearReserved() {
+    let reserved = connections[..<reservedEnd]
+    guard !reserved.contains(where: { $0.isReady && !$0.isHeldUp(loop.now) }) else { return }
+    for connection in reserved where connection.isBlockedByRead(loop.now) { connection.cancelRead() }
+  }
+
   /// Sends reads elsewhere that have been behind something slow for a while, as long as anything is on its way.
   private func lookAfterThoseHeldUp() {
     isLookedAfter = true
@@ -159,6 +167,7 @@ extension DatabasePool {
         if connections.contains(where: { $0.isReady && !$0.isHeldUp(loop.now) }) {
           for connection in connections where connection.isStuck(loop.now) { connection.giveReadsBack() }
         }
+        clearReserved()
       } while connections.contains { $0.depth > 0 }
       isLookedAfter = false
     }

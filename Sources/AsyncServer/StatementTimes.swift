@@ -11,6 +11,8 @@ struct StatementTimes {
   /// What was put behind a statement before it had run for that long waits for it no longer than this, in nanoseconds, if it can be
   /// sent elsewhere: long enough that a busy machine does not do everything twice.
   static let standstill = 10 * hindrance
+  /// A read that has run for longer on a reserved connection, while there is no other, is given up there, in nanoseconds.
+  static let blockade = 40 * hindrance
   /// Below this, in nanoseconds, a statement costs the database less than its request costs all the others. Between a page of
   /// rows by key, and one of orders with all their parts.
   private static let lightness = 300_000.0

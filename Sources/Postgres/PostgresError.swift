@@ -51,6 +51,12 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     }
   }
 
+  /// Whether the server was asked to give the statement up, by its own time limit or by somebody.
+  package var isCancellation: Bool {
+    guard case .statement(let fault) = self else { return false }
+    return fault.state == .queryCanceled
+  }
+
   /// What the server said of an error, as far as anybody here needs it.
   package struct ServerFault: Equatable, Sendable {
     package let state: SQLState

@@ -1,14 +1,17 @@
 """Whatever waits in the database, a read of something else does not wait for it, nor does the health."""
 
+import concurrent.futures
 import contextlib
 import json
+import pathlib
 import subprocess
 
 import pytest
 
 from fastcgi_client import answer
-from house import PROGRAM, clean_environment, eventually, locked, temporary_folder
-from responder import responder
+from house import MODES, PROGRAM, children, clean_environment, eventually, locked, temporary_folder
+from proxy import in_front_of
+from responder import ONE_CONNECTION, responder
 
 LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'"
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forkloop async'"
@@ -119,6 +122,49 @@ def test_reads_that_were_fast_until_now_hold_up_the_others_for_a_moment_at_most(
                     raise AssertionError(f"a read waits behind one of a table that is locked: {database(one)}") from None
             answers_reads_but_tags = [one.ask(path)[0] for path in LIGHT if "tag" not in path and "order" not in path]
             assert answers_reads_but_tags == [200] * 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_without_a_connection_leaves_the_queue_to_those_that_have_one(stocked, mode):
+    """It could only refuse, and that very quickly."""
+    stocked.psql("create role few login connection limit 2 in role forkloop", "postgres")
+    try:
+        with responder(mode, DB_HOST=stocked.path("run"), DB_USER="few", FORKLOOP_ASYNC_DB_CONNECTIONS=3, FORKLOOP_SYNC_WORKERS=3) as one, \
+                concurrent.futures.ThreadPoolExecutor(6) as crowd:
+            eventually(lambda: "too many connections" in one.log.read_text(), message="all have found a connection")
+            assert {status for status, _ in crowd.map(one.ask, ["/contact/1"] * 500)} == {200}
+    finally:
+        stocked.psql("drop role few", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_notifications_that_nobody_waits_for_are_let_go_of(stocked, mode):
+    """A pooler's session, or a trigger, may have asked for them."""
+    with in_front_of(stocked) as proxy, responder(mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port, **ONE_CONNECTION) as one:
+        assert one.ask("/contact/1")[0] == 200
+        proxy.interject("listen c")
+        process, = children(one.process.pid)
+        resident = lambda: int(pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096 >> 20
+        before = resident()
+        for _ in range(2):
+            stocked.psql("select count(pg_notify('c', i || repeat('x', 7900))) from generate_series(1, 4000) i")
+            assert one.ask("/contact/1")[0] == 200
+        assert resident() - before < 20, f"{resident() - before} MiB more"
+
+
+@pytest.mark.parametrize("connections", [2, 3, 8])
+def test_reads_of_a_locked_table_leave_the_others_a_way(stocked, connections):
+    """Several statements, all of them fast until now, on all connections."""
+    tags = [("/tag", "GET", b"", f"limit={number}") for number in range(1, 13)] + [(f"/tag/{number}",) for number in range(1, 13)]
+    with loop(stocked, connections) as one:
+        try_out(one)
+        for request in [("/tag", "GET", b"", "limit=1"), ("/tag/1",)] * 20:
+            assert one.ask(*request)[0] == 200
+        with locked(stocked, "tag"), contextlib.ExitStack() as stack:
+            for request in tags:
+                stack.enter_context(send(one, *request))
+            eventually(lambda: int(stocked.psql(LOCKED)[0][0]) >= connections - 1, message="the reads are not at work")
+            answers_reads(one, [path for path in LIGHT if "tag" not in path and "order" not in path])
 
 
 def test_where_the_reserved_connections_are_the_only_ones_writes_go_there(stocked):

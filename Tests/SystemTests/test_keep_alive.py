@@ -67,6 +67,13 @@ def test_ten_thousand_parked_connections_starve_nobody_and_survive_a_reload(own_
         assert kept[-1].recv(1) == b""
 
 
+def test_a_request_on_a_kept_connection_has_a_worker_started_where_there_is_none(own_house):
+    with alone(own_house, keep_alive=1, pm="ondemand", workers=3, idle_timeout=1) as (folder, process), connected(f"{folder}/s.sock") as client:
+        assert b"200 OK" in get(client)
+        eventually(lambda: descendants(process.pid, 1) == [], message="the idle worker stays")
+        assert b"200 OK" in get(client)
+
+
 @contextlib.contextmanager
 def kept_through_nginx(**settings):
     """A house with keep-alive on, and the port of an nginx that keeps its connections to the pool."""

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from house import MODES, eventually
+from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
 
 LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'forkloop%'"
@@ -46,3 +47,28 @@ def test_a_shorter_limit_of_the_users_is_the_servers(stocked, mode):
         assert one.ask("/contact/1", "PATCH", b'{"name":"x"}')[0] == 504
         lock.kill()
         lock.wait()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_write_that_is_given_up_is_not_said_to_be_undone(stocked, mode):
+    """The database has committed it, and its answer is held up on the way."""
+    limits = {"FORKLOOP_SYNC_REQUEST_TIMEOUT": 600, "FORKLOOP_STATEMENT_TIMEOUT": 500}
+    with in_front_of(stocked) as proxy, responder(mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port, **limits, **ONE_CONNECTION) as one:
+        assert one.ask("/tag", "POST", b'{"name":"before"}')[0] == 201
+        proxy.cut_after(1, "down", silent=True)
+        status, whole = one.ask("/tag", "POST", b'{"name":"held"}')
+        proxy.forget()
+        assert stocked.psql("select count(*) from tag where name = 'held'") == [("1",)]
+        assert status == {"sync": 504, "async": 503}[mode]
+        assert b"before trying again" in whole and b"Retry-After" not in whole, whole
+        proxy.drop_all()
+
+
+def test_a_read_that_is_given_up_leaves_no_doubt(stocked):
+    limits = {"FORKLOOP_SYNC_REQUEST_TIMEOUT": 600, "FORKLOOP_STATEMENT_TIMEOUT": 500}
+    with in_front_of(stocked) as proxy, responder("sync", DB_HOST="127.0.0.1", DB_PORT=proxy.port, **limits, **ONE_CONNECTION) as one:
+        assert one.ask("/tag/1")[0] == 200
+        proxy.cut_after(1, "down", silent=True)
+        status, whole = one.ask("/tag/1")
+        proxy.forget()
+        assert status == 504 and b"before trying again" not in whole, whole
