@@ -105,7 +105,7 @@ final class ClientConnection: @unchecked Sendable {
 
   /// Answers at once, or has the database asked.
   private func begin(_ assembled: AssembledRequest) {
-    var request = Request(assembled)
+    var request = Request(assembled, roots: Mode.prefixes)
     server.shows(request)
     let step = answerFromHere(assembled, request).map(Step.respond) ?? server.shop.begin(request)
     // Thousands may wait, each with up to a megabyte of which nothing is needed any more.
@@ -143,7 +143,7 @@ final class ClientConnection: @unchecked Sendable {
       // Head and records.
       server.buffers.reused += 2
       server.head.removeAll(keepingCapacity: true)
-      response.writeHead(to: &server.head)
+      response.writeHead(to: &server.head, requestID: item.request.requestID)
       server.writer.answer(requestID: item.id, head: server.head, body: response.omitsBody ? [] : response.body)
     } else {
       server.writer.end(requestID: item.id, .requestComplete)

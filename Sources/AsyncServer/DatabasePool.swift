@@ -84,7 +84,7 @@ final class DatabasePool: @unchecked Sendable {
 
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
   private func query(for operation: Operation) -> Query {
-    guard configuration.sharesReads, operation.statement.isReadOnly else {
+    guard configuration.sharesReads, operation.isShareable else {
       let query = Query(operation, since: loop.now)
       enqueue(query)
       return query

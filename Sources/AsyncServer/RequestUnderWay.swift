@@ -80,18 +80,3 @@ final class RequestUnderWay: @unchecked Sendable {
     abandon()
   }
 }
-
-extension Request {
-  /// What the web server's variables mean.
-  init(_ assembled: AssembledRequest) {
-    self.init(storage: assembled.params)
-    body = assembled.body
-    bodyIsTooLarge = assembled.bodyIsTooLarge
-    var walk = NameValuePairs()
-    // The assembler has walked them before: they are whole.
-    while let pair = try? walk.next(assembled.params.span) {
-      set(assembled.params.span.extracting(pair.name), to: pair.value)
-    }
-    finish(roots: Mode.prefixes)
-  }
-}

@@ -28,6 +28,44 @@ extension Span<UInt8> {
     return at == count || self[at] == UInt8(ascii: "/")
   }
 
+  /// Without the blanks and tabs around it.
+  package var trimmed: Span<UInt8> {
+    @_lifetime(copy self)
+    get {
+      var (start, end) = (0, count)
+      while start < end, self[start].isBlank { start += 1 }
+      while end > start, self[end - 1].isBlank { end -= 1 }
+      return extracting(start..<end)
+    }
+  }
+
+  /// Of what is used as an id, in bytes.
+  package static var longestWord: Int { 128 }
+
+  /// Whether these are letters, digits, `.`, `_` and `-` alone, at least one of them and at most `longestWord`. Eight at a time:
+  /// each request has one.
+  var isPlainWord: Bool {
+    guard count > 0, count <= Self.longestWord else { return false }
+    return withUnsafeBytes { bytes in
+      var at = 0
+      while bytes.count - at >= 8 {
+        guard bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self).isPlainWord else { return false }
+        at += 8
+      }
+      if at == bytes.count { return true }
+      if at > 0 { return bytes.loadUnaligned(fromByteOffset: bytes.count - 8, as: UInt64.self).isPlainWord }
+      var word = UInt64.max / 255 &* UInt64(UInt8(ascii: "-"))
+      for byte in bytes { word = word << 8 | UInt64(byte) }
+      return word.isPlainWord
+    }
+  }
+
+  /// Whether these are visible ASCII characters alone, and at least one.
+  package var isVisible: Bool {
+    for index in indices where self[index] &- 0x21 >= 0x5E { return false }
+    return !isEmpty
+  }
+
   /// What is not UTF-8 becomes U+FFFD.
   package var text: UTF8Text { UTF8Text(repairing: self) }
 
@@ -85,6 +123,23 @@ extension [UInt8] {
   mutating func append(milliseconds nanoseconds: UInt64) { append(decimal: nanoseconds / 1_000, decimals: 3) }
 }
 
+extension UInt64 {
+  /// Whether each of its eight bytes is a letter, a digit, `.`, `_` or `-`.
+  fileprivate var isPlainWord: Bool {
+    let ones = UInt64.max / 255
+    let highest = ones << 7
+    // The highest bit of each byte that is from `first` to `last`; no sum goes over into the next, as all are below 0x80.
+    func isIn(_ word: UInt64, _ first: UInt8, _ last: UInt8) -> UInt64 {
+      (word &+ ones &* UInt64(0x80 - first)) & ~(word &+ ones &* UInt64(0x7F - last))
+    }
+    let letters = isIn(self | ones << 5, UInt8(ascii: "a"), UInt8(ascii: "z"))
+    let others = isIn(self, UInt8(ascii: "-"), UInt8(ascii: ".")) | isIn(self, UInt8(ascii: "_"), UInt8(ascii: "_"))
+    let plain = letters | isIn(self, UInt8(ascii: "0"), UInt8(ascii: "9")) | others
+    return self & highest == 0 && plain & highest == highest
+  }
+}
+
 extension UInt8 {
+  var isBlank: Bool { self == 0x20 || self == 0x09 }
   var asciiLowercased: UInt8 { self &- 0x41 < 26 ? self | 0x20 : self }
 }

@@ -3,7 +3,6 @@
 import HTTPTypes
 
 extension HTTPField.Name {
-  /// `Link` (RFC 8288).
   /// `Accept-Patch` (RFC 5789 §3.1).
   package static let acceptPatch = HTTPField.Name("Accept-Patch")!  // a token, as every literal here
   /// `Idempotency-Replayed`: the answer is that of an earlier request with the same key.

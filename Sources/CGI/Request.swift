@@ -19,7 +19,14 @@ package struct Request {
   private var storage: [UInt8]
   /// Where in the storage each variable's value stands; method and length are parsed at once.
   private var places = Places(repeating: Place())
-  private typealias Places = InlineArray<12, Place>
+  private typealias Places = InlineArray<13, Place>
+  /// Which fields of the client's header have come, a bit each, and of those that protect a request which without a value.
+  private var present: UInt32 = 0
+  private var blank: UInt32 = 0
+  /// Whether there is a field that protects the request from being carried out, of whatever value.
+  package private(set) var hasGuards = false
+  /// Whether the body is in a form that has to be decoded first (`Content-Encoding`, RFC 9110 §8.4).
+  package private(set) var isEncoded = false
 
   /// A range, in half the room: requests are many, and go from hand to hand.
   private struct Place {
@@ -50,6 +57,10 @@ package struct Request {
     bodyIsTooLarge = false
     storage.removeAll(keepingCapacity: true)
     places = Places(repeating: Place())
+    present = 0
+    blank = 0
+    hasGuards = false
+    isEncoded = false
   }
 
   /// The path below the mount, decoded: of SCRIPT_NAME and PATH_INFO together, whatever the gateway takes for the script.
@@ -59,7 +70,7 @@ package struct Request {
   /// QUERY_STRING, as it was sent.
   package var query: Span<UInt8> { storage.span.extracting(range(.queryString)) }
   package var contentType: Span<UInt8> { storage.span.extracting(range(.contentType)) }
-  /// The id under which the gateway logs the request.
+  /// The client's id of the request if it is 1 to 128 letters, digits, `.`, `_` or `-`; else the gateway's; else one of our own.
   package var requestID: Span<UInt8> { storage.span.extracting(range(.requestID)) }
   /// `traceparent` (W3C Trace Context §3.2).
   package var traceParent: Span<UInt8> { storage.span.extracting(range(.traceParent)) }
@@ -68,6 +79,15 @@ package struct Request {
   package var ifNoneMatch: Span<UInt8> { storage.span.extracting(range(.ifNoneMatch)) }
   /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
   package var idempotencyKey: Span<UInt8> { storage.span.extracting(range(.idempotencyKey)) }
+
+  /// A field that is there to keep something from being done, and can't, as it says nothing: its client had a value in mind
+  /// that was empty. Whoever takes it for one that is absent does what must not be done.
+  package var emptyGuard: StaticString? {
+    if blank != 0 { return Variable.guards.first { blank & $0.bit != 0 }?.field }
+    if !ifMatch.isEmpty, !EntityTag.hasMembers(ifMatch) { return Variable.ifMatch.field }
+    if !ifNoneMatch.isEmpty, !EntityTag.hasMembers(ifNoneMatch) { return Variable.ifNoneMatch.field }
+    return nil
+  }
 
   /// `Bench-Delay`, `Bench-Statements` and `Bench-Spin`: see `BenchHooks`.
   package var benchDelay: Span<UInt8> { storage.span.extracting(range(.benchDelay)) }
@@ -80,8 +100,41 @@ package struct Request {
     switch variable {
     case .requestMethod: method = Self.method(storage.span.extracting(value))
     case .contentLength: contentLength = Self.length(storage.span.extracting(value))
-    default: places[variable.rawValue] = Place(value)
+    case .contentEncoding:
+      if isCoding(value) { isEncoded = true }
+    case .scriptName, .pathInfo, .queryString, .contentType, .gatewayID: places[variable.rawValue] = Place(value)
+    case .ifModifiedSince, .ifUnmodifiedSince: takeGuard(variable, value)
+    case .ifMatch, .ifNoneMatch, .idempotencyKey:
+      takeGuard(variable, value)
+      takeField(variable, value)
+    case .requestID, .traceParent, .benchDelay, .benchStatements, .benchSpin: takeField(variable, value)
     }
+  }
+
+  /// A field that comes in several lines is one list (RFC 9110 §5.3).
+  private mutating func takeField(_ variable: Variable, _ value: Range<Int>) {
+    guard present & variable.bit != 0 else {
+      present |= variable.bit
+      places[variable.rawValue] = Place(value)
+      return
+    }
+    let (start, earlier) = (storage.count, storage[range(variable)])
+    storage += earlier
+    storage.append(", ")
+    storage.append(contentsOf: storage[value])
+    places[variable.rawValue] = Place(start..<storage.count)
+  }
+
+  private mutating func takeGuard(_ variable: Variable, _ value: Range<Int>) {
+    hasGuards = true
+    if isBlank(value) { blank |= variable.bit }
+  }
+
+  private func isBlank(_ value: Range<Int>) -> Bool { storage.span.extracting(value).trimmed.isEmpty }
+
+  private func isCoding(_ value: Range<Int>) -> Bool {
+    let name = storage.span.extracting(value).trimmed
+    return !name.isEmpty && !name.equalsIgnoringCase("identity")
   }
 
   /// Takes a copy of a variable.
@@ -95,6 +148,11 @@ package struct Request {
   /// Call when all variables are in. `roots` are the first segments of the application's paths, each with its slash: where one of
   /// them begins, the mount ends. None are asked for where there is no SCRIPT_NAME.
   package mutating func finish(roots: @autoclosure () -> [String] = []) {
+    splitPath(roots)
+    if !hasPlainID { takeOtherID() }
+  }
+
+  private mutating func splitPath(_ roots: () -> [String]) {
     let (script, info) = (range(.scriptName), range(.pathInfo))
     if script.isEmpty { return }
     let start = storage.count
@@ -120,6 +178,29 @@ package struct Request {
     return start
   }
 
+  private var hasPlainID: Bool { requestID.isPlainWord }
+  private var hasGatewayID: Bool {
+    let id = storage.span.extracting(range(.gatewayID))
+    return id.isVisible && id.count <= Span<UInt8>.longestWord
+  }
+
+  /// An id that no other request has.
+  package static func newID() -> [UInt8] {
+    var id: [UInt8] = []
+    for _ in 0..<2 { id.append(hexadecimal: .random(in: 0 ... .max)) }
+    return id
+  }
+
+  private mutating func takeOtherID() {
+    if hasGatewayID {
+      places[Variable.requestID.rawValue] = places[Variable.gatewayID.rawValue]
+      return
+    }
+    let start = storage.count
+    storage += Self.newID()
+    places[Variable.requestID.rawValue] = Place(start..<storage.count)
+  }
+
   private func range(_ variable: Variable) -> Range<Int> { places[variable.rawValue].range }
 
   private static func method(_ text: Span<UInt8>) -> HTTPRequest.Method {
@@ -139,13 +220,17 @@ package struct Request {
 
 /// The variables that are read, of the two dozen that a web server sends.
 private enum Variable: Int {
-  case scriptName, pathInfo, queryString, contentType, requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey
-  case benchDelay, benchStatements, benchSpin
-  case requestMethod, contentLength
+  case scriptName, pathInfo, queryString, contentType, gatewayID
+  case requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey, benchDelay, benchStatements, benchSpin
+  // Of these nothing is kept but what they come to.
+  case requestMethod, contentLength, contentEncoding, ifModifiedSince, ifUnmodifiedSince
 
   init?(_ name: Span<UInt8>) {
     switch name.count {
     case 9 where name.equals("PATH_INFO"): self = .pathInfo
+    // Apache's mod_unique_id, and nginx's $request_id by the name that it is mostly given.
+    case 9 where name.equals("UNIQUE_ID"): self = .gatewayID
+    case 10 where name.equals("REQUEST_ID"): self = .gatewayID
     case 11 where name.equals("SCRIPT_NAME"): self = .scriptName
     case 12 where name.equals("QUERY_STRING"): self = .queryString
     case 12 where name.equals("CONTENT_TYPE"): self = .contentType
@@ -159,7 +244,26 @@ private enum Variable: Int {
     case 18 where name.equals("HTTP_IF_NONE_MATCH"): self = .ifNoneMatch
     case 20 where name.equals("HTTP_IDEMPOTENCY_KEY"): self = .idempotencyKey
     case 21 where name.equals("HTTP_BENCH_STATEMENTS"): self = .benchStatements
+    case 21 where name.equals("HTTP_CONTENT_ENCODING"): self = .contentEncoding
+    case 22 where name.equals("HTTP_IF_MODIFIED_SINCE"): self = .ifModifiedSince
+    case 24 where name.equals("HTTP_IF_UNMODIFIED_SINCE"): self = .ifUnmodifiedSince
     default: return nil
+    }
+  }
+
+  var bit: UInt32 { 1 << UInt32(rawValue) }
+
+  /// The fields that protect a request, by the names that their clients know.
+  static let guards: [Variable] = [.ifMatch, .ifNoneMatch, .ifModifiedSince, .ifUnmodifiedSince, .idempotencyKey]
+
+  var field: StaticString? {
+    switch self {
+    case .ifMatch: "If-Match"
+    case .ifNoneMatch: "If-None-Match"
+    case .ifModifiedSince: "If-Modified-Since"
+    case .ifUnmodifiedSince: "If-Unmodified-Since"
+    case .idempotencyKey: "Idempotency-Key"
+    default: nil
     }
   }
 }

@@ -8,7 +8,7 @@ package typealias Status = HTTPResponse.Status
 package struct Response {
   package var status: Status
   package var contentType: ContentType?
-  /// Fields other than Content-Type, Content-Length, ETag and Server-Timing.
+  /// Fields other than those that are written by themselves: see `writeHead`.
   package var fields: [HTTPField]
   /// Which state of the thing that was asked for the body shows.
   package var entityTag: EntityTag?
@@ -51,10 +51,19 @@ package struct Response {
     self.body = body
   }
 
-  /// Appends the header in CGI's form: the fields, `Status:`, an empty line. The status comes last: to HAProxy before its
-  /// issue 2865 a `Location` behind it is a redirect, whatever it says (RFC 3875 §6.2.3 has no order).
-  package func writeHead(to bytes: inout [UInt8]) {
-    if let contentType { bytes.append(contentType.line) }
+  /// Appends the header in CGI's form: the fields, `Status:`, an empty line. What every answer has stands here, so that none goes
+  /// out without it, whatever web server is in front of us. The status comes last: to HAProxy before its issue 2865 a `Location`
+  /// behind it is a redirect, whatever it says (RFC 3875 §6.2.3 has no order).
+  package func writeHead(to bytes: inout [UInt8], requestID: Span<UInt8>) {
+    // Most answers begin alike.
+    if contentType == .json {
+      bytes.append("Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: ")
+    } else {
+      if let contentType { bytes.append(contentType.line) }
+      bytes.append("X-Content-Type-Options: nosniff\r\nX-Request-Id: ")
+    }
+    requestID.withUnsafeBufferPointer { bytes.append(contentsOf: $0) }
+    bytes.append("\r\n")
     for field in fields {
       bytes.append(contentsOf: field.name.rawName.utf8)
       bytes.append(": ")

@@ -117,26 +117,42 @@ int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
 
 static struct {
-  const void *words[2];
-  size_t length[2];
-  int code;
-} last;
+  char words[1024];
+  size_t length, id, id_length;
+} last[2];
+static int last_code;
 static volatile sig_atomic_t last_descriptor = -1, last_choice;
 static void say_last_words(int signal) {
   (void)signal;
   if (last_descriptor < 0) return;
-  (void)!send(last_descriptor, last.words[last_choice], last.length[last_choice], MSG_NOSIGNAL | MSG_DONTWAIT);
-  _exit(last.code);
+  (void)!send(last_descriptor, last[last_choice].words, last[last_choice].length, MSG_NOSIGNAL | MSG_DONTWAIT);
+  _exit(last_code);
 }
-int clinux_last_words_on(int signal, const void *words, size_t length, const void *others, size_t others_length, int code) {
-  last.words[0] = words;
-  last.length[0] = length;
-  last.words[1] = others;
-  last.length[1] = others_length;
-  last.code = code;
+int clinux_set_last_words(int others, const void *words, size_t length, size_t id, size_t id_length) {
+  if (length > sizeof last[0].words || id > length || id_length > length - id) {
+    errno = EINVAL;
+    return -1;
+  }
+  others = others != 0;
+  if (length > 0) memcpy(last[others].words, words, length);
+  last[others].length = length;
+  last[others].id = id;
+  last[others].id_length = id_length;
+  return 0;
+}
+int clinux_last_words_on(int signal, int code) {
+  last_code = code;
   // An answer that is being written goes on: a write that was interrupted would be a broken one to libfcgi.
   struct sigaction action = {.sa_handler = say_last_words, .sa_flags = SA_RESTART};
   return sigaction(signal, &action, 0);
+}
+void clinux_set_last_words_id(const void *id, size_t length) {
+  for (int choice = 0; choice < 2; choice++) {
+    char *room = last[choice].words + last[choice].id;
+    size_t taken = length < last[choice].id_length ? length : last[choice].id_length;
+    if (taken > 0) memcpy(room, id, taken);
+    memset(room + taken, ' ', last[choice].id_length - taken);
+  }
 }
 void clinux_set_last_words_descriptor(int descriptor) {
   last_descriptor = descriptor;

@@ -4,7 +4,8 @@
 package struct RequestLimits: Equatable, Sendable {
   /// Bytes of PARAMS.
   package var params: Int
-  /// Name-value pairs in PARAMS.
+  /// Name-value pairs in PARAMS that are variables of the web server's own. The fields of its client's header, which it passes on
+  /// as `HTTP_…`, are as many as the bytes allow.
   package var pairs: Int
   /// Bytes of STDIN that are kept; what goes beyond is read and thrown away.
   package var body: Int
@@ -191,7 +192,10 @@ package struct RequestAssembler {
     var walk = NameValuePairs()
     var count = 0
     do {
-      while count <= limits.pairs, try walk.next(partial.params.span) != nil { count += 1 }
+      let params = partial.params.span
+      while count <= limits.pairs, let pair = try walk.next(params) {
+        if !params.extracting(pair.name).isFieldName { count += 1 }
+      }
     } catch {
       return .close(.malformedParams)
     }
@@ -217,5 +221,13 @@ package struct RequestAssembler {
       }
     }
     replies.record(.getValuesResult, requestID: RecordHeader.nullRequestID, content)
+  }
+}
+
+extension Span<UInt8> {
+  /// Whether it begins with `HTTP_`.
+  package var isFieldName: Bool {
+    count > 5 && self[0] == UInt8(ascii: "H") && self[1] == UInt8(ascii: "T") && self[2] == UInt8(ascii: "T")
+      && self[3] == UInt8(ascii: "P") && self[4] == UInt8(ascii: "_")
   }
 }

@@ -97,7 +97,7 @@ package struct NginxSite: Sendable {
   /// The folder of the snippets: a copy of them where something is added.
   private func snippets(_ folders: Folders, _ additions: Additions) throws(HouseError) -> String {
     guard !additions.door.isEmpty else { return "\(source)/snippets" }
-    for name in ["door", "http", "private", "problems", "readonly"] {
+    for name in ["door", "headers", "http", "private", "problems", "readonly"] {
       guard let text = readText("\(source)/snippets/forkloop-\(name).conf") else {
         throw HouseError("can't read \(source)/snippets/forkloop-\(name).conf")
       }

@@ -101,15 +101,12 @@ extension Master {
           _ = clinux_set_parent_death_signal(Self.parentDeathSignal)
           if getppid() != master { return 1 }
         }
-        return duties.lastWords.ofReads.withUnsafeBytes { reads in
-          duties.lastWords.ofWrites.withUnsafeBytes { writes in
-            if configuration.limits.requestTime > 0 {
-              clinux_last_words_on(
-                SIGALRM, reads.baseAddress, reads.count, writes.baseAddress, writes.count, Self.timedOut)
-            }
-            return duties.worker(context)
-          }
+        if configuration.limits.requestTime > 0 {
+          Self.prepare(duties.lastWords.ofReads, forWrites: false)
+          Self.prepare(duties.lastWords.ofWrites, forWrites: true)
+          clinux_last_words_on(SIGALRM, Self.timedOut)
         }
+        return duties.worker(context)
       }
       scoreboard.setProcess(process, of: slot)
       children[process] = Child(slot: slot, generation: generation, started: now)
@@ -119,6 +116,12 @@ extension Master {
       backoff.failed(now: now)
       log.error("can't fork a worker: \(error)")
       return nil
+    }
+  }
+
+  private static func prepare(_ words: LastWords, forWrites: Bool) {
+    _ = words.bytes.withUnsafeBytes {
+      clinux_set_last_words(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.id.lowerBound, words.id.count)
     }
   }
 

@@ -251,20 +251,32 @@ package struct Master: ~Copyable {
   }
 }
 
+/// Records that are sent when a worker is stuck.
+package struct LastWords {
+  package var bytes: [UInt8] = []
+  /// Where in them the request's id stands.
+  package var id = 0..<0
+
+  package init(_ bytes: [UInt8] = [], id: Range<Int> = 0..<0) {
+    self.bytes = bytes
+    self.id = id
+  }
+}
+
 /// What a master needs to know of what its workers do.
 package struct Duties {
   /// A worker's life, in a process of its own; the exit code.
   package var worker: (WorkerContext) -> Int32
   /// What a worker that is stuck says to its client at the end of its time, in FastCGI: of what only reads, and of what may have
   /// been done all the same.
-  package var lastWords: (ofReads: [UInt8], ofWrites: [UInt8])
+  package var lastWords: (ofReads: LastWords, ofWrites: LastWords)
   /// What the paths begin with that the master is asked for (`Request.finish`).
   package var roots: [String]
   /// The master's own answer for a path; nil: there is nothing there.
   package var page: (PoolState, Span<UInt8>) -> Response?
 
   package init(
-    lastWords: (ofReads: [UInt8], ofWrites: [UInt8]) = ([], []), roots: [String] = [],
+    lastWords: (ofReads: LastWords, ofWrites: LastWords) = (LastWords(), LastWords()), roots: [String] = [],
     page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil }, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker

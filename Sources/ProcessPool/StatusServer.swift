@@ -10,7 +10,7 @@ import Platform
 struct StatusServer: ~Copyable {
   private struct Client {
     let number: Int32
-    var assembler = RequestAssembler(limits: RequestLimits(params: 16 << 10, pairs: 100, body: 0))
+    var assembler = RequestAssembler(limits: RequestLimits(body: 0))
     var unsent: [UInt8] = []
     var endsAfterSending = false
     let deadline: UInt64
@@ -127,16 +127,12 @@ struct StatusServer: ~Copyable {
   }
 
   private func answer(_ assembled: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?) {
-    var request = Request(storage: assembled.params)
-    var walk = NameValuePairs()
-    while let pair = try? walk.next(assembled.params.span) {
-      request.set(assembled.params.span.extracting(pair.name), to: pair.value)
-    }
-    request.finish(roots: roots)
-    var response = page(request.path) ?? Response(.notFound)
+    let request = Request(assembled, roots: roots)
+    var response =
+      assembled.paramsAreTooLarge ? Response(.requestHeaderFieldsTooLarge) : page(request.path) ?? Response(.notFound)
     response.omitsBody = request.method == .head
     var head: [UInt8] = []
-    response.writeHead(to: &head)
+    response.writeHead(to: &head, requestID: request.requestID)
     var writer = RecordWriter()
     writer.answer(requestID: assembled.id, head: head, body: response.omitsBody ? [] : response.body)
     client.unsent += writer.bytes

@@ -94,16 +94,43 @@ enum Idempotency {
       """
   }
 
-  /// The key as it was sent: visible ASCII of at most `longestKey` characters. Nil if there is none.
+  /// The key: visible ASCII of at most `longestKey` characters, by itself or as a string in quotes, as the draft has it (RFC 9651
+  /// §3.3.3), which may hold spaces too. Both ways it is the same key. Nil if there is none.
   static func key(of request: borrowing Request) -> Result<UTF8Text?, Problem> {
-    let key = request.idempotencyKey
-    if key.isEmpty { return .success(nil) }
-    guard key.count <= longestKey, key.indices.allSatisfy({ key[$0] > 0x20 && key[$0] < 0x7F }) else {
+    let sent = request.idempotencyKey.trimmed
+    if sent.isEmpty { return .success(nil) }
+    let isQuoted = sent[0] == UInt8(ascii: "\"")
+    let key = isQuoted ? unquoted(sent) : sent.isVisible ? sent.withUnsafeBufferPointer { Array($0) } : nil
+    guard let key, !key.span.trimmed.isEmpty, key.count <= longestKey else {
       return .failure(
         .badRequest(
-          detail: "The Idempotency-Key must have at most \(longestKey) visible ASCII characters, and no space."))
+          detail: """
+            The Idempotency-Key must have 1 to \(longestKey) visible ASCII characters, without a space, or be such a \
+            string in quotes.
+            """))
     }
-    return .success(key.text)
+    return .success(UTF8Text(validating: key.span))
+  }
+
+  /// A string without its quotes; nil if it is none.
+  private static func unquoted(_ text: Span<UInt8>) -> [UInt8]? {
+    var bytes: [UInt8] = []
+    var index = 1
+    while index < text.count {
+      switch text[index] {
+      case UInt8(ascii: "\""): return index == text.count - 1 ? bytes : nil
+      case UInt8(ascii: "\\"):
+        index += 1
+        guard index < text.count, text[index] == UInt8(ascii: "\"") || text[index] == UInt8(ascii: "\\") else {
+          return nil
+        }
+        bytes.append(text[index])
+      case 0x20...0x7E: bytes.append(text[index])
+      default: return nil
+      }
+      index += 1
+    }
+    return nil
   }
 
   /// What tells one request from another under the same key: what is made, and the bytes of the body.

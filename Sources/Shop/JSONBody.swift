@@ -1,17 +1,21 @@
 // From a request's body to a JSON value, or to the status that says why not.
 
 import CGI
+import HTTPTypes
 import JSON
 
 enum JSONBody {
   /// What a PATCH takes: a merge patch (RFC 7396), by whichever of its names.
   static let patchTypes = "application/merge-patch+json, application/json"
 
+  static var acceptPatch: HTTPField { HTTPField(name: .acceptPatch, value: patchTypes) }
+
   /// The body's value: 415 if it is not sent as JSON, 411 if nobody knows its length, 413 if it is too long, 400 if it is not all
   /// there or no JSON.
   static func value(of request: borrowing Request) -> Result<JSONValue, Problem> {
     let isPatch = request.method == .patch
     guard isJSON(request.contentType, isPatch: isPatch) else { return .failure(isPatch ? .notPatch : .notJSON) }
+    if request.isEncoded { return .failure(.encoded) }
     if request.lacksLength { return .failure(.lengthRequired) }
     if request.bodyIsTooLarge || request.body.count > Shop.longestBody { return .failure(.bodyTooLarge) }
     if let length = request.contentLength {

@@ -14,6 +14,8 @@ struct Problem: Error {
   var isTemporary = false
   /// For our log.
   var fault: String?
+  /// What a client needs to know besides, to do better.
+  var fields: [HTTPField] = []
 
   /// Seconds after which a client may try again.
   static let retryAfter = 1
@@ -33,10 +35,16 @@ struct Problem: Error {
     status: .lengthRequired, detail: "The body's length must be told in advance, by Content-Length.")
 
   static let notJSON = Problem(
-    status: .unsupportedMediaType, detail: "The body must be JSON, with Content-Type: application/json.")
+    status: .unsupportedMediaType, detail: "The body must be JSON, with Content-Type: application/json.",
+    fields: [HTTPField(name: .accept, value: "application/json")])
 
   static let notPatch = Problem(
-    status: .unsupportedMediaType, detail: "The body must be a merge patch, with Content-Type: \(JSONBody.patchTypes).")
+    status: .unsupportedMediaType, detail: "The body must be a merge patch, with Content-Type: \(JSONBody.patchTypes).",
+    fields: [JSONBody.acceptPatch])
+
+  static let encoded = Problem(
+    status: .unsupportedMediaType, detail: "The body must be sent as it is, without Content-Encoding.",
+    fields: [HTTPField(name: .acceptEncoding, value: "identity")])
 
   static let preconditionFailed = Problem(
     status: .preconditionFailed, detail: "It is no longer what If-Match says. Read it again before changing it.")
@@ -68,6 +76,7 @@ struct Problem: Error {
     }
     writer.raw("}")
     var response = Response(status, contentType: .problem, body: writer.take())
+    response.fields = fields
     if isTemporary { response.fields.append(HTTPField(name: .retryAfter, value: String(Self.retryAfter))) }
     response.fault = fault
     return response

@@ -18,6 +18,8 @@ extension Resource {
   var item: Statement { rows?.item ?? Order.item }
   var insert: Statement { rows?.insert ?? Order.insert }
   var insertOnce: Statement { rows?.insertOnce ?? Order.insertOnce }
+  /// What an earlier request with the same key has made, and nothing new.
+  var repeatOnly: Statement { rows?.repeatOnly ?? Order.repeatOnly }
   var update: Statement { rows?.update ?? Order.update }
   var delete: Statement { rows?.delete ?? Order.delete }
 
@@ -64,5 +66,8 @@ extension Shop {
   /// Every statement that `begin` can ask for, but those of the bench hooks.
   package static let statements: [Statement] =
     Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
-    + [Order.item, Order.insert, Order.insertOrTell, Order.insertOnce, Order.update, Order.delete, health]
+    + [
+      Order.item, Order.insert, Order.insertOrTell, Order.insertOnce, Order.repeatOnly, Order.update, Order.delete,
+      health,
+    ]
 }

@@ -17,6 +17,8 @@ struct RowStatements: Sendable {
   let insert: Statement
   /// The same, once for a key: see `Idempotency`.
   let insertOnce: Statement
+  /// The same values; what the key has made before, and nothing new.
+  let repeatOnly: Statement
   /// $1 id, $2 … the columns, NULL for those that stay, and the condition. A row of NULLs beside its id is one that does not
   /// meet the condition.
   let update: Statement
@@ -40,11 +42,13 @@ struct RowStatements: Sendable {
       "\(table)_list", readOnly: true, "select id, \(names) from \(table) where id > $1 order by id limit $2")
     item = Statement("\(table)_item", readOnly: true, "select id, \(names), \(version) from \(table) where id = $1")
     insert = Statement("\(table)_insert", readOnly: false, insertion("true"))
-    insertOnce = Statement(
-      "\(table)_insert_once", readOnly: false,
+    func once(_ condition: String = "") -> String {
       Idempotency.once(
         columns: [("id", "bigint")] + columns.map { ($0, "text") } + [("tag", "bigint")], values: columns.count
-      ) { gate in "made as (\(insertion(gate)))" })
+      ) { gate in "made as (\(insertion(gate + condition)))" }
+    }
+    insertOnce = Statement("\(table)_insert_once", readOnly: false, once())
+    repeatOnly = Statement("\(table)_repeat_only", readOnly: false, once(" and false"))
     update = Statement(
       "\(table)_update", readOnly: false,
       """
@@ -63,5 +67,5 @@ struct RowStatements: Sendable {
       """)
   }
 
-  var all: [Statement] { [list, item, insert, insertOnce, update, delete] }
+  var all: [Statement] { [list, item, insert, insertOnce, repeatOnly, update, delete] }
 }

@@ -15,9 +15,7 @@ extension Shop {
       var response = written(.ok, resource, rows)
       guard response.status == .ok else { return response }
       // That there is more belongs to what the answer says.
-      let seed = UInt64(bitPattern: more ?? 0)
-      response.entityTag = EntityTag(
-        digest: response.body.withUnsafeBytes { cxxhash_64($0.baseAddress, $0.count, seed) })
+      response.entityTag = .digest(of: response.body, seed: UInt64(bitPattern: more ?? 0))
       if let last = more {
         let target = "\(mode.prefix)/\(resource.rawValue)?\(page.next(after: last))"
         response.fields.append(HTTPField(name: .link, value: "<\(target)>; rel=\"next\""))
@@ -46,6 +44,8 @@ extension Shop {
       return isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
 
     case .health: return health(.success(rows))
+    // Its rows are for `finish(_:_:)` of its own.
+    case .guarding(let write): return finish(write.reading, rows)
     }
   }
 
@@ -168,5 +168,12 @@ extension Shop {
     }
     writer.byte(UInt8(ascii: "]"))
     return orderRows.count > limit ? orderRows.id(count - 1) : nil
+  }
+}
+
+extension EntityTag {
+  /// Of an answer that is known by its bytes alone.
+  static func digest(of body: [UInt8], seed: UInt64 = 0) -> EntityTag {
+    EntityTag(digest: body.withUnsafeBytes { cxxhash_64($0.baseAddress, $0.count, seed) })
   }
 }

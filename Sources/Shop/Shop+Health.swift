@@ -63,7 +63,9 @@ extension Shop {
     writer.raw(#","version":"#)
     writer.string(Self.version)
     writer.raw("}")
-    return Response(isWell ? .ok : .serviceUnavailable, contentType: .json, body: writer.take())
+    var response = Response(isWell ? .ok : .serviceUnavailable, contentType: .json, body: writer.take())
+    response.entityTag = .digest(of: response.body)
+    return response
   }
 }
 

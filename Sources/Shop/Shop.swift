@@ -7,6 +7,7 @@ import CGI
 import HTTPTypes
 import JSON
 import Postgres
+import Text
 
 /// Under which prefix a responder serves the API.
 package enum Mode: String, Sendable, CaseIterable {
@@ -48,8 +49,20 @@ package struct Operation: Sendable {
     others = operations.dropLast()
   }
 
+  /// Whether what it reads is all that its answer depends on, so that another one that reads the same can have it too.
+  package var isShareable: Bool {
+    if case .guarding = reply { return false }
+    return statement.isReadOnly
+  }
+
   /// Whether it is executed once for its key, however often it is asked for.
-  var isOnce: Bool { if case .created(_, _, isOnce: true) = reply { true } else { false } }
+  var isOnce: Bool {
+    switch reply {
+    case .created(_, _, let isOnce): isOnce
+    case .guarding(let write): write.isOnce
+    default: false
+    }
+  }
 
   /// What says more of a failure than its error does: of a new order that a constraint has stopped, what it is that is missing.
   /// If that has come in between, the order is made after all.
@@ -74,6 +87,8 @@ enum Reply: Sendable {
   case changed(Resource, OrderInput?, isConditional: Bool)
   case deleted(Resource, isConditional: Bool)
   case health
+  /// What there is, which decides whether and how to write.
+  case guarding(GuardedWrite)
 
   /// What it is about.
   var resource: Resource? {
@@ -82,6 +97,7 @@ enum Reply: Sendable {
       .deleted(let resource, _):
       resource
     case .inserted: .order
+    case .guarding(let write): write.resource
     case .health: nil
     }
   }
@@ -114,7 +130,7 @@ package final class Shop {
     if method == .options {
       var response = Response(.noContent, fields: [methods.allow])
       if methods.list.contains(.patch) {
-        response.fields.append(HTTPField(name: .acceptPatch, value: JSONBody.patchTypes))
+        response.fields.append(JSONBody.acceptPatch)
       }
       return .respond(response)
     }
@@ -122,6 +138,9 @@ package final class Shop {
       var response = Problem.methodNotAllowed(methods).response(&writer)
       response.fields.append(methods.allow)
       return .respond(response)
+    }
+    if request.hasGuards, let problem = Problem(ofGuardsIn: request, of: method) {
+      return .respond(problem.response(&writer))
     }
     let result: Result<Operation, Problem>
     switch (route, method) {
@@ -143,7 +162,12 @@ package final class Shop {
   /// Rows to bytes, errors to statuses; or what else has to be asked first.
   package func finish(_ operation: Operation, _ result: Result<ResultSet, PostgresError>) -> Step {
     switch result {
-    case .success(let rows): .respond(finish(operation.reply, rows))
+    case .success(let rows):
+      if case .guarding(let write) = operation.reply {
+        finish(write, rows)
+      } else {
+        .respond(finish(operation.reply, rows))
+      }
     case .failure(let error): operation.successor(to: error).map(Step.query) ?? .respond(refuse(operation, error))
     }
   }
@@ -157,16 +181,21 @@ package final class Shop {
   /// What every answer is given in the end, whoever made it: no body where none is wanted or the client has it already, and how
   /// long it took.
   package func seal(_ response: inout Response, for request: borrowing Request, _ timing: Response.Timing) {
+    if request.hasGuards, request.isConditional, response.status.code == 200, let tag = response.entityTag,
+      request.method == .get || request.method == .head
+    {
+      switch request.verdict(on: tag) {
+      case .met: break
+      case .changed: response = Problem.preconditionFailed.response(&writer)
+      case .same:
+        response.status = .notModified
+        response.contentType = nil
+        response.body = []
+      }
+    }
     response.timing = timing
     if !request.mount.isEmpty { response.mount(at: request.mountReference) }
     if request.method == .head { response.omitsBody = true }
-    if response.status.code == 200, request.method == .get || request.method == .head, !request.ifNoneMatch.isEmpty,
-      let tag = response.entityTag, tag.isIn(request.ifNoneMatch)
-    {
-      response.status = .notModified
-      response.contentType = nil
-      response.body = []
-    }
   }
 
   // MARK: Beginnings
@@ -208,19 +237,24 @@ package final class Shop {
     case .success(let input): order = input
     case .failure(let problem): return .failure(problem)
     }
+    let operation: Operation
+    var repetition: Operation?
     switch Idempotency.key(of: request) {
     case .failure(let problem): return .failure(problem)
     case .success(nil):
       let reply = order.map(Reply.inserted) ?? .created(resource, nil, isOnce: false)
-      return .success(Operation(statement: resource.insert, parameters: parameters, reply: reply))
+      operation = Operation(statement: resource.insert, parameters: parameters, reply: reply)
     case .success(.some(let key)):
       parameters.append(key)
       parameters.append(Idempotency.fingerprint(resource, request.body))
       parameters.append(mode.rawValue)
-      return .success(
-        Operation(
-          statement: resource.insertOnce, parameters: parameters, reply: .created(resource, order, isOnce: true)))
+      let reply = Reply.created(resource, order, isOnce: true)
+      operation = Operation(statement: resource.insertOnce, parameters: parameters, reply: reply)
+      repetition = Operation(statement: resource.repeatOnly, parameters: parameters, reply: reply)
     }
+    guard request.isConditional else { return .success(operation) }
+    let creation = GuardedWrite.Write.creation(operation, repetition: repetition)
+    return .success(GuardedWrite(creation, of: resource, under: Conditions(of: request)).read)
   }
 
   private func change(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
@@ -228,21 +262,19 @@ package final class Shop {
     var parameters = Parameters()
     parameters.append(id)
     return input(resource, request, isPatch: true, &parameters).map { order in
-      let isConditional = Self.appendCondition(of: request, to: &parameters)
-      return Operation(
-        statement: resource.update, parameters: parameters,
-        reply: .changed(resource, order, isConditional: isConditional))
+      let change = GuardedWrite.Write.change(id, parameters, order)
+      if !request.ifNoneMatch.isEmpty { return GuardedWrite(change, of: resource, under: Conditions(of: request)).read }
+      return change.operation(resource, onlyIf: Self.condition(of: request))
     }
   }
 
   private func delete(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
     if let problem = Page.refuseAll(request.query) { return .failure(problem) }
-    var parameters = Parameters()
-    parameters.append(id)
-    let isConditional = Self.appendCondition(of: request, to: &parameters)
-    return .success(
-      Operation(
-        statement: resource.delete, parameters: parameters, reply: .deleted(resource, isConditional: isConditional)))
+    let deletion = GuardedWrite.Write.deletion(id)
+    if !request.ifNoneMatch.isEmpty {
+      return .success(GuardedWrite(deletion, of: resource, under: Conditions(of: request)).read)
+    }
+    return .success(deletion.operation(resource, onlyIf: Self.condition(of: request)))
   }
 
   /// Appends what a body says of a resource; the order, if it is one.
@@ -266,14 +298,9 @@ package final class Shop {
     }
   }
 
-  /// Appends the entity tags of `If-Match`, or NULL for none; whether there is a condition.
-  private static func appendCondition(of request: borrowing Request, to parameters: inout Parameters) -> Bool {
-    guard !request.ifMatch.isEmpty, let tags = EntityTag.strong(in: request.ifMatch) else {
-      parameters.appendNull()
-      return false
-    }
-    parameters.append(array: tags)
-    return true
+  /// The entity tags of `If-Match`; nil where any will do.
+  private static func condition(of request: borrowing Request) -> [UTF8Text]? {
+    request.ifMatch.isEmpty ? nil : EntityTag.strong(in: request.ifMatch)
   }
 }
 

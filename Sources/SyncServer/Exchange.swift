@@ -122,7 +122,7 @@ struct Exchange: ~Copyable {
     // Whoever has put them together knows that they are whole.
     while let pair = try? walk.next(params.span) {
       request.append(params.span.extracting(pair.name), params.span.extracting(pair.value))
-      count += 1
+      if !params.span.extracting(pair.name).isFieldName { count += 1 }
     }
     hasTooLongHeader = count > Self.limits.pairs
   }
@@ -131,7 +131,7 @@ struct Exchange: ~Copyable {
   /// closed.
   mutating func send(_ response: Response, keeping: Bool = false) -> Int32? {
     head.removeAll(keepingCapacity: true)
-    response.writeHead(to: &head)
+    response.writeHead(to: &head, requestID: request.requestID)
     put(head)
     if !response.omitsBody { put(response.body) }
     // The rest of STDOUT and END_REQUEST in one write; it closes a connection that failed.

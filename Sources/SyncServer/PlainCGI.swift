@@ -27,6 +27,7 @@ package enum PlainCGI {
     let names = [
       "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH",
       "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
+      "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_CONTENT_ENCODING", "UNIQUE_ID", "REQUEST_ID",
       "HTTP_IDEMPOTENCY_KEY", "HTTP_BENCH_DELAY", "HTTP_BENCH_STATEMENTS", "HTTP_BENCH_SPIN",
     ]
     for name in names {
@@ -42,7 +43,7 @@ package enum PlainCGI {
     let response = answer(request, database, options, benchHooks: benchHooks, log: log)
     log.report(response, to: request)
     var bytes: [UInt8] = []
-    response.writeHead(to: &bytes)
+    response.writeHead(to: &bytes, requestID: request.requestID)
     if !response.omitsBody { bytes += response.body }
     let isWritten = writeAll(bytes)
     discard(unread)

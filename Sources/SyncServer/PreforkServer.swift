@@ -30,13 +30,15 @@ package enum PreforkServer {
     }
   }
 
-  private static func lastWords(writing: Bool) -> [UInt8] {
+  /// What is said of a request that took too long.
+  private static func lastWords(writing: Bool) -> LastWords {
     var writer = RecordWriter()
     var head: [UInt8] = []
     let response = Shop.timedOut(writing: writing)
-    response.writeHead(to: &head)
+    let room = [UInt8](repeating: UInt8(ascii: "?"), count: Span<UInt8>.longestWord)
+    response.writeHead(to: &head, requestID: room.span)
     // nginx's requests all have this id.
     writer.answer(requestID: 1, head: head, body: response.body)
-    return writer.bytes
+    return LastWords(writer.bytes, id: writer.bytes.firstRange(of: room) ?? 0..<0)
   }
 }

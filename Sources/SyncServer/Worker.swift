@@ -20,6 +20,8 @@ struct Worker: ~Copyable {
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
+  /// The id of a request of which nothing has been read.
+  private let ownID: [UInt8]
   /// Requests after which it ends; 0: never.
   private let mostRequests: UInt64
 
@@ -41,6 +43,7 @@ struct Worker: ~Copyable {
     shop = Shop(mode: .sync, benchHooks: configuration.hasBenchHooks)
     slot = WorkerSlot(context.scoreboard, context.slot)
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
+    ownID = Array(Request.newID())
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
     exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout)
@@ -206,19 +209,22 @@ struct Worker: ~Copyable {
     let patience = configuration.master.limits.queueWait
     let hasWaitedTooLong =
       isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
+    setLastWordsID(ownID.span)
     clinux_set_last_words_descriptor(connection)
     guard exchange.receive(on: connection) else {
       clinux_set_last_words_descriptor(-1)
       slot.cameToNothing()
       return true
     }
+    setLastWordsID(exchange.request.requestID)
     if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_last_words(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
     let isTooLate = hasWaitedTooLong && !shop.isLivenessCheck(exchange.request)
     if isTooLate { slot.countShed() }
     var response =
-      isTooLate ? Shop.tooBusy() : exchange.hasTooLongHeader ? Shop.headerTooLarge() : answer(exchange.request)
+      exchange.hasTooLongHeader
+      ? Shop.headerTooLarge() : isTooLate ? Shop.tooBusy() : answer(exchange.request)
     clinux_set_last_words_descriptor(-1)
     shop.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
@@ -230,6 +236,10 @@ struct Worker: ~Copyable {
       tellOfSlowRequest()
     }
     return true
+  }
+
+  private func setLastWordsID(_ id: Span<UInt8>) {
+    id.withUnsafeBufferPointer { clinux_set_last_words_id($0.baseAddress, $0.count) }
   }
 
   /// Gives a connection to the master. While draining nobody waits with it: either a request has arrived, and will be

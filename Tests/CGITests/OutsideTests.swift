@@ -80,7 +80,7 @@ struct OutsideTests {
     response.entityTag = EntityTag(digest: .max)
     response.timing = Response.Timing(database: .max, application: 0)
     var head: [UInt8] = []
-    response.writeHead(to: &head)
+    response.writeHead(to: &head, requestID: "id".utf8.span)
     let text = String(decoding: head, as: UTF8.self)
     #expect(text.contains("db;dur=18446744073709.551, app;dur=0.000\r\n"))
     #expect(text.contains("\"ffffffffffffffff\""))

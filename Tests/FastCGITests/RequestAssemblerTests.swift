@@ -165,6 +165,7 @@ struct RequestAssemblerTests {
     #expect(assemble(request([("A", String(repeating: "x", count: 30))]), limits: small).actions == [tooLarge])
     #expect(assemble(request([("A", ""), ("B", ""), ("C", "")]), limits: small).actions == [tooLarge])
     #expect(assemble(request([("A", ""), ("B", "")]), limits: small).actions != [tooLarge])
+    #expect(assemble(request([("A", ""), ("HTTP_B", ""), ("B", "")]), limits: small).actions != [tooLarge])
   }
 
   @Test("reads a body that is too long to its end, and says so")

@@ -139,7 +139,7 @@ struct IdempotencyTests {
     "is visible ASCII of at most 255 characters",
     arguments: [
       (String(repeating: "k", count: 255), true), (String(repeating: "k", count: 256), false), ("a b", false),
-      ("\u{e9}", false), ("\"8e03978e-40d5\"", true),
+      ("\u{e9}", false), ("\"8e03978e-40d5\"", true), ("\"a b\"", true), ("\"a", false), ("", false),
     ])
   func form(_ key: String, _ isTaken: Bool) throws {
     switch shop.begin(post(key)) {

@@ -222,7 +222,7 @@ def test_responders_take_a_socket_from_their_parent(house, command):
 
 def test_the_site_to_install_is_the_template_with_its_defaults():
     text = pathlib.Path(ROOT, "nginx/templates/forkloop.conf.template").read_text()
-    for name, value in {"LISTEN": "8080", "RUN": "/run/forkloop", "HTML": "/usr/share/forkloop/html", "ASSETS": "/usr/share/forkloop/assets", "SNIPPETS": "snippets",
-                        "LOG": "/var/log/nginx/access.log"}.items():
+    for name, value in {"LISTEN": "8080 reuseport;\n    listen [::]:8080", "RUN": "/run/forkloop", "HTML": "/usr/share/forkloop/html", "ASSETS": "/usr/share/forkloop/assets", "SNIPPETS": "snippets",
+                        "LOG": "/var/log/nginx/forkloop-access.log"}.items():
         text = text.replace("${FORKLOOP_%s}" % name, value)
     assert pathlib.Path(ROOT, "nginx/forkloop.conf").read_text() == text

@@ -212,6 +212,8 @@ def provoke(house, path, method, status):
         return ask(content=b" " * (2 << 20))
     if status == 414:
         return ask(f"{path}?x=" + "x" * 9000)
+    if status == 431:
+        return ask(X_Long="x" * 9000)
     if status == 415:
         return ask(Content_Type="text/plain")
     if status == 422:
@@ -270,6 +272,8 @@ def test_every_described_status_can_be_had(impatient, path, method):
             insert into "order" (name, contact_id) values ('o', 1)""")
         if status == 503 and "health" in path:
             continue  # shown where a responder has no database
+        if status == 502 or (status, method, "order" in path) == (409, "patch", True):
+            continue  # a responder that is killed, and something that goes away in the same moment
         answer = provoke(impatient, path, method, status)
         assert answer.status == status, (status, answer)
         described = resolved(operation(path, method)["responses"][str(status)])
@@ -282,7 +286,8 @@ def test_every_described_status_can_be_had(impatient, path, method):
 @pytest.mark.parametrize("status, request_", [
     (400, ("GET", "/sync/order?%zz", None, {})), (404, ("GET", "/sync/order/9", None, {})), (409, ("POST", "/sync/tag", {"name": "IT"}, {})),
     (412, ("DELETE", "/sync/tag/1", None, {"If-Match": '"1"'})), (413, ("POST", "/sync/tag", b" " * (1 << 21), {})),
-    (414, ("GET", "/sync/tag?x=" + "x" * 9000, None, {})), (415, ("POST", "/sync/tag", "{}", {"Content-Type": "text/plain"})),
+    (414, ("GET", "/sync/tag?x=" + "x" * 9000, None, {})), (431, ("GET", "/sync/tag", None, {"X-Long": "x" * 9000})), (415, ("POST", "/sync/tag", "{}", {"Content-Type": "text/plain"})),
+    ("415-patch", ("PATCH", "/sync/tag/1", "{}", {"Content-Type": "text/plain"})),
     (422, ("POST", "/sync/order", '{"name":"a","contact_id":1,"order_lines":[{"product_id":1,"quantity":1,"price":0.12345}]}', {})),
 ])
 def test_the_examples_of_errors_are_the_program_s_answers(stocked, status, request_):

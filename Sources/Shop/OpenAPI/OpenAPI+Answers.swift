@@ -22,15 +22,28 @@ extension OpenAPI {
         "type": "string", "minLength": 1, "maxLength": number(Validation.longestName), "pattern": #"^[^\u0000]+$"#,
         "description": "Without U+0000.",
       ]),
+    "if_none_match_read": header(
+      "If-None-Match", "Entity tags that the client has, or `*`: 304 if it is still one of them.",
+      ["type": "string", "minLength": 1]),
     "if_none_match": header(
-      "If-None-Match", "Entity tags that the client has, or `*`: 304 if it is still one of them.", ["type": "string"]),
+      "If-None-Match", "Entity tags, or `*`: 412, and nothing is done, if what is there has one of them.", entityTags),
     "if_match": header(
-      "If-Match", "Entity tags that the client has seen, or `*`: 412 if it is none of them any more.",
-      ["type": "string"]),
+      "If-Match", "Entity tags that the client has seen, or `*`: 412 if it is none of them any more.", entityTags),
     "idempotency_key": header(
       "Idempotency-Key",
-      "Chosen by the client. For 24 hours the same key and body get the first answer again, from both prefixes.",
-      ["type": "string", "maxLength": number(Idempotency.longestKey), "pattern": "^[!-~]*$"]),
+      """
+      Chosen by the client. For 24 hours the same key and body get the first answer again, from both prefixes. It may stand in \
+      quotes (a string of RFC 9651, which may hold spaces), and is the same key then.
+      """,
+      [
+        "type": "string", "maxLength": number(Idempotency.longestKey),
+        "pattern": "^[!#-~][!-~]*$",
+      ]),
+  ]
+
+  private static let entityTags: JSONValue = [
+    "type": "string",
+    "pattern": #"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#,
   ]
 
   private static func parameter(_ name: String, _ description: String, _ schema: JSONValue) -> JSONValue {
@@ -46,6 +59,8 @@ extension OpenAPI {
     "Link": field("Where the next page is, if there is one (RFC 8288).", #"^<[!-~]+>; rel="next"$"#),
     "Location": field("Where it can be read.", #"^/[!-~]+$"#),
     "Retry-After": field("Seconds after which to try again.", #"^[0-9]+$"#),
+    "Accept": field("What a body may be.", "^application/json$"),
+    "Accept-Patch": field("What a patch may be (RFC 5789 §3.1).", "^[!-~ ]+$"),
     "Idempotency-Replayed": field("Present where the answer is that of an earlier request.", #"^true$"#),
   ]
 
@@ -56,17 +71,24 @@ extension OpenAPI {
   static let responses: JSONValue = [
     "304": ["description": "The client has it already.", "headers": refs("ETag")],
     "400": problem(
-      "The body is no JSON, the query string can't be decoded, or a header field is malformed.",
+      "The body is no JSON, the query string can't be decoded, or a header field is malformed or says nothing.",
       .badRequest(detail: "The query string can't be decoded: it must be percent-encoded UTF-8.")),
     "404": problem("There is no such thing.", .notFound(detail: "There is no order with this id.")),
     "409": problem(
       "Something still refers to it, its name is taken, or the first request with its key is still under way.",
       .conflict(detail: "The name is taken.")),
-    "412": problem("It is no longer what If-Match says.", .preconditionFailed),
+    "412": problem(
+      "It is no longer what If-Match says, or it is what If-None-Match says. Nothing was done.", .preconditionFailed),
     "413": problem("The body is too long.", .bodyTooLarge),
     "414": problem(
       "Path and query are too long.", Problem(status: .uriTooLong, detail: "The URI is too long.")),
-    "415": problem("The body is not sent as JSON.", .notJSON),
+    "415": problem(
+      "The body is not sent as JSON; or with a Content-Encoding, which is not taken: then there is `Accept-Encoding`.",
+      .notJSON)
+      + ["headers": refs("Accept")],
+    "415-patch": problem(
+      "The body is not sent as a merge patch; or with a Content-Encoding, which is not taken: then there is `Accept-Encoding`.",
+      .notPatch) + ["headers": refs("Accept-Patch")],
     "422": problem(
       "It is JSON, but not what the route takes; or it refers to something that is not there. All faults are told, of more than \(Faults.most) the first.",
       .unprocessable([
@@ -74,9 +96,14 @@ extension OpenAPI {
           JSONPointer.root.member("order_lines").element(0).member("price"), .tooManyDecimals,
           "price must have at most \(Money.priceDecimals) decimals.")
       ])),
+    "431": problem(
+      "The header is too long.", Problem(status: .requestHeaderFieldsTooLarge, detail: "The header is too long.")),
     "500": problem(
       "A fault of ours, which our log knows by its request id.",
       Problem(status: .internalServerError, detail: "Something went wrong here.")),
+    "502": problem(
+      "A responder broke off in the middle. Nobody knows how far it got.",
+      Problem(status: .badGateway, detail: "The server behind this one broke off.")),
     "503": problem(
       "The database is away or takes no writes, or the server is full.",
       Problem(status: .serviceUnavailable, detail: "The database can't be reached at the moment."))

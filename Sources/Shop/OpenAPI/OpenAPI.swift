@@ -93,7 +93,7 @@ package enum OpenAPI {
       "description": """
       In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first costs.
       """,
-      "parameters": parameters(Page.parameters(of: resource) + ["if_none_match"]),
+      "parameters": parameters(Page.parameters(of: resource) + ["if_match", "if_none_match_read"]),
       "responses": [
         "200": [
           "description": "A page of \(resource.rawValue)s.",
@@ -101,7 +101,7 @@ package enum OpenAPI {
           "content": json(
             ["type": "array", "items": schema(resource.schema)], example: .array([example(resource)])),
         ]
-      ] + answers("304", "400", "414", "422", "500", "503", "504"),
+      ] + answers("304", "400", "412", "414", "422", "500", "503", "504"),
     ]
   }
 
@@ -113,7 +113,7 @@ package enum OpenAPI {
     return [
       "operationId": id("Create", mode, resource),
       "summary": "Create \(resource.article) \(resource.rawValue)",
-      "parameters": parameters(["idempotency_key"]),
+      "parameters": parameters(["idempotency_key", "if_match", "if_none_match"]),
       "requestBody": [
         "required": true,
         "content": json(schema("New\(resource.schema)"), example: input(resource)),
@@ -125,7 +125,7 @@ package enum OpenAPI {
           "content": json(schema(resource.schema), example: example(resource)),
           "links": ["read": link("Read"), "change": link("Change"), "delete": link("Delete")],
         ]
-      ] + answers("400", "409", "413", "414", "415", "422", "500", "503", "504"),
+      ] + answers("400", "409", "412", "413", "414", "415", "422", "500", "503", "504"),
     ]
   }
 
@@ -133,14 +133,14 @@ package enum OpenAPI {
     [
       "operationId": id("Read", mode, resource),
       "summary": "Read \(resource.article) \(resource.rawValue)",
-      "parameters": parameters(["id", "if_none_match"]),
+      "parameters": parameters(["id", "if_match", "if_none_match_read"]),
       "responses": [
         "200": [
           "description": "The \(resource.rawValue).",
           "headers": refs("ETag"),
           "content": json(schema(resource.schema), example: example(resource)),
         ]
-      ] + answers("304", "400", "404", "414", "422", "500", "503", "504"),
+      ] + answers("304", "400", "404", "412", "414", "422", "500", "503", "504"),
     ]
   }
 
@@ -150,7 +150,7 @@ package enum OpenAPI {
       "operationId": id("Change", mode, resource),
       "summary": "Change \(resource.article) \(resource.rawValue)",
       "description": "A JSON Merge Patch (RFC 7396): what is left out stays as it is; arrays are replaced as a whole.",
-      "parameters": parameters(["id", "if_match"]),
+      "parameters": parameters(["id", "if_match", "if_none_match"]),
       "requestBody": [
         "required": true,
         "content": ["application/merge-patch+json": body, "application/json": body],
@@ -163,9 +163,10 @@ package enum OpenAPI {
         ]
       ]
         + answers(
-          resource == .tag
-            ? ["400", "404", "409", "412", "413", "414", "415", "422", "500", "503", "504"]
-            : ["400", "404", "412", "413", "414", "415", "422", "500", "503", "504"]),
+          // The others have no name that can be taken, and refer to nothing that can go meanwhile.
+          resource == .tag || resource == .order
+            ? ["400", "404", "409", "412", "413", "414", "415-patch", "422", "500", "503", "504"]
+            : ["400", "404", "412", "413", "414", "415-patch", "422", "500", "503", "504"]),
     ]
   }
 
@@ -175,7 +176,7 @@ package enum OpenAPI {
       "summary": "Delete \(resource.article) \(resource.rawValue)",
       "description": resource == .order
         ? "Its lines and tag links go along." : "What an order refers to can't be deleted.",
-      "parameters": parameters(["id", "if_match"]),
+      "parameters": parameters(["id", "if_match", "if_none_match"]),
       "responses": ["204": ["description": "It is gone."]]
         + answers(
           resource == .order
@@ -199,13 +200,14 @@ package enum OpenAPI {
       "description": """
       For whoever decides whether to send them here: a load balancer's check, a readiness probe.
       """,
+      "parameters": parameters(["if_match", "if_none_match_read"]),
       "responses": [
-        "200": ["description": "They can.", "content": content("ok", "ok", .ok)],
+        "200": ["description": "They can.", "headers": refs("ETag"), "content": content("ok", "ok", .ok)],
         "503": [
           "description": "They can't: there is no database, or its schema is not this program's.",
           "headers": refs("Retry-After"), "content": content("unavailable", "unavailable", .unknown),
         ],
-      ] + answers("400", "422"),
+      ] + answers("304", "400", "412", "414", "422"),
     ]
   }
 
@@ -214,14 +216,16 @@ package enum OpenAPI {
       "operationId": "\(mode.rawValue)Live",
       "summary": "Whether the process answers",
       "description": "Whatever the database does: for whoever decides whether to start it anew, a liveness probe.",
+      "parameters": parameters(["if_match", "if_none_match_read"]),
       "responses": [
         "200": [
           "description": "It does.",
+          "headers": refs("ETag"),
           "content": json(
             schema("Live"),
             example: ["mode": "\(mode.rawValue)", "status": "ok", "version": "\(Shop.version)"]),
         ]
-      ] + answers("400", "422"),
+      ] + answers("304", "400", "412", "414", "422"),
     ]
   }
 
@@ -248,8 +252,12 @@ package enum OpenAPI {
 
   private static func answers(_ statuses: String...) -> JSONValue { answers(statuses) }
 
-  private static func answers(_ statuses: [String]) -> JSONValue {
-    .object(statuses.map { JSONValue.Member(name: UTF8Text($0), value: ["$ref": "#/components/responses/\($0)"]) })
+  /// The web server's own are everywhere.
+  private static func answers(_ names: [String]) -> JSONValue {
+    .object(
+      (names + ["431", "502"]).sorted().map {
+        JSONValue.Member(name: UTF8Text(String($0.prefix(3))), value: ["$ref": "#/components/responses/\($0)"])
+      })
   }
 }
 

@@ -142,14 +142,19 @@ enum Order {
 
   /// That, once for a key: see `Idempotency`. A condition that is about no row is looked at once, before the function is
   /// called (a one-time filter in its plan).
-  static let insertOnce = Statement(
-    "order_insert_once", readOnly: false,
+  static let insertOnce = Statement("order_insert_once", readOnly: false, once())
+
+  /// The same values; what the key has made before, and nothing new.
+  static let repeatOnly = Statement("order_repeat_only", readOnly: false, once(" and false"))
+
+  private static func once(_ condition: String = "") -> String {
     Idempotency.once(
       columns: [
         ("id", "bigint"), ("kind", "int"), ("position", "bigint"), ("name", "text"), ("a", "bigint"), ("b", "int"),
         ("c", "numeric"), ("tag", "bigint"),
       ], values: 6
-    ) { gate in "made as (select * from \(insertion) where \(gate))" })
+    ) { gate in "made as (select * from \(insertion) where \(gate)\(condition))" }
+  }
 
   private static let insertion = "order_insert($1, $2, $3, $4, $5, $6)"
 
