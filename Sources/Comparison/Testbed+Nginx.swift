@@ -33,7 +33,7 @@ extension Testbed {
               include "\(folders.nginx)/forkloop-door.conf";
               fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
               fastcgi_param GATEWAY_INTERFACE CGI/1.1;
-              fastcgi_param DB_HOST           "\(folders.run)";
+              fastcgi_param DB_HOST           "\(folders.database)";
               fastcgi_param DB_NAME           bench;
               fastcgi_param DB_USER           forkloop;
               fastcgi_param FORKLOOP_NO_ENV_FILE  1;
