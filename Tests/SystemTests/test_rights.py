@@ -423,3 +423,12 @@ def test_the_units_are_understood():
 @pytest.mark.parametrize("unit", UNITS)
 def test_one_worker_that_is_killed_for_memory_does_not_end_its_unit(unit):
     assert "\nOOMPolicy=continue\n" in (ROOT / "systemd" / unit).read_text()
+
+
+@ROOT_ONLY
+def test_the_exported_variables_are_those_of_the_owner_who_may_do_what_he_likes_with_the_tables(house):
+    done = subprocess.run([PROGRAM, "env", "--state", house.path("")], capture_output=True, text=True, cwd="/", env=clean_environment())
+    assert done.returncode == 0 and f"export PGUSER='{OWNER}'" in done.stdout.splitlines(), done
+    sql = "truncate tag restart identity cascade; alter table tag add column more text; alter table tag drop column more"
+    asked = subprocess.run(["sh", "-c", f'eval "$1"; {PSQL} -Xqc "$2"', "sh", done.stdout, sql], capture_output=True, text=True, env=clean_environment())
+    assert asked.returncode == 0, asked.stderr
