@@ -99,6 +99,25 @@ package struct ConnectionInfo: Equatable, Sendable {
     return (variables, others.keys.sorted())
   }
 
+  /// What libpq says against the settings themselves, which no server can mend; nil if nothing. It finds out when it begins to
+  /// connect: to as many hosts as are meant, of which none exists.
+  package func fault() -> String? {
+    let meant = effective()
+    do throws(PostgresError) { _ = try ConnectionPlan.limit(meant["connect_timeout"]) } catch { return "\(error)" }
+    var nowhere = self
+    for (name, none) in [("host", "/nowhere"), ("hostaddr", "255.255.255.255")] {
+      guard let list = meant[name], !list.isEmpty else { continue }
+      let count = list.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).count
+      nowhere.keywords[name] = Array(repeating: none, count: count).joined(separator: ",")
+    }
+    if meant["host"] == nil, meant["hostaddr"] == nil { nowhere.keywords["host"] = "/nowhere" }
+    guard let handle = nowhere.withArrays({ PQconnectStartParams($0, $1, 1) }) else { return nil }
+    defer { PQfinish(handle) }
+    guard PQstatus(handle) == CONNECTION_BAD else { return nil }
+    let message = Connection.oneLine(PQerrorMessage(handle))
+    return message.utf8.starts(with: "connection to server".utf8) ? nil : message
+  }
+
   /// Calls `body` with libpq's two parallel arrays, each closed by NULL.
   func withArrays<Result>(
     _ body: (UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<UnsafePointer<CChar>?>) -> Result

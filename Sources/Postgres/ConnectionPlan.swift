@@ -38,7 +38,7 @@ package struct ConnectionPlan: Sendable {
   }
 
   /// libpq 15, "connect_timeout": 0 and less are no limit, and 1 counts as 2.
-  private static func limit(_ text: String?) throws(PostgresError) -> Int? {
+  static func limit(_ text: String?) throws(PostgresError) -> Int? {
     guard let text else { return nil }
     // What isspace(3) takes for a space.
     func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }

@@ -61,7 +61,9 @@ struct SettingsReader {
       return PrivateCluster(folders, account: nil, database: settings["DB_NAME"], user: settings["DB_USER"])
         .info(as: role)
     }
-    return try namedDatabase()
+    let info = try namedDatabase()
+    if let fault = info.fault() { throw SettingsError("the database's settings can't be used: \(fault)") }
+    return info
   }
 
   /// Whether the settings say which server to use: ours, or libpq's own too.

@@ -125,6 +125,35 @@ def test_no_setting_that_the_help_names_is_told_of():
     assert run("sync", "--check", "--listen", "unix:/tmp/x.sock", **meant).stderr == ""
 
 
+UNUSABLE = [({"PGSSLMODE": "bogus"}, "sslmode"), ({"PGCONNECT_TIMEOUT": "x"}, "connect_timeout"), ({"PGSERVICE": "nosuch"}, "service"),
+            ({"DB_HOST": "a", "DB_PORT": "1,2"}, "port"), ({"DB_HOST": "a,b", "PGTARGETSESSIONATTRS": "best"}, "target_session_attrs"),
+            ({"DB_HOST": "a", "PGHOSTADDR": "1.2.3.4,1.2.3.5"}, "host")]
+
+
+@pytest.mark.parametrize("wrong, word", UNUSABLE)
+@pytest.mark.parametrize("mode", MODES)
+def test_settings_of_libpq_that_no_server_can_mend_stop_the_start_and_the_check(mode, wrong, word):
+    for check in (["--check"], []):
+        done = run(mode, "--listen", "unix:/tmp/x.sock", *check, **wrong)
+        assert done.returncode == 2 and word in done.stderr and done.stderr.count("\n") == 1, done
+
+
+@pytest.mark.parametrize("usable", [{}, {"DB_HOST": "nowhere.example,/tmp", "DB_PORT": "1,2"}, {"PGHOSTADDR": "127.0.0.1"}, {"PGSSLMODE": "require"}])
+def test_settings_that_a_server_may_fit_are_good(usable):
+    done = run("async", "--check", "--listen", "unix:/tmp/x.sock", **usable)
+    assert done.returncode == 0 and "the configuration is good" in done.stdout, done
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reload_onto_settings_that_no_server_can_mend_changes_nothing(house, mode):
+    with responder(house, mode) as server:
+        server.set(PGSSLMODE="bogus")
+        server.write()
+        server.signal(signal.SIGHUP)
+        server.says("sslmode")
+        assert b'"reloads":0' in server.status() and server.answers()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_no_text_in_the_environment_goes_on_unchanged_through_a_reload(house, mode):
     with responder(house, mode, environment={"OF_OTHERS": "a\udcffb"}) as server:

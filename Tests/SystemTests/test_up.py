@@ -323,14 +323,18 @@ def test_a_pid_that_somebody_else_has_by_now_is_no_postgresql(made):
             other.wait()
 
 
+def recovers_until_told(folder):
+    """PostgreSQL is starting up for as long as the file `go` is not there."""
+    with open(f"{folder}/var/postgres/postgresql.conf", "a") as settings:
+        settings.write(f"restore_command = 'while [ ! -e {folder}/go ]; do sleep 0.05; done; false'\n")
+    pathlib.Path(folder, "var/postgres/recovery.signal").touch()
+    if os.geteuid() == 0:
+        shutil.chown(f"{folder}/var/postgres/recovery.signal", "postgres")
+
+
 def test_a_recovery_that_takes_its_time_is_waited_for_and_told_of(made):
     with copy_of(made) as folder:
-        # It is starting up for as long as this command does not end.
-        with open(f"{folder}/var/postgres/postgresql.conf", "a") as settings:
-            settings.write(f"restore_command = 'while [ ! -e {folder}/go ]; do sleep 0.05; done; false'\n")
-        pathlib.Path(folder, "var/postgres/recovery.signal").touch()
-        if os.geteuid() == 0:
-            shutil.chown(f"{folder}/var/postgres/recovery.signal", "postgres")
+        recovers_until_told(folder)
         with up(folder) as running:
             running.says("waiting for postgres to start (5 s): ")
             pathlib.Path(folder, "go").touch()
@@ -339,11 +343,7 @@ def test_a_recovery_that_takes_its_time_is_waited_for_and_told_of(made):
 
 def test_a_postgresql_that_ends_while_it_is_waited_for_is_told_at_once(made):
     with copy_of(made) as folder:
-        with open(f"{folder}/var/postgres/postgresql.conf", "a") as settings:
-            settings.write(f"restore_command = 'while [ ! -e {folder}/go ]; do sleep 0.05; done; false'\n")
-        pathlib.Path(folder, "var/postgres/recovery.signal").touch()
-        if os.geteuid() == 0:
-            shutil.chown(f"{folder}/var/postgres/recovery.signal", "postgres")
+        recovers_until_told(folder)
         with up(folder) as running:
             eventually(lambda: listens(running.path("db/.s.PGSQL.5432")), 20, "postgres has no socket")
             os.kill(running.parts("postgres -D")[0], signal.SIGKILL)
