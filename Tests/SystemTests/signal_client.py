@@ -45,6 +45,11 @@ class Asked:
                 # refused, or finds whoever comes after it.
                 self.socket.settimeout(0.7)
             self.socket.connect(self.address)
+        except ConnectionRefusedError as error:
+            # By whom it was refused counts, and not when we meant to connect: the processor may have been another's meanwhile.
+            if not isinstance(self.address, str):
+                self.began_at = time.monotonic()
+            self._ends("refused", error)
         except OSError as error:
             self._ends("refused", error)
         return self

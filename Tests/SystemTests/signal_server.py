@@ -89,6 +89,12 @@ class Server:
         """How many programs this process has been so far, one after another."""
         return self.output().count("listening on ")
 
+    def says_that_it_is_paused(self):
+        """Whether it is paused by its log; None if it has never been."""
+        said = self.output()
+        paused = said.rfind("are let go")
+        return None if paused < 0 else paused > max(said.rfind("workers from now on"), said.rfind("listening on"))
+
     def has_gone(self, seconds):
         """Whether every process of it has gone by then."""
         return bool(select.select([self._lifeline], [], [], seconds)[0])
