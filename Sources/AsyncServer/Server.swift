@@ -86,8 +86,6 @@ final class Server: @unchecked Sendable {
   /// Serves until TERM or QUIT; the exit code: 0 when every request that had been accepted was answered, 1 when the drain
   /// took too long.
   func run() -> Int32 {
-    // A connection is one.
-    Descriptor.raiseLimit()
     if configuration.slowTurn > 0 {
       loop.onTurn(longerThan: configuration.slowTurn) { [unowned self] in tellOfSlowTurn($0) }
     }

@@ -40,9 +40,18 @@ package struct SignalSet: Sendable {
   }
 
   /// Whether a signal that is blocked has come.
-  package static func isPending(_ signal: Int32) -> Bool {
-    var pending = sigset_t()
-    return sigpending(&pending) == 0 && sigismember(&pending, signal) == 1
+  package static func isPending(_ signal: Int32) -> Bool { pending.contains(signal) }
+
+  /// The blocked signals that have come.
+  package static var pending: SignalSet {
+    var set = SignalSet([])
+    sigpending(&set.mask)
+    return set
+  }
+
+  package func contains(_ signal: Int32) -> Bool {
+    var mask = mask
+    return sigismember(&mask, signal) == 1
   }
 
   /// Whether a signal is ignored.

@@ -40,6 +40,9 @@ package struct DaemonConfiguration: Sendable {
   package var files: Int?
   package var core: Int?
 
+  /// How many descriptors a process needs beside those of its database connections.
+  package static let fewestFiles = 31
+
   package init() {}
 
   /// What somebody should know who starts us as root and has not thought of whom the workers run as.
@@ -61,6 +64,8 @@ package struct DaemonConfiguration: Sendable {
       LogOutput.neverWait()
     }
     do throws(SystemError) { try applyLimits() } catch { throw .system(nil, error) }
+    // A connection is one.
+    Descriptor.raiseLimit()
   }
 
   /// Sets the limits of this process (setrlimit(2)).

@@ -79,7 +79,6 @@ extension Master {
   static func parkingLot(
     _ configuration: MasterConfiguration, _ inheritance: Inheritance?
   ) throws(SystemError) -> ParkingLot? {
-    if configuration.keepsConnections { Descriptor.raiseLimit() }
     if let inheritance, !inheritance.parking.isEmpty {
       return try ParkingLot(descriptors: inheritance.parking, parked: inheritance.parked)
     }

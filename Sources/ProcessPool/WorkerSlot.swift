@@ -18,6 +18,8 @@ package struct WorkerSlot {
   package private(set) var phases = Phases()
   /// When the last answer had gone, in monotonic nanoseconds.
   package private(set) var lastAnswer: UInt64 = 0
+  /// How long before the last connection the answer before it had gone, in nanoseconds.
+  package private(set) var timeBefore: UInt64 = 0
 
   /// How long the last request was in each phase, in nanoseconds.
   package struct Phases {
@@ -51,6 +53,7 @@ package struct WorkerSlot {
   /// A connection was accepted.
   package mutating func accepted() {
     began = MonotonicClock.now
+    timeBefore = began - lastAnswer
     connections &+= 1
     slot.pointee.counters.connections.store(connections, ordering: .relaxed)
     slot.pointee.requestStarted.store(began, ordering: .relaxed)

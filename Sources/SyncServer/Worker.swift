@@ -27,6 +27,8 @@ struct Worker: ~Copyable {
 
   private static let signalInterval: UInt64 = 10_000_000
   private var nextSignalCheck: UInt64 = 0
+  /// A connection accepted so soon after the answer before, in nanoseconds, had been waiting.
+  private static let immediately: UInt64 = 10_000
   /// For how many milliseconds nobody is accepted when there are no descriptors for them.
   private static let pause: Int32 = 100
   /// Whether the last connection that was to be accepted could not be for want of descriptors.
@@ -83,12 +85,13 @@ struct Worker: ~Copyable {
       waiting.watch(database: database.socket, generation: database.generation)
       let pause = pauseForOthers()
       // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
-      var hasServed = pause == 0 && context.parking == nil && serveNext()
+      var hasServed = pause == 0 && context.parking == nil && somebodyMayWait && serveNext()
       if !hasServed {
         let event = pause > 0 ? waiting.rest(pause) : waiting.wait(atMost: waitLimit())
         isExhausted = false
         switch event {
-        case .connection: hasServed = serveNext()
+        // Others may have found a database connection meanwhile.
+        case .connection: hasServed = pauseForOthers() == 0 && serveNext()
         case .parked: hasServed = serveParked()
         case .database: database.takeInWhatCameUnasked()
         case .interrupted:
@@ -103,6 +106,10 @@ struct Worker: ~Copyable {
       if isToldToEnd(hasServed: hasServed) { return leave(&waiting) }
     }
   }
+
+  /// Whether the queue may hold somebody, since the request before was there as soon as the one before that had been answered:
+  /// then it costs a system call less to accept first, and otherwise to wait first.
+  private var somebodyMayWait: Bool { slot.timeBefore < Self.immediately }
 
   /// For how many milliseconds nobody is accepted, because there are no descriptors, nobody is let in any more, or there is no
   /// database connection: others have one, and can answer what could only be refused here, and that very quickly.
@@ -127,8 +134,9 @@ struct Worker: ~Copyable {
     if clinux_flagged() != 0 { return true }
     guard !hasServed || slot.lastAnswer >= nextSignalCheck else { return false }
     nextSignalCheck = slot.lastAnswer + Self.signalInterval
-    if SignalSet.isPending(SIGUSR1), SignalSet([SIGUSR1]).wait(timeout: .zero) != nil { reopenLog() }
-    return SignalSet.isPending(SIGTERM) || SignalSet.isPending(SIGQUIT)
+    let pending = SignalSet.pending
+    if pending.contains(SIGUSR1), SignalSet([SIGUSR1]).wait(timeout: .zero) != nil { reopenLog() }
+    return pending.contains(SIGTERM) || pending.contains(SIGQUIT)
   }
 
   private func reopenLog() {

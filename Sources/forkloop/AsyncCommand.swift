@@ -32,6 +32,8 @@ struct AsyncCommand: ParsableCommand {
       master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
       options: try options.connectionOptions(reader, "forkloop async"))
     try loops.apply(to: &configuration, reader)
+    try ResponderOptions.refuseTooFewDescriptors(
+      master.daemon, databaseConnections: configuration.databaseConnections)
     try limits.apply(to: &configuration, reader)
     configuration.hasBenchHooks = try options.benchHooks || ResponderOptions.benchHooks(reader)
     return configuration

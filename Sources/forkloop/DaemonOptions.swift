@@ -60,9 +60,6 @@ struct DaemonOptions<Door: DoorName>: ParsableArguments {
       rlimitFiles, "--rlimit-files", "\(Door.prefix)RLIMIT_FILES", in: -1...1 << 20, default: -1)
     let core = try reader.integer(
       rlimitCore, "--rlimit-core", "\(Door.prefix)RLIMIT_CORE", in: -1...1 << 40, default: -1)
-    guard files < 0 || files >= 32 else {
-      throw SettingsError("--rlimit-files (\(files)) must be at least 32: a process needs as many for itself")
-    }
     daemon.files = files < 0 ? nil : files
     daemon.core = core < 0 ? nil : core
     return daemon

@@ -206,6 +206,15 @@ struct ResponderOptions: ParsableArguments {
     .seconds(try reader.integer(drainDelay, "--drain-delay", "FORKLOOP_DRAIN_DELAY", in: 0...3600, default: 0))
   }
 
+  /// With fewer descriptors a process would start and then accept nobody.
+  static func refuseTooFewDescriptors(_ daemon: DaemonConfiguration, databaseConnections: Int) throws(SettingsError) {
+    let needed = DaemonConfiguration.fewestFiles + databaseConnections
+    guard daemon.files ?? Descriptor.hardLimit < needed else { return }
+    let remedy =
+      daemon.files.map { "--rlimit-files (\($0)) must be" } ?? "raise `ulimit -Hn` (\(Descriptor.hardLimit)) to"
+    throw SettingsError("\(remedy) at least \(needed): a process needs as many descriptors for itself and the database")
+  }
+
   func drainTimeout(_ reader: SettingsReader) throws(SettingsError) -> Duration {
     .seconds(
       try reader.integer(drainTimeout, "--drain-timeout", "FORKLOOP_DRAIN_TIMEOUT", in: 1...3600, default: 30))

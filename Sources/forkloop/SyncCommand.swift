@@ -45,6 +45,7 @@ struct SyncCommand: ParsableCommand {
     master.keepsConnections = keepAlive || keeps == 1
     master.daemon = try daemon.configuration(reader)
     try ResponderOptions.refuseClashes(in: master)
+    try ResponderOptions.refuseTooFewDescriptors(master.daemon, databaseConnections: 1)
     var configuration = SyncConfiguration(
       master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
       options: try options.connectionOptions(reader, "forkloop sync"))

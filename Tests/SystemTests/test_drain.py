@@ -13,7 +13,7 @@ from fastcgi_client import answer, fastcgi
 from house import MODES, House, eventually, temporary_folder
 
 LONG = 600  # seconds of delay that no test waits for
-OTHERS = ["HUP", "USR2", "WINCH", "USR1", "CHLD", "TTIN", "TTOU"]
+OTHERS = ["HUP", "USR2", "WINCH", "USR1", "CHLD"]
 
 
 def send(server, name):

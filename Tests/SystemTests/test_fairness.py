@@ -127,14 +127,16 @@ def test_reads_that_were_fast_until_now_hold_up_the_others_for_a_moment_at_most(
 @pytest.mark.parametrize("mode", MODES)
 def test_a_worker_without_a_connection_leaves_the_queue_to_those_that_have_one(stocked, mode):
     """It could only refuse, and that very quickly."""
-    stocked.psql("create role few login connection limit 2 in role forkloop", "postgres")
+    stocked.psql("create role few login connection limit 2 in role forkloop")
     try:
         with responder(mode, DB_HOST=stocked.path("run"), DB_USER="few", FORKLOOP_ASYNC_DB_CONNECTIONS=3, FORKLOOP_SYNC_WORKERS=3) as one, \
                 concurrent.futures.ThreadPoolExecutor(6) as crowd:
             eventually(lambda: "too many connections" in one.log.read_text(), message="all have found a connection")
+            connected = "select count(*) from pg_stat_activity where usename = 'few'"
+            eventually(lambda: stocked.psql(connected) == [("2",)], message="the others did not connect")
             assert {status for status, _ in crowd.map(one.ask, ["/contact/1"] * 500)} == {200}
     finally:
-        stocked.psql("drop role few", "postgres")
+        stocked.psql("drop role few")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -156,7 +156,7 @@ def test_more_files_than_the_kernel_allows_are_refused_with_the_setting_s_name(m
     assert done.returncode == 0 or "--rlimit-files" in done.stderr and done.stderr.count("\n") == 1, done
 
 
-@pytest.mark.parametrize("flag, name, lowest", [("--max-turn", "FORKLOOP_ASYNC_MAX_TURN", 2000), ("--rlimit-files", "FORKLOOP_ASYNC_RLIMIT_FILES", 32)])
+@pytest.mark.parametrize("flag, name, lowest", [("--max-turn", "FORKLOOP_ASYNC_MAX_TURN", 2000), ("--rlimit-files", "FORKLOOP_ASYNC_RLIMIT_FILES", 39)])
 def test_what_is_neither_off_nor_enough_is_refused(flag, name, lowest):
     assert run("async", "--check", "--listen", "unix:/tmp/forkloop-limits.sock", **{name: lowest}).returncode == 0
     done = run("async", "--check", "--listen", "unix:/tmp/forkloop-limits.sock", **{name: lowest - 1})

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import MODES, PROGRAM, command_line, descendants, eventually, free_port, is_running, temporary_folder
+from house import MODES, PROGRAM, clean_environment, command_line, descendants, eventually, free_port, is_running, temporary_folder
 from daemon import copy_of_program, lowest_free_descriptor, processor_time, responder, stays
 
 
@@ -360,6 +360,37 @@ def test_a_worker_without_descriptors_hears_term(house, mode):
             server.says("can't accept: Too many open files")
             server.signal(signal.SIGTERM)
             server.ends(5)
+
+
+@pytest.mark.parametrize("more", [0, 20])
+@pytest.mark.parametrize("limit", ["hard", "soft"])
+@pytest.mark.parametrize("mode", MODES)
+def test_with_the_fewest_descriptors_that_it_takes_a_server_serves_reloads_and_ends(house, mode, limit, more):
+    most = 32 if mode == "sync" else 32 + 7 + more
+    connections = {"FORKLOOP_ASYNC_DB_CONNECTIONS": 8 + more} if mode == "async" else {"workers": 2 + more // 4}
+
+    def limits(files):
+        hard = files if limit == "hard" else max(files, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
+    with responder(house, mode, begin=lambda: limits(most if limit == "hard" else 6), **connections) as server:
+        read, workers = fastcgi(f"/{mode}/tag", keep=0), server.workers()
+        assert Clients(server, 6, read).statuses() == 6 * [200]
+        server.signal(signal.SIGHUP)
+        eventually(lambda: server.workers() not in ([], workers), message="there is no new worker")
+        assert Clients(server, 6, read).statuses() == 6 * [200]
+        server.signal(signal.SIGTERM)
+        server.ends(5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_fewer_descriptors_than_it_takes_a_server_does_not_start_and_says_what_to_do(mode):
+    fewest = 32 if mode == "sync" else 39
+    for flags in [[], ["--check"]]:
+        done = subprocess.run(
+            [PROGRAM, mode, "--listen", "unix:/tmp/forkloop-few.sock", *flags], env=clean_environment(), capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (fewest - 1, fewest - 1)))
+        assert done.returncode == 2 and f"ulimit -Hn` ({fewest - 1})" in done.stderr and str(fewest) in done.stderr, done
 
 
 def test_silent_peers_do_not_shut_the_status_page(house):
