@@ -77,7 +77,7 @@ final class Server: @unchecked Sendable {
     signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
     peersAreLocal = ListeningSocket.isLocal(context.listener)
     slot = WorkerSlot(context.scoreboard, context.slot)
-    shop = Shop(mode: .async, benchHooks: configuration.hasBenchHooks)
+    shop = Shop(mode: .async, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
     pool = DatabasePool(configuration, shop: shop, loop: loop, log: log)
   }
 

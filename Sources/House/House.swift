@@ -57,6 +57,10 @@ package struct House: Sendable {
     if !supervisor.isAskedToStop {
       greet()
       supervisor.supervise()
+      if drainDelay > 0 {
+        Self.say("stopping in \(drainDelay) s: until then /health answers 503 (at the next signal, at once)")
+        supervisor.announceStop(for: .seconds(drainDelay))
+      }
     }
     Self.say("stopping")
     let wasOrderly = supervisor.stop()
@@ -137,10 +141,28 @@ package struct House: Sendable {
     // So that it can open it anew.
     let name = "FORKLOOP_\(mode.rawValue.uppercased())_LOG"
     if environment[name, default: ""].isEmpty { environment[name] = log }
+    // After an announcement they accept until they are told to stop, which is when nginx has stopped.
+    if drainDelay > 0 {
+      let patience = drainDelay + Int(Service.usualStopLimit / 1_000_000_000) + 10
+      environment[Self.drainDelay] = String(min(patience, Self.longestDrainDelay))
+    }
     return Service(
       mode.rawValue, [program, mode.rawValue, "--listen", "unix:\(socket)"], environment: environment,
-      as: accounts.web, log: log, stopSignal: SIGTERM, stopLimit: responderStopLimit, reopenSignal: SIGUSR1,
+      as: accounts.web, log: log, stopSignal: drainDelay > 0 ? SIGQUIT : SIGTERM,
+      announcementSignal: drainDelay > 0 ? SIGTERM : nil, stopLimit: responderStopLimit, reopenSignal: SIGUSR1,
       readiness: .unix(socket))
+  }
+
+  private static let drainDelay = "FORKLOOP_DRAIN_DELAY"
+  /// That a responder takes, in seconds.
+  private static let longestDrainDelay = 3600
+
+  /// For how many seconds everything goes on after a signal to stop. A responder refuses what is no such number.
+  private var drainDelay: Int {
+    guard let text = environment[Self.drainDelay], let seconds = Int(text), 0...Self.longestDrainDelay ~= seconds else {
+      return 0
+    }
+    return seconds
   }
 
   /// A little longer than a drain may take.

@@ -14,12 +14,16 @@ package struct Service: Sendable {
   package let log: String
   /// Tells it to finish what it has begun and stop.
   package let stopSignal: Int32
+  /// Announces that it will be told to stop; nil: it can't.
+  package let announcementSignal: Int32?
   /// How long that may take, in nanoseconds.
   package let stopLimit: UInt64
   /// Tells it to open its logs anew; nil: it can't.
   package let reopenSignal: Int32?
   /// Where it answers once it is ready.
   package let readiness: Readiness
+
+  static let usualStopLimit: UInt64 = 40_000_000_000
 
   package enum Readiness: Sendable {
     case unix(String)
@@ -67,7 +71,8 @@ package struct Service: Sendable {
 
   package init(
     _ name: String, _ arguments: [String], environment: [String: String], as account: Account?, log: String,
-    stopSignal: Int32, stopLimit: UInt64 = 40_000_000_000, reopenSignal: Int32? = nil, readiness: Readiness
+    stopSignal: Int32, announcementSignal: Int32? = nil, stopLimit: UInt64 = Self.usualStopLimit,
+    reopenSignal: Int32? = nil, readiness: Readiness
   ) {
     self.name = name
     self.arguments = arguments
@@ -75,6 +80,7 @@ package struct Service: Sendable {
     self.account = account
     self.log = log
     self.stopSignal = stopSignal
+    self.announcementSignal = announcementSignal
     self.stopLimit = stopLimit
     self.reopenSignal = reopenSignal
     self.readiness = readiness

@@ -7,7 +7,7 @@ import Platform
 /// Runs services until it is told to stop. One thread; it waits in sigtimedwait.
 ///
 /// Every signal that would end us stops the house in its order instead, as soon as there is a supervisor; a second one, while
-/// that is under way, changes nothing. USR1 goes on to the services that can open their logs anew.
+/// that is under way, changes nothing but that it is no longer put off. USR1 goes on to the services that can open their logs anew.
 package struct Supervisor: ~Copyable {
   private struct Running {
     let service: Service
@@ -35,6 +35,8 @@ package struct Supervisor: ~Copyable {
   private let say: @Sendable (String) -> Void
   /// Whether a signal to stop has come.
   package private(set) var isAskedToStop = false
+  /// Whether that is to be at once: QUIT, or a second signal.
+  private var isInHaste = false
 
   /// `say` gets a line for what a person at the terminal wants to know.
   package init(say: @escaping @Sendable (String) -> Void) {
@@ -158,6 +160,17 @@ package struct Supervisor: ~Copyable {
     }
   }
 
+  /// Tells the services that can do so to announce that they will stop, and leaves everything up for `delay`; not so long if another
+  /// signal to stop comes.
+  package mutating func announceStop(for delay: Duration) {
+    if isInHaste { return }
+    for part in running {
+      if let process = part.process, let signal = part.service.announcementSignal { kill(process, signal) }
+    }
+    let end = MonotonicClock.now + delay.nanoseconds
+    while !isInHaste, MonotonicClock.now < end { waitForSignal(.milliseconds(100)) }
+  }
+
   /// Stops everything, the last started first, each given time to finish. False if something had to be killed.
   package mutating func stop() -> Bool {
     isAskedToStop = true
@@ -190,7 +203,8 @@ package struct Supervisor: ~Copyable {
     let service = running[index].service
     service.makeLog()
     // A PostgreSQL told to stop by TERM waits for its clients; what outlives us should not.
-    let deathSignal = service.stopSignal == SIGINT ? SIGINT : SIGTERM
+    let deathSignal =
+      service.stopSignal == SIGINT || service.announcementSignal != nil ? service.stopSignal : SIGTERM
     do throws(SystemError) {
       running[index].process = try ChildProcess.start(
         service.arguments, environment: service.environment, as: service.account, log: service.log,
@@ -205,7 +219,9 @@ package struct Supervisor: ~Copyable {
     switch signals.wait(timeout: timeout) {
     case nil, SIGCHLD, SIGTTIN, SIGTTOU: break
     case SIGUSR1: reopenLogs()
-    default: isAskedToStop = true
+    case let signal?:
+      isInHaste = isAskedToStop || signal == SIGQUIT
+      isAskedToStop = true
     }
     while let ending = ChildProcess.reap() {
       if ending.process == step?.process { step?.ending = ending }

@@ -11,7 +11,9 @@ package struct MasterConfiguration: Sendable {
   package var backlog = ListeningSocket.longestQueue
   package var pool: PoolConfiguration
   package var limits = WorkerLimits()
-  /// How long requests may take to end after TERM.
+  /// How long connections are accepted after TERM, before the drain.
+  package var drainDelay = Duration.zero
+  /// How long requests may take to end in a drain.
   package var drainTimeout = Duration.seconds(30)
   /// Whether connections that the web server keeps are parked with the master.
   package var keepsConnections = false

@@ -188,7 +188,7 @@ extension Master {
   /// Lets the workers of before go once there are enough new ones that are ready.
   mutating func replaceGeneration(_ census: PoolPlan.Census) {
     guard hasBegun, census.total - census.starting >= PoolPlan.initial(pool) else { return }
-    if !hasSaidReady {
+    if !hasSaidReady, !isStopping {
       hasSaidReady = true
       ServiceManager.notify("READY=1\nSTATUS=\(pool.mode.rawValue), generation \(generation)")
     }

@@ -11,8 +11,8 @@ import Platform
 
 /// Runs the pool until it is told to stop.
 ///
-/// TERM, INT and QUIT drain; HUP and USR2 reload; TTIN and TTOU allow a worker more or less; WINCH lets all workers go until
-/// HUP or TTIN.
+/// TERM and INT drain after a delay, QUIT drains at once; HUP and USR2 reload; TTIN and TTOU allow a worker more or less; WINCH lets
+/// all workers go until HUP or TTIN.
 package struct Master: ~Copyable {
   struct Child {
     let slot: Int?
@@ -80,6 +80,8 @@ package struct Master: ~Copyable {
   var checkDeadline = UInt64.max
   /// Whether a reload was asked for that has not been looked into yet.
   var wantsReload = false
+  /// When the drain begins; nil while nobody has told us to stop.
+  var drainAt: UInt64?
   /// Until when requests may take to end; nil while we are not draining.
   var drainDeadline: UInt64?
   /// Whether a worker has found nobody in the listen queue since nobody is let in any more.
@@ -87,6 +89,7 @@ package struct Master: ~Copyable {
   /// When the pool was last looked at.
   var lastLook: UInt64 = 0
 
+  var isStopping: Bool { drainAt != nil }
   var isDraining: Bool { drainDeadline != nil }
 
   /// Listens. On the calling thread, which should be the main one and alone: signals are blocked here.
@@ -140,6 +143,7 @@ package struct Master: ~Copyable {
     log.info("listening on \(listener.address), \(pool.mode.rawValue), \(pool.workers) workers at most")
     for remark in configuration.remarks { log.warning("\(remark)") }
     while true {
+      beginDrainIfDue()
       if let drainDeadline {
         if let code = drain(until: drainDeadline) { return code }
       } else {
@@ -214,12 +218,15 @@ package struct Master: ~Copyable {
   // MARK: Signals
 
   /// Does what a signal asks for. Nothing that comes before or after it overrules a signal to stop: whatever is under way is
-  /// dropped when that comes, and while draining nothing but the log is looked after.
+  /// dropped when that comes, and while draining nothing but the log is looked after. Until the drain begins the pool is looked
+  /// after as ever, but does not become another; a second signal to stop begins the drain.
   mutating func obey(_ signal: Int32) {
     switch signal {
     case SIGUSR1: reopenLog()
     case _ where isDraining: break
-    case SIGTERM, SIGINT, SIGQUIT: beginDrain()
+    case SIGTERM, SIGINT: stop(after: isStopping ? .zero : configuration.drainDelay)
+    case SIGQUIT: stop(after: .zero)
+    case _ where isStopping && [SIGHUP, SIGUSR2, SIGWINCH].contains(signal): break
     case SIGHUP, SIGUSR2: wantsReload = true
     case SIGTTIN:
       isPaused = false

@@ -31,10 +31,11 @@ extension Shop {
 
   func health(_ result: Result<ResultSet, PostgresError>) -> Response {
     let (schema, fault) = Self.state(of: result)
-    let isWell = fault == nil && schema == .ok
+    let isStopping = isStopping()
+    let isWell = fault == nil && schema == .ok && !isStopping
     let database: StaticString
     if case .wrongEncoding = fault { database = "encoding" } else { database = fault == nil ? "ok" : "unavailable" }
-    var response = state(isWell: isWell) { writer in
+    var response = state(isWell ? "ok" : isStopping ? "draining" : "unavailable", isWell: isWell) { writer in
       writer.raw(#","database":""#)
       writer.raw(database)
       writer.raw(#"","schema":"#)
@@ -48,16 +49,16 @@ extension Shop {
   }
 
   /// Whatever the database does, and however much there is to do.
-  func live() -> Response { state(isWell: true) { _ in } }
+  func live() -> Response { state("ok", isWell: true) { _ in } }
 
   /// Whether a request only asks whether anybody answers.
   package func isLivenessCheck(_ request: borrowing Request) -> Bool { Route(path: request.path, mode: mode) == .live }
 
-  private func state(isWell: Bool, _ more: (inout JSONWriter) -> Void) -> Response {
+  private func state(_ status: StaticString, isWell: Bool, _ more: (inout JSONWriter) -> Void) -> Response {
     writer.raw(#"{"mode":"#)
     writer.string(mode.rawValue)
     writer.raw(#","status":""#)
-    writer.raw(isWell ? "ok" : "unavailable")
+    writer.raw(status)
     writer.raw(#"""#)
     more(&writer)
     writer.raw(#","version":"#)

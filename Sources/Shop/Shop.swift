@@ -116,10 +116,13 @@ package final class Shop {
 
   /// Whether requests may ask for a slow database and for many statements: see `BenchHooks`.
   let hasBenchHooks: Bool
+  /// Whether this is to stop, so that nobody should be sent here any more: asked for `/health` alone.
+  let isStopping: () -> Bool
 
-  package init(mode: Mode, benchHooks: Bool = false) {
+  package init(mode: Mode, benchHooks: Bool = false, isStopping: @escaping () -> Bool = { false }) {
     self.mode = mode
     hasBenchHooks = benchHooks
+    self.isStopping = isStopping
   }
 
   /// Route, parse, validate, bind.

@@ -42,7 +42,7 @@ struct Worker: ~Copyable {
     self.configuration = configuration
     self.context = context
     self.log = log
-    shop = Shop(mode: .sync, benchHooks: configuration.hasBenchHooks)
+    shop = Shop(mode: .sync, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
     slot = WorkerSlot(context.scoreboard, context.slot)
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
     ownID = Array(Request.newID())

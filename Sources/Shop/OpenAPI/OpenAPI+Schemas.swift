@@ -37,7 +37,7 @@ extension OpenAPI {
     "Health": object(
       [
         "mode": ["enum": .array(Mode.allCases.map { "\($0.rawValue)" })],
-        "status": ["enum": ["ok", "unavailable"]],
+        "status": ["enum": ["ok", "unavailable", "draining"]],
         "database": [
           "description": "`encoding`: it is not UTF8.", "enum": ["ok", "unavailable", "encoding"],
         ],

@@ -204,7 +204,10 @@ package enum OpenAPI {
       "responses": [
         "200": ["description": "They can.", "headers": refs("ETag"), "content": content("ok", "ok", .ok)],
         "503": [
-          "description": "They can't: there is no database, or its schema is not this program's.",
+          "description": """
+          They can't, or soon won't be: there is no database, its schema is not this program's, or the server is about to stop \
+          (`draining`).
+          """,
           "headers": refs("Retry-After"), "content": content("unavailable", "unavailable", .unknown),
         ],
       ] + answers("304", "400", "412", "414", "422"),
