@@ -103,13 +103,13 @@ extension Schema {
   }
 
   private static let orderWrites = #"""
-    -- A text may be NULL where somebody lets it be.
+    -- A text may be NULL where somebody lets it be. It is shown as an empty one.
     create or replace function text_version(text, bigint) returns bigint language sql immutable parallel safe as $$
-      select coalesce(hashtextextended($1 collate "C", $2), $2)
+      select hashtextextended(coalesce($1, '') collate "C", $2)
     $$;
     create or replace function order_row_version(xid, contact bigint, name text)
     returns bigint language sql immutable parallel safe as $$
-      select text_version($3, hashint8extended($1::text::bigint, $2))
+      select hashtextextended(coalesce($3, '') collate "C", hashint8extended($1::text::bigint, $2))
     $$;
 
     -- What a GET shows of an order.
@@ -199,8 +199,9 @@ extension Schema {
       if not mine then
         -- Some may be read that may not be locked.
         perform from "order" where id = $1;
-        if found then raise exception '%', gone; end if;
-        return;
+        if not found then return; end if;
+        if $8 is null or order_entity_tag($1) = any ($8) then raise exception '%', gone; end if;
+        mine := null;
       end if;
       if mine is null then
         return query select $1, 6, null::bigint, null::text, null::bigint, null::integer, null::numeric, null::bigint;
