@@ -10,6 +10,7 @@ package struct SQLState: RawRepresentable, Equatable, Hashable, Sendable, Custom
   package var errorClass: Substring { rawValue.prefix(2) }
 
   package static let featureNotSupported = SQLState(rawValue: "0A000")
+  package static let stringDataRightTruncation = SQLState(rawValue: "22001")
   package static let numericValueOutOfRange = SQLState(rawValue: "22003")
   package static let notNullViolation = SQLState(rawValue: "23502")
   package static let foreignKeyViolation = SQLState(rawValue: "23503")

@@ -38,7 +38,7 @@ extension Problem {
     case .checkViolation where server.constraint.map(Self.ownChecks.contains) == true:
       // Whatever was sent has passed them: it is the rest of a row that was there before the constraint.
       self = .internal(fault: "\(fault): the row has been so for longer than the constraint is there")
-    case .checkViolation, .numericValueOutOfRange:
+    case .checkViolation, .numericValueOutOfRange, .stringDataRightTruncation:
       self = Problem(status: .unprocessableContent, detail: "A value is out of its range.", fault: fault)
     case .serializationFailure, .deadlockDetected, .lockNotAvailable:
       self = .unavailable(detail: "Another write was in the way.", fault: fault)

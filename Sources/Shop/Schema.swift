@@ -160,5 +160,6 @@ package enum Schema {
       $$;
       """),
     contents,
+    answers,
   ])
 }

@@ -23,10 +23,9 @@ extension Shop {
       return response
 
     case .item(let resource):
-      guard rows.rowCount > 0 else { return noSuch(resource) }
-      return object(resource, rows, .ok)
-
-    case .inserted(let order): return inserted(order, rows)
+      // An order that a policy of the database's own hides may have lines that it does not.
+      let isThere = resource == .order ? (0..<rows.rowCount).contains { rows.integer($0, 1) == 0 } : rows.rowCount > 0
+      return isThere ? object(resource, rows, .ok) : noSuch(resource)
 
     case .created(let resource, let order, let isOnce):
       return created(resource, order, isOnce ? Idempotency.Outcome(rows) : .made, rows)
@@ -34,7 +33,7 @@ extension Shop {
     case .changed(let resource, let order, let isConditional):
       if let order, let problem = order.problem(with: rows) { return problem.response(&writer) }
       let isThere = rows.rowCount > 0
-      let wasChanged = isThere && (resource == .order ? rows.integer(0, 1) != 6 : !rows.isNull(0, 1))
+      let wasChanged = isThere && (resource == .order ? rows.integer(0, 1) != 6 : !rows.isNull(0, 0))
       if wasChanged { return object(resource, rows, .ok) }
       return isThere && isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
 
@@ -92,18 +91,6 @@ extension Shop {
       if isFlawed { return resource == .order ? orderRows.id(index) : rows.integer(index, 0) }
     }
     return nil
-  }
-
-  /// A new order, of what was sent and what the rows add to it.
-  func inserted(_ order: OrderInput, _ rows: ResultSet) -> Response {
-    guard rows.rowCount > 0 else { return nothingReturned() }
-    let tags = (0..<rows.rowCount).filter { !rows.isNull($0, 2) }.sorted { rows.integer($0, 2) < rows.integer($1, 2) }
-    order.write(id: rows.bytes(0, 0), tags: tags, of: rows, to: &writer)
-    var response = written(.created, .order, rows)
-    guard response.status == .created else { return response }
-    response.entityTag = EntityTag(digest: tags.reduce(rows.version(0, 1)) { $0 ^ rows.version($1, 4) })
-    response.fields.append(location(.order, rows.integer(0, 0), mode))
-    return response
   }
 
   private func location(_ resource: Resource, _ id: Int64, _ mode: Mode) -> HTTPField {

@@ -67,11 +67,10 @@ package struct Operation: Sendable {
   /// What says more of a failure than its error does: of a new order that a constraint has stopped, what it is that is missing.
   /// If that has come in between, the order is made after all.
   func successor(to error: PostgresError) -> Operation? {
-    guard case .inserted(let order) = reply, case .statement(let fault) = error,
-      fault.state == .foreignKeyViolation || fault.state == .notNullViolation
-    else { return nil }
-    return Operation(
-      statement: Order.insertOrTell, parameters: parameters, reply: .created(.order, order, isOnce: false))
+    guard statement === Order.insert, case .statement(let fault) = error, fault.state == .foreignKeyViolation else {
+      return nil
+    }
+    return Operation(statement: Order.insertOrTell, parameters: parameters, reply: reply)
   }
 }
 
@@ -79,8 +78,6 @@ package struct Operation: Sendable {
 enum Reply: Sendable {
   case list(Resource, Page)
   case item(Resource)
-  /// The order that was sent. The rows say what of it its client can't know.
-  case inserted(OrderInput)
   /// The order that was sent, if it was one; and whether the rows may be those of an earlier request with the same key.
   case created(Resource, OrderInput?, isOnce: Bool)
   /// The order that was sent, if it was one; and whether the client named the state that it wants changed.
@@ -96,7 +93,6 @@ enum Reply: Sendable {
     case .list(let resource, _), .item(let resource), .created(let resource, _, _), .changed(let resource, _, _),
       .deleted(let resource, _):
       resource
-    case .inserted: .order
     case .guarding(let write): write.resource
     case .health: nil
     }
@@ -245,7 +241,7 @@ package final class Shop {
     switch Idempotency.key(of: request) {
     case .failure(let problem): return .failure(problem)
     case .success(nil):
-      let reply = order.map(Reply.inserted) ?? .created(resource, nil, isOnce: false)
+      let reply = Reply.created(resource, order, isOnce: false)
       operation = Operation(statement: resource.insert, parameters: parameters, reply: reply)
     case .success(.some(let key)):
       parameters.append(key)

@@ -134,6 +134,21 @@ struct SchemaTests {
     }
   }
 
+  @Test("reads an order by its tables, not by a call of a function, and makes one alike by both ways")
+  func rows() throws {
+    try withShop { connection in
+      let plan = try connection.execute("explain select * from order_rows(1)").table.map { $0[0] ?? "" }
+      #expect(plan.contains { $0.contains("order_pkey") } && !plan.contains { $0.contains("Function Scan") }, "\(plan)")
+      try connection.execute(
+        """
+        insert into contact (name, email) values ('a', 'a@b'); insert into product (name) values ('p'), ('q');
+        insert into tag (name) values ('t'), ('u')
+        """)
+      let plain = try connection.execute(newOrder.replacing("order_insert", with: "order_insert_unchecked")).table
+      #expect(try connection.execute(newOrder).table.map(\.first) == plain.map(\.first))
+    }
+  }
+
   @Test("has an index under every reference")
   func indexes() throws {
     try withShop { connection in

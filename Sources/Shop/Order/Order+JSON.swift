@@ -1,4 +1,4 @@
-// An order as JSON: from the rows of a statement, each of which joins its order here, or from what was sent.
+// An order as JSON, from the rows of a statement, each of which joins its order here.
 
 import JSON
 import Postgres
@@ -87,10 +87,15 @@ struct OrderRows {
     lines.sort()
     tags.sort()
     names.sort()
-    if names.entries.isEmpty { return }
+    guard let tag = tags.entries.first, !names.entries.isEmpty || rows.isNull(tag.row, 3) else { return }
+    var isHidden = false
     for index in tags.entries.indices {
-      if let row = names.row(at: tags.entries[index].position) { tags.entries[index].row = row }
+      let row = names.row(at: tags.entries[index].position)
+      if row == nil { isHidden = true }
+      tags.entries[index].row = row ?? -1
     }
+    // A policy of the database's own may hide a tag, and not its links.
+    if isHidden { tags.entries.removeAll { $0.row < 0 } }
   }
 
   /// Writes an order. Orders must be written in the order of their index, each once.
@@ -109,23 +114,6 @@ struct OrderRows {
     }
     shape.endLines(&writer)
     while let tag = tags.next(of: order.order) { shape.tag(rows.bytes(tag.row, 3), &writer) }
-    shape.end(&writer)
-  }
-}
-
-extension OrderInput {
-  /// Writes the order that was made of it. `tags` are the rows of `rows` that have its tags' names.
-  func write(id: Span<UInt8>, tags: [Int], of rows: ResultSet, to writer: inout JSONWriter) {
-    var shape = OrderShape()
-    let contact = String(contactID ?? 0)
-    (name ?? "").withBytes { shape.begin(id, name: $0, contact: contact.utf8.span, &writer) }
-    for line in lines ?? [] {
-      shape.line(
-        String(line.productID).utf8.span, quantity: String(line.quantity).utf8.span,
-        price: Money.text(ofPrice: line.price).utf8.span, worth: Int128(line.quantity) &* Int128(line.price), &writer)
-    }
-    shape.endLines(&writer)
-    for row in tags { shape.tag(rows.bytes(row, 3), &writer) }
     shape.end(&writer)
   }
 }

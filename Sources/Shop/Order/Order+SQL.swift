@@ -1,6 +1,6 @@
 // An order's statements. Each reads orders, lines and tags in one snapshot, or writes them in one transaction.
 //
-// But for those of `insert`, their rows are of several kinds, told apart by the second column and in no promised order:
+// Their rows are of several kinds, told apart by the second column and in no promised order:
 //
 //   id        kind       position  text  a           b         c      tag
 //   order     0 order    0         name  contact_id                   of the order's row
@@ -19,7 +19,7 @@ import Postgres
 
 enum Order {
   private static let columns =
-    "id, 0 as kind, 0::bigint as position, name, contact_id as a, null::int as b, null::numeric as c"
+    "id, 0 as kind, 0::bigint as position, name::text, contact_id as a, null::int as b, null::numeric as c"
 
   /// What lists can be narrowed to; the values follow $2 in this order.
   struct Filters: OptionSet, Hashable, Sendable {
@@ -42,13 +42,13 @@ enum Order {
     last as (select coalesce((select id from page offset $2::bigint - 2 limit 1), 9223372036854775807) as id)
     select \(columns) from page
     union all
-    select order_id, 1, id, null, product_id, quantity, price from order_line
+    select order_id, 1, id, null, product_id, quantity::int, price::numeric from order_line
       where order_id > $1 and order_id <= (select id from last)
     union all
     select order_id, 2, tag_id, null, null, null, null from order_tag_rel
       where order_id > $1 and order_id <= (select id from last)
     union all
-    select 0, 7, id, name, null, null, null from tag where id = any (array(
+    select 0, 7, id, name::text, null, null, null from tag where id = any (array(
       select tag_id from order_tag_rel where order_id > $1 and order_id <= (select id from last)))
     """)
 
@@ -90,54 +90,25 @@ enum Order {
       select \(columns) from page
       union all
       select shown.id, 1, l.* from shown cross join lateral (
-        select id, null::text, product_id, quantity, price from order_line where order_id = shown.id offset 0) l
+        select id, null::text, product_id, quantity::int, price::numeric from order_line where order_id = shown.id offset 0) l
       union all
       select id, 2, tag_id, null, null, null, null from links
       union all
-      select 0, 7, id, name, null, null, null from tag where id = any (array(select tag_id from links))
+      select 0, 7, id, name::text, null, null, null from tag where id = any (array(select tag_id from links))
       """)
   }
 
-  /// $1 id.
-  static let item = Statement(
-    "order_item", readOnly: true,
-    """
-    select \(columns), order_row_version(xmin, contact_id, name) as tag from "order" where id = $1
-    union all
-    select order_id, 1, id, null, product_id, quantity, price, line_version(id, product_id, quantity, price)
-      from order_line where order_id = $1
-    union all
-    select r.order_id, 2, r.tag_id, t.name, null, null, null, text_version(t.name, t.id)
-      from order_tag_rel r join tag t on t.id = r.tag_id where r.order_id = $1
-    """)
+  /// $1 id. A function of the schema, which writes answer by too.
+  static let item = Statement("order_item", readOnly: true, "select * from order_rows($1)")
 
-  /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags. Its rows are what the client can't
-  /// know: the order's id, the version of its row and lines, and of each tag the id, the name and the version, NULL where there
-  /// are no tags.
+  /// $1 name, $2 contact, $3 products, $4 quantities and $5 prices of the lines, $6 tags.
   ///
-  /// It does not look whether all that it refers to is there, which nearly always is work for nothing: constraints stop it if
-  /// not, and `insertOrTell` finds out what it is. Tags are linked as they are seen here, NULL for one that is not: one that comes
-  /// in the same moment, which a foreign key would let pass, can't be missing from the answer alone.
-  static let insert = Statement(
-    "order_insert", readOnly: false,
-    """
-    with made as (
-      insert into "order" (name, contact_id) values ($1, $2)
-      returning id, order_row_version(xmin, contact_id, name) as tag),
-    lines as (
-      insert into order_line (order_id, product_id, quantity, price)
-      select id, unnest($3::bigint[]), unnest($4::int[]), unnest($5::numeric[]) from made
-      returning line_version(id, product_id, quantity, price) as tag),
-    tags as materialized (
-      select t.id, t.name, text_version(t.name, t.id) as tag
-      from unnest($6::bigint[]) sent left join tag t on t.id = sent),
-    links as (insert into order_tag_rel (order_id, tag_id) select made.id, tags.id from made, tags)
-    select made.id, made.tag # (select all_versions(tag) from lines), tags.id, tags.name, tags.tag
-      from made left join tags on true
-    """)
+  /// It does not look whether all that it refers to is there, which nearly always is work for nothing: foreign keys stop it if
+  /// not, and `insertOrTell` finds out what it is.
+  static let insert = Statement("order_insert", readOnly: false, "select * from order_insert_unchecked(\(values))")
 
-  /// The same values. Leaves nothing but a gap in the ids if anything is missing, and says what. A function of the schema, which
-  /// costs more than the statement above: for when that has failed, and for keys.
+  /// The same values. Leaves nothing but a gap in the ids if anything is missing, and says what. It costs more: for when the one
+  /// above has failed, and for keys.
   static let insertOrTell = Statement("order_insert_or_tell", readOnly: false, "select * from \(insertion)")
 
   /// That, once for a key: see `Idempotency`. A condition that is about no row is looked at once, before the function is
@@ -156,7 +127,8 @@ enum Order {
     ) { gate in "made as (select * from \(insertion) where \(gate)\(condition))" }
   }
 
-  private static let insertion = "order_insert($1, $2, $3, $4, $5, $6)"
+  private static let values = "$1, $2, $3, $4, $5, $6"
+  private static let insertion = "order_insert(\(values))"
 
   /// $1 id, then as of the insert, NULL for what stays, and $8 the tags that the order may have, NULL for any. A function of
   /// the schema, since it takes the order's lock before it looks: a single SQL statement sees the lines of the moment when it
