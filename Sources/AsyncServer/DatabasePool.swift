@@ -20,7 +20,7 @@ final class DatabasePool: @unchecked Sendable {
   private var reads = SharedReads()
   /// The reserved connections are the ready ones before this.
   var reservedEnd = 0
-  /// A read that has never run before and is at work on a reserved connection.
+  /// A slow read, or one that has never run, that is at work on a reserved connection.
   var trial: Query?
   /// Whether somebody looks for what is held up.
   var isLookedAfter = false
@@ -130,7 +130,7 @@ final class DatabasePool: @unchecked Sendable {
   }
 
   var queueLength: Int { waiting.count(.reads) + waiting.count(.writes) }
-  var slowQueueLength: Int { waiting.count(.slow) + waiting.count(.untried) }
+  var slowQueueLength: Int { waiting.slowCount }
   var queueLimit: Int { configuration.queueLimit }
 
   /// What is told of the turn that ends is what was done in it.
@@ -141,6 +141,7 @@ final class DatabasePool: @unchecked Sendable {
 
   /// What a connection has found out about its statements.
   func note(_ statements: [Statement], took nanoseconds: UInt64) { times.note(statements, took: nanoseconds) }
+  func isGivenUp(_ statement: Statement) { times.isGivenUp(statement, at: loop.now) }
 
   /// A connection has broken: reads that were not answered are sent again, and of a write nobody knows what became. A read may be
   /// what breaks it, and so is not sent for ever; but where all connections are ended, one after the other, it can be lost with each.
