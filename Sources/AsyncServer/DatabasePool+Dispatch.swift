@@ -18,7 +18,7 @@ extension DatabasePool {
 
   /// What waits for what, and where a query has to wait.
   func lane(of statement: Statement) -> WaitingQueries.Lane {
-    if times.isSlow(statement) { return .slow(statement) }
+    if times.isSlow(statement) { return .slow }
     return statement.isReadOnly ? .reads : .writes
   }
 
@@ -44,10 +44,10 @@ extension DatabasePool {
       if query.isAbandoned {
         waiting.removeFirst(lane)
         complete(query, .failure(.cancelled))
-      } else if times.isSlow(statement) || isHoldingUpReads(statement) {
+      } else if times.isSlow(statement) || (lane == .reads && isHoldingUpReads(statement)) {
         waiting.removeFirst(lane)
-        waiting.add(query, to: .slow(statement))
-      } else if let connection = statement.isReadOnly ? connectionForRead() : connectionForWrite() {
+        waiting.add(query, to: .slow)
+      } else if let connection = lane == .reads ? connectionForRead() : connectionForWrite() {
         waiting.removeFirst(lane)
         send(query, on: connection, isSlow: false)
       } else {
@@ -58,28 +58,27 @@ extension DatabasePool {
 
   /// One of each statement, and again until no more can be sent.
   private func dispatchSlow() {
-    var isAnySent = !waiting.isEmpty
-    while isAnySent {
+    var isAnySent: Bool
+    repeat {
       isAnySent = false
       for statement in waiting.slowStatements where sendOne(of: statement) { isAnySent = true }
-    }
+    } while isAnySent
   }
 
   /// Slow reads go where slow writes go. If they would have to wait there, one at a time is tried where the fast ones go: it may be
   /// fast, and have been held up, or never run.
   private func sendOne(of statement: Statement) -> Bool {
     let isFast = !times.isSlow(statement) && !isHoldingUpReads(statement)
-    while let query = waiting.first(.slow(statement)) {
+    while let query = waiting.first(slow: statement) {
       if query.isAbandoned {
-        waiting.removeFirst(.slow(statement))
+        waiting.removeFirst(slow: statement)
         complete(query, .failure(.cancelled))
       } else if isFast {
-        waiting.removeFirst(.slow(statement))
+        waiting.removeFirst(slow: statement)
         waiting.add(query, to: lane(of: statement))
       } else if let connection = connectionForSlow() ?? connectionForTrial(of: statement) {
-        waiting.removeFirst(.slow(statement))
+        waiting.removeFirst(slow: statement)
         waiting.hadItsTurn(statement)
-        if isReserved(connection) { trial = query }
         send(query, on: connection, isSlow: true)
         return true
       } else {
@@ -88,8 +87,6 @@ extension DatabasePool {
     }
     return false
   }
-
-  private func isReserved(_ connection: DatabaseConnection) -> Bool { connections[..<reservedEnd].contains { $0 === connection } }
 
   private func send(_ query: Query, on connection: DatabaseConnection, isSlow: Bool) {
     counters.statements += 1
@@ -140,9 +137,9 @@ extension DatabasePool {
   /// The last of those that are reserved: the first stays free for reads that are known to be fast, if there are two.
   private var lastReserved: DatabaseConnection? { connections[..<reservedEnd].last(where: \.isReady) }
 
-  /// Where a slow read may be tried; nil while another one is.
+  /// Where a slow read may be tried; nil while another one is, or something holds up what is there.
   private func connectionForTrial(of statement: Statement) -> DatabaseConnection? {
-    guard trial == nil, mayBeTried(statement), let last = lastReserved else { return nil }
+    guard mayBeTried(statement), let last = lastReserved else { return nil }
     return last.isHeldUp(loop.now) || last.isCancelling ? nil : last
   }
 
@@ -160,13 +157,13 @@ extension DatabasePool {
   // MARK: Looking after those that are held up
 
   /// Where reads that were fast until now hold up all reserved connections (their table is locked, perhaps), those are given up
-  /// there, to be sent again where slow ones go: they are known to be slow then. So is one that is tried while another waits for
-  /// its turn.
+  /// there, to be sent again where slow ones go: they are known to be slow then. So is what holds up the last of them while a slow
+  /// one waits for its turn there.
   private func clearReserved() {
     let reserved = connections[..<reservedEnd]
     if !reserved.contains(where: { $0.isReady && !$0.isHeldUp(loop.now) }) {
       for connection in reserved { connection.giveUpRead(loop.now) }
-    } else if trial != nil, waiting.slowStatements.contains(where: mayBeTried) {
+    } else if waiting.slowStatements.contains(where: mayBeTried) {
       lastReserved?.giveUpRead(loop.now)
     }
   }

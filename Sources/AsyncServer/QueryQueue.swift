@@ -13,9 +13,11 @@ struct QueryQueue {
   var first: Query? { queries.first }
 
   /// Whether one more may wait where `limit` may, and where the values of others take room as well.
-  func hasRoom(limit: Int, besides others: Int = 0) -> Bool { queries.count < limit && bytes + others < Self.bytesLimit }
+  func hasRoom(limit: Int, besides others: Int = 0) -> Bool {
+    queries.count < limit && bytes + others < Self.bytesLimit
+  }
 
-  mutating func add(_ query: Query, atFront: Bool) {
+  mutating func add(_ query: Query, atFront: Bool = false) {
     bytes += query.operation.parameters.bytes.count
     if atFront { queries.prepend(query) } else { queries.append(query) }
   }

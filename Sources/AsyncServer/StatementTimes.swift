@@ -34,12 +34,12 @@ struct StatementTimes {
   mutating func note(_ statements: [Statement], took nanoseconds: UInt64) {
     guard !statements.isEmpty else { return }
     let each = Double(nanoseconds) / Double(statements.count)
-    let isHindrance = each >= Double(Self.hindrance)
-    for (index, statement) in statements.enumerated() {
-      // What held up the segment did so once, however many of the same were in it.
-      if isHindrance, statements[..<index].contains(where: { $0 === statement }) { continue }
-      note(statement.number, took: each)
-      if !isHindrance, !paused.isEmpty { paused[statement.number] = nil }
+    if each < Double(Self.hindrance) {
+      for statement in statements { note(statement.number, took: each) }
+      if !paused.isEmpty { for statement in statements { paused[statement.number] = nil } }
+    } else {
+      // What held them up did so once, however many of the same were among them.
+      for number in Set(statements.map(\.number)) { note(number, took: each) }
     }
   }
 
@@ -67,7 +67,9 @@ struct StatementTimes {
   }
 
   /// Whether it was given up so lately that it is not to be tried again.
-  func isPaused(_ statement: Statement, at now: UInt64) -> Bool { paused[statement.number].map { now < $0.end } ?? false }
+  func isPaused(_ statement: Statement, at now: UInt64) -> Bool {
+    paused[statement.number].map { now < $0.end } ?? false
+  }
 
   /// Whether others should not be put behind it. Of one that has never run nobody knows: many may be asked for before the first
   /// is answered.

@@ -4,84 +4,91 @@ import Postgres
 
 /// The pool's queues, each with bounds of its own.
 struct WaitingQueries {
-  enum Lane {
+  enum Lane: Int {
     /// Reads that are known to be fast.
     case reads
     /// Writes that are known to be fast.
     case writes
-    /// What is slow, or has never run: a lane for each statement, which take turns.
-    case slow(Statement)
+    /// What is slow, or has never run.
+    case slow
   }
 
-  private var reads = QueryQueue()
-  private var writes = QueryQueue()
-  /// None of them is empty. The first is the one whose turn is next.
+  /// Of the fast ones, by their lanes' numbers.
+  private var fast = [QueryQueue](repeating: QueryQueue(), count: 2)
+  /// Of the slow ones, a queue for each statement, of which none is empty. They take turns: the first is the next.
   private var slow: [(statement: Statement, queue: QueryQueue)] = []
   /// How many have ever been added.
   private(set) var added: UInt64 = 0
 
-  /// The statements of slow queries, the one whose turn is next before the others.
+  /// The statements of the slow ones, the one whose turn is next before the others.
   var slowStatements: [Statement] { slow.map(\.statement) }
-  var slowCount: Int { slow.reduce(0) { $0 + $1.queue.count } }
-  var isEmpty: Bool { slow.isEmpty && reads.count == 0 && writes.count == 0 }
-  private var lanes: [Lane] { [.reads, .writes] + slowStatements.map(Lane.slow) }
 
-  private subscript(lane: Lane) -> QueryQueue {
-    get {
-      switch lane {
-      case .reads: reads
-      case .writes: writes
-      case .slow(let statement): slow.first { $0.statement === statement }?.queue ?? QueryQueue()
-      }
-    }
-    _modify {
-      switch lane {
-      case .reads: yield &reads
-      case .writes: yield &writes
-      case .slow(let statement):
-        let index = slow.firstIndex { $0.statement === statement } ?? slow.endIndex
-        if index == slow.endIndex { slow.append((statement, QueryQueue())) }
-        defer { if slow[index].queue.count == 0 { slow.remove(at: index) } }
-        yield &slow[index].queue
-      }
-    }
+  var isEmpty: Bool { slow.isEmpty && fast.allSatisfy { $0.count == 0 } }
+
+  func count(_ lane: Lane) -> Int {
+    lane == .slow ? slow.reduce(0) { $0 + $1.queue.count } : fast[lane.rawValue].count
   }
 
-  func count(_ lane: Lane) -> Int { self[lane].count }
-  func first(_ lane: Lane) -> Query? { self[lane].first }
-
-  /// Whether one more may wait where `limit` may. All slow reads have room for their values together, and all slow writes.
-  func hasRoom(_ lane: Lane, limit: Int) -> Bool {
-    guard case .slow(let statement) = lane else { return self[lane].hasRoom(limit: limit) }
+  /// Whether one more of a statement may wait where `limit` may; of slow ones as many of each statement, but all slow reads have the
+  /// room for their values in common, and all slow writes.
+  func hasRoom(_ lane: Lane, for statement: Statement, limit: Int) -> Bool {
+    guard lane == .slow else { return fast[lane.rawValue].hasRoom(limit: limit) }
     let others = slow.filter { $0.statement !== statement && $0.statement.isReadOnly == statement.isReadOnly }
-    return self[lane].hasRoom(limit: limit, besides: others.reduce(0) { $0 + $1.queue.bytes })
+    return slow(statement).hasRoom(limit: limit, besides: others.reduce(0) { $0 + $1.queue.bytes })
   }
 
-  /// Puts a query behind all others of its lane, or before them.
+  /// Puts a query behind all others of its queue, or before them.
   mutating func add(_ query: Query, to lane: Lane, atFront: Bool = false) {
     added += 1
-    self[lane].add(query, atFront: atFront)
+    if lane != .slow {
+      fast[lane.rawValue].add(query, atFront: atFront)
+    } else if let index = index(of: query.operation.statement) {
+      slow[index].queue.add(query, atFront: atFront)
+    } else {
+      var queue = QueryQueue()
+      queue.add(query)
+      slow.append((query.operation.statement, queue))
+    }
   }
 
-  mutating func removeFirst(_ lane: Lane) { self[lane].removeFirst() }
+  /// The oldest of a fast lane; or of a slow statement.
+  func first(_ lane: Lane) -> Query? { fast[lane.rawValue].first }
+  func first(slow statement: Statement) -> Query? { slow(statement).first }
+
+  mutating func removeFirst(_ lane: Lane) { fast[lane.rawValue].removeFirst() }
+
+  mutating func removeFirst(slow statement: Statement) {
+    guard let index = index(of: statement) else { return }
+    slow[index].queue.removeFirst()
+    if slow[index].queue.count == 0 { slow.remove(at: index) }
+  }
 
   /// Lets all other slow statements go before this one.
   mutating func hadItsTurn(_ statement: Statement) {
-    guard let index = slow.firstIndex(where: { $0.statement === statement }) else { return }
-    slow.append(slow.remove(at: index))
+    if let index = index(of: statement) { slow.append(slow.remove(at: index)) }
   }
 
-  /// Takes one that has waited since before `time`, if it is the first of its lane.
-  mutating func popFirst(wantedBefore time: UInt64) -> Query? {
-    for lane in lanes {
-      if let query = first(lane), let since = query.since, since < time { return self[lane].popFirst() }
+  /// Takes one that has waited since before `time`, if it is the first of its queue.
+  mutating func popFirst(wantedBefore time: UInt64) -> Query? { pop { $0.since.map { $0 < time } ?? false } }
+
+  /// Takes any that waits.
+  mutating func popAny() -> Query? { pop { _ in true } }
+
+  private mutating func pop(where isMeant: (Query) -> Bool) -> Query? {
+    for index in fast.indices {
+      if let query = fast[index].first, isMeant(query) { return fast[index].popFirst() }
+    }
+    for statement in slowStatements {
+      if let query = first(slow: statement), isMeant(query) {
+        removeFirst(slow: statement)
+        return query
+      }
     }
     return nil
   }
 
-  /// Takes any that waits.
-  mutating func popAny() -> Query? {
-    for lane in lanes { if let query = self[lane].popFirst() { return query } }
-    return nil
+  private func index(of statement: Statement) -> Int? { slow.firstIndex { $0.statement === statement } }
+  private func slow(_ statement: Statement) -> QueryQueue {
+    index(of: statement).map { slow[$0].queue } ?? QueryQueue()
   }
 }
