@@ -42,7 +42,8 @@ import Testing
     }
   }
 
-  @Test("a single run of any length makes no fast one slow, and two in a row do",
+  @Test(
+    "a single run of any length makes no fast one slow, and two in a row do",
     arguments: [20, 200, 20_000] as [UInt64])
   func standstill(length: UInt64) {
     var times = StatementTimes()
