@@ -11,7 +11,7 @@ import Testing
   /// A query whose values take `bytes`.
   private func query(_ bytes: Int) -> Query {
     var parameters = Parameters()
-    parameters.add(String(repeating: "x", count: bytes - 1))
+    parameters.append(String(repeating: "x", count: bytes - 1))
     return Query(Operation(statement: Shop.health, parameters: parameters, reply: .health), since: 0)
   }
 
