@@ -224,6 +224,7 @@ final class DatabaseConnection: @unchecked Sendable {
     if let error = preparationError {
       preparationError = nil
       if error.isKnownPreparation { return pool.sendAgain(query, avoidingName: true) }
+      if wasCancelled, error.isCancellation { return pool.sendAgain(query) }
       pool.complete(query, .failure(error.beforeSending))
     } else {
       pool.sendAgain(query)
@@ -255,8 +256,7 @@ final class DatabaseConnection: @unchecked Sendable {
       forget(query.operation.statement, error)
       pool.sendAgain(query, avoidingName: true)
     } else if query.operation.statement.isReadOnly {
-      if wasCancelled, !query.wasCancelled, case .failure(let error) = result, error.isCancellation {
-        query.isCancelled()
+      if wasCancelled, case .failure(let error) = result, error.isCancellation {
         pool.sendAgain(query)
       } else {
         pool.complete(query, result)

@@ -60,9 +60,6 @@ extension ResultSet {
 }
 
 extension Shop {
-  /// Reads of next to nothing: they are fast, unless something holds them up.
-  package static let lightReads = Resource.allCases.map(\.item) + [health]
-
   /// Every statement that `begin` can ask for, but those of the bench hooks.
   package static let statements: [Statement] =
     Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists

@@ -19,9 +19,9 @@ import Testing
   func order() {
     var queue = QueryQueue()
     let queries = (1...3).map { query($0) }
-    queue.append(queries[0])
-    queue.append(queries[1])
-    queue.prepend(queries[2])
+    queue.add(queries[0])
+    queue.add(queries[1])
+    queue.add(queries[2], atFront: true)
     #expect(queue.first === queries[2] && queue.count == 3)
     #expect([queue.popFirst(), queue.popFirst(), queue.popFirst()] == [queries[2], queries[0], queries[1]])
     #expect(queue.popFirst() == nil && queue.count == 0)
@@ -32,7 +32,7 @@ import Testing
     var queue = QueryQueue()
     for _ in 0..<3 {
       #expect(queue.hasRoom(limit: 3))
-      queue.append(query(1))
+      queue.add(query(1))
     }
     #expect(!queue.hasRoom(limit: 3))
     queue.removeFirst()
@@ -44,12 +44,12 @@ import Testing
     var queue = QueryQueue()
     for _ in 0..<64 {
       #expect(queue.hasRoom(limit: 1000))
-      queue.append(query(1 << 20))
+      queue.add(query(1 << 20))
     }
     #expect(!queue.hasRoom(limit: 1000))
     let first = queue.popFirst()
     #expect(queue.hasRoom(limit: 1000))
-    if let first { queue.prepend(first) }
+    if let first { queue.add(first, atFront: true) }
     #expect(!queue.hasRoom(limit: 1000))
     while queue.popFirst() != nil {}
     #expect(queue.hasRoom(limit: 1))
