@@ -3,9 +3,9 @@
 import DequeModule
 import EventLoop
 import Logging
+import Orders
 import Platform
 import Postgres
-import Shop
 
 /// A connection that is kept up by a task of its own.
 ///

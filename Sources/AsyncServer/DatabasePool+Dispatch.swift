@@ -105,7 +105,7 @@ extension DatabasePool {
     }
   }
 
-  /// Reads stay on the reserved connections while those keep up, then on the first half while there is room: the fewer servers wake
+  /// Reads stay on the reserved connections while those keep up, then on the first half while there is space: the fewer servers wake
   /// up for light reads, the less each costs, and more at work than there are processors only get into each other's way.
   ///
   /// Nothing is put behind a statement that is slow, or has run for a while: it waits here for the first connection that moves.

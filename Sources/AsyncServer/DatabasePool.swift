@@ -3,9 +3,9 @@
 import CGI
 import EventLoop
 import Logging
+import Orders
 import Platform
 import Postgres
-import Shop
 
 /// Takes operations from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
 ///
@@ -14,7 +14,7 @@ final class DatabasePool: @unchecked Sendable {
   private(set) var connections: [DatabaseConnection] = []
   let configuration: AsyncConfiguration
   let loop: EventLoop
-  private let shop: Shop
+  private let application: Orders
   var waiting = WaitingQueries()
   private(set) var times = StatementTimes()
   private var reads = SharedReads()
@@ -46,10 +46,10 @@ final class DatabasePool: @unchecked Sendable {
 
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
-  /// `shop` makes answers of what comes back.
-  init(_ configuration: AsyncConfiguration, shop: Shop, loop: EventLoop, log: Logger) {
+  /// `application` makes answers of what comes back.
+  init(_ configuration: AsyncConfiguration, application: Orders, loop: EventLoop, log: Logger) {
     self.configuration = configuration
-    self.shop = shop
+    self.application = application
     self.loop = loop
     connections = (0..<configuration.databaseConnections).map { _ in
       DatabaseConnection(configuration, loop: loop, pool: self, log: log)
@@ -63,7 +63,7 @@ final class DatabasePool: @unchecked Sendable {
   func execute(_ operation: Operation, for request: RequestUnderWay) {
     if let refusal = refusal(of: operation.statement) {
       counters.refused += 1
-      request.response = shop.refuse(operation, refusal)
+      request.response = application.refuse(operation, refusal)
       return
     }
     let query = query(for: operation)
@@ -109,7 +109,7 @@ final class DatabasePool: @unchecked Sendable {
       counters.abandoned += 1
       return
     }
-    switch shop.finish(query.operation, result) {
+    switch application.finish(query.operation, result) {
     case .respond(let response):
       note(query.operation, response)
       query.answer(response)

@@ -1,7 +1,7 @@
 // An operation on its way to the database and back, and everybody who waits for it.
 
 import CGI
-import Shop
+import Orders
 
 /// One statement's execution, or that of several, one after the other. Several requests may wait for it, if they read the same.
 ///

@@ -12,7 +12,7 @@ struct QueryQueue {
   var count: Int { queries.count }
   var first: Query? { queries.first }
 
-  /// Whether one more may wait where `limit` may, and where the values of others take room as well.
+  /// Whether one more may wait where `limit` may, and where the values of others take space as well.
   func hasRoom(limit: Int, besides others: Int = 0) -> Bool {
     queries.count < limit && bytes + others < Self.bytesLimit
   }

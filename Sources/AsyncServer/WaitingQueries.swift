@@ -30,7 +30,7 @@ struct WaitingQueries {
   }
 
   /// Whether one more of a statement may wait where `limit` may; of slow ones as many of each statement, but all slow reads have the
-  /// room for their values in common, and all slow writes.
+  /// space for their values in common, and all slow writes.
   func hasRoom(_ lane: Lane, for statement: Statement, limit: Int) -> Bool {
     guard lane == .slow else { return fast[lane.rawValue].hasRoom(limit: limit) }
     let others = slow.filter { $0.statement !== statement && $0.statement.isReadOnly == statement.isReadOnly }

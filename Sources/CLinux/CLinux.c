@@ -122,13 +122,13 @@ static struct {
 } last[2];
 static int last_code;
 static volatile sig_atomic_t last_descriptor = -1, last_choice;
-static void say_last_words(int signal) {
+static void say_emergency_answer(int signal) {
   (void)signal;
   if (last_descriptor < 0) return;
   (void)!send(last_descriptor, last[last_choice].words, last[last_choice].length, MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(last_code);
 }
-int clinux_set_last_words(int others, const void *words, size_t length, size_t id, size_t id_length) {
+int clinux_set_emergency_answer(int others, const void *words, size_t length, size_t id, size_t id_length) {
   if (length > sizeof last[0].words || id > length || id_length > length - id) {
     errno = EINVAL;
     return -1;
@@ -140,25 +140,25 @@ int clinux_set_last_words(int others, const void *words, size_t length, size_t i
   last[others].id_length = id_length;
   return 0;
 }
-int clinux_last_words_on(int signal, int code) {
+int clinux_emergency_answer_on(int signal, int code) {
   last_code = code;
   // An answer that is being written goes on: a write that was interrupted would be a broken one to libfcgi.
-  struct sigaction action = {.sa_handler = say_last_words, .sa_flags = SA_RESTART};
+  struct sigaction action = {.sa_handler = say_emergency_answer, .sa_flags = SA_RESTART};
   return sigaction(signal, &action, 0);
 }
-void clinux_set_last_words_id(const void *id, size_t length) {
+void clinux_set_emergency_answer_id(const void *id, size_t length) {
   for (int choice = 0; choice < 2; choice++) {
-    char *room = last[choice].words + last[choice].id;
+    char *space = last[choice].words + last[choice].id;
     size_t taken = length < last[choice].id_length ? length : last[choice].id_length;
-    if (taken > 0) memcpy(room, id, taken);
-    memset(room + taken, ' ', last[choice].id_length - taken);
+    if (taken > 0) memcpy(space, id, taken);
+    memset(space + taken, ' ', last[choice].id_length - taken);
   }
 }
-void clinux_set_last_words_descriptor(int descriptor) {
+void clinux_set_emergency_answer_descriptor(int descriptor) {
   last_descriptor = descriptor;
   last_choice = 0;
 }
-void clinux_choose_last_words(int others) {
+void clinux_choose_emergency_answer(int others) {
   last_choice = others != 0;
 }
 
@@ -261,10 +261,10 @@ int clinux_send_descriptor(int socket, int descriptor) {
   struct iovec vector = {&byte, 1};
   union {
     struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(sizeof(int))];
   } control = {0};
   struct msghdr message = {
-      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
   struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
@@ -281,10 +281,10 @@ int clinux_receive_descriptor(int socket) {
   struct iovec vector = {&byte, 1};
   union {
     struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(sizeof(int))];
   } control;
   struct msghdr message = {
-      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
   ssize_t count;
   do count = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   while (count < 0 && errno == EINTR);

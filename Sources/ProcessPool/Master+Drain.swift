@@ -45,7 +45,7 @@ extension Master {
     let waiting = ListeningSocket.waiting(in: listener.number)
     scoreboard.allowDraining(isClosed ? nil : waiting)
     queueIsEmpty = waiting == 0
-    parking?.clear()
+    kept?.clear()
     for process in children.keys { drain(process) }
     // A pool that is paused, or has nobody as long as nobody comes, or has let some go.
     let draining = children.values.count { $0.isDraining }
@@ -70,14 +70,14 @@ extension Master {
   /// Goes on with a drain; the exit code when it is over: 0 when every request that had been accepted was answered, 1 when that
   /// took too long.
   mutating func drain(until deadline: UInt64) -> Int32? {
-    parking?.clear()
+    kept?.clear()
     if ListeningSocket.waiting(in: listener.number) == 0 { listener.endQueue() }
     if children.isEmpty {
       if startWorkerForFormerQueue() {
         // The one that listens here comes when that has ended.
-      } else if !queueIsEmpty || parking?.takeHasHandedOn() == true {
+      } else if !queueIsEmpty || kept?.takeHasHandedOn() == true {
         _ = startDrainingWorker()
-      } else if parking?.parked.isEmpty ?? true {
+      } else if kept?.parked.isEmpty ?? true {
         log.info("stopped")
         return 0
       }

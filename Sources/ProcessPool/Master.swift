@@ -59,7 +59,7 @@ package struct Master: ~Copyable {
   var formerListeners: [FormerListener] = []
   var movedAt = 0
   var status: StatusServer?
-  var parking: ParkingLot?
+  var kept: KeptConnections?
   let scoreboard: Scoreboard
   var generation: Int
   /// Rung by a worker that is ready.
@@ -99,7 +99,7 @@ package struct Master: ~Copyable {
     // First of all: what comes from now on is kept until somebody asks for it.
     Self.signals.becomeMask()
     let inheritance = Inheritance.take()
-    try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
+    try Self.tryOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
     let listener = try Self.listen(
       configuration.listen, configuration.backlog, inheritance?.listener, inheritance?.address, "--listen", log)
     let status = try Self.statusServer(configuration.status, inheritance, duties.roots, log)
@@ -108,10 +108,10 @@ package struct Master: ~Copyable {
     let news = try Self.make { () throws(SystemError) in
       Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
     }
-    let parking = try Self.make { () throws(SystemError) in try Self.parkingLot(configuration, inheritance) }
+    let kept = try Self.make { () throws(SystemError) in try Self.keptConnections(configuration, inheritance) }
     let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
     if let account = configuration.daemon.account {
-      try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
+      try Self.tryOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
         try Self.make { () throws(SystemError) in
           try listener.give(to: account.user, account.group)
           try status?.give(to: account.user, account.group)
@@ -124,7 +124,7 @@ package struct Master: ~Copyable {
     self.log = log
     self.listener = listener
     self.status = status
-    self.parking = parking
+    self.kept = kept
     self.scoreboard = scoreboard
     self.news = news
     self.signalDescriptor = signalDescriptor
@@ -174,8 +174,8 @@ package struct Master: ~Copyable {
       pollfd(fd: awaitsFirstConnection ? listener.number : -1, events: Int16(POLLIN), revents: 0),
     ]
     let own = interests.count
-    if let more = parking?.interests { interests += more }
-    let parkings = interests.count
+    if let more = kept?.interests { interests += more }
+    let keptCount = interests.count
     if let more = status?.interests { interests += more }
     guard poll(&interests, nfds_t(interests.count), interval) > 0 else {
       // The time of those who are silent ends, too.
@@ -186,14 +186,14 @@ package struct Master: ~Copyable {
       var count: eventfd_t = 0
       eventfd_read(news.number, &count)
     }
-    if interests[own..<parkings].contains(where: { $0.revents != 0 }) { parking?.serve() }
-    if interests[parkings...].contains(where: { $0.revents != 0 }) { serveStatus() }
+    if interests[own..<keptCount].contains(where: { $0.revents != 0 }) { kept?.serve() }
+    if interests[keptCount...].contains(where: { $0.revents != 0 }) { serveStatus() }
   }
 
   mutating func serveStatus(accepting: Bool = true) {
     let state = PoolState(
       scoreboard: scoreboard, pool: pool, generation: generation, listener: listener.number,
-      parked: parking?.parked.count ?? 0)
+      parked: kept?.parked.count ?? 0)
     let page = duties.page
     status?.serve(accepting: accepting) { page(state, $0) }
   }
@@ -259,7 +259,7 @@ package struct Master: ~Copyable {
 }
 
 /// Records that are sent when a worker is stuck.
-package struct LastWords {
+package struct EmergencyAnswer {
   package var bytes: [UInt8] = []
   /// Where in them the request's id stands.
   package var id = 0..<0
@@ -276,18 +276,19 @@ package struct Duties {
   package var worker: (WorkerContext) -> Int32
   /// What a worker that is stuck says to its client at the end of its time, in FastCGI: of what only reads, and of what may have
   /// been done all the same.
-  package var lastWords: (ofReads: LastWords, ofWrites: LastWords)
+  package var emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer)
   /// What the paths begin with that the master is asked for (`Request.finish`).
   package var roots: [String]
   /// The master's own answer for a path; nil: there is nothing there.
   package var page: (PoolState, Span<UInt8>) -> Response?
 
   package init(
-    lastWords: (ofReads: LastWords, ofWrites: LastWords) = (LastWords(), LastWords()), roots: [String] = [],
+    emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer) = (EmergencyAnswer(), EmergencyAnswer()),
+    roots: [String] = [],
     page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil }, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker
-    self.lastWords = lastWords
+    self.emergencyAnswer = emergencyAnswer
     self.roots = roots
     self.page = page
   }
@@ -296,7 +297,7 @@ package struct Duties {
 /// What a worker is given to work with.
 package struct WorkerContext {
   package let listener: Int32
-  package let parking: ParkingLot.Ends?
+  package let kept: KeptConnections.Ends?
   package let scoreboard: Scoreboard
   package let slot: Int
   package let master: pid_t

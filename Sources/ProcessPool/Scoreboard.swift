@@ -122,7 +122,7 @@ package struct Scoreboard: @unchecked Sendable {
 
   package var header: UnsafeMutablePointer<Header> { memory.assumingMemoryBound(to: Header.self) }
 
-  /// Lines of the log that could not be written and have not been told of yet: behind the header, at the end of its room.
+  /// Lines of the log that could not be written and have not been told of yet: behind the header, at the end of its space.
   var lostLines: UnsafeMutablePointer<Atomic<Int>> {
     (memory + Self.headerSize - MemoryLayout<Atomic<Int>>.size).assumingMemoryBound(to: Atomic<Int>.self)
   }

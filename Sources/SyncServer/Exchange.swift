@@ -5,7 +5,7 @@ import CGI
 import CLinux
 import FastCGI
 import Glibc
-import Shop
+import Orders
 
 /// A request that came over a connection, and the way back. Owns an `FCGX_Request`; nothing of libfcgi leaves this file.
 ///
@@ -114,7 +114,7 @@ struct Exchange: ~Copyable {
     return isThere
   }
 
-  private static let limits = RequestLimits(body: Shop.longestBody)
+  private static let limits = RequestLimits(body: Orders.longestBody)
 
   private mutating func take(_ params: [UInt8]) {
     var walk = NameValuePairs()
@@ -177,7 +177,7 @@ struct Exchange: ~Copyable {
         }
         return count
       }
-      if start + count > Shop.longestBody {
+      if start + count > Orders.longestBody {
         request.bodyIsTooLarge = true
         request.body = []
       }

@@ -3,10 +3,10 @@
 import CGI
 import Glibc
 import Logging
+import Orders
 import Platform
 import Postgres
 import ProcessPool
-import Shop
 
 /// Answers the request that the environment and standard input hold, on standard output.
 package enum PlainCGI {
@@ -54,23 +54,23 @@ package enum PlainCGI {
     _ request: borrowing Request, _ info: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool, log: Logger
   ) -> Response {
     let isAsync = request.path.extracting(first: 7).equals("/async/")
-    let shop = Shop(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
+    let application = Orders(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
     var database = BlockingDatabase(info, options, log: log)
     let began = MonotonicClock.now
     var waited: UInt64 = 0
-    var step = shop.begin(request)
+    var step = application.begin(request)
     while true {
       switch step {
       case .respond(var response):
         let spent = MonotonicClock.now - began
-        shop.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
+        application.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
         return response
       case .query(let operation):
         let asked = MonotonicClock.now
-        for other in operation.others { _ = shop.finish(other, database.execute(other)) }
+        for other in operation.others { _ = application.finish(other, database.execute(other)) }
         let result = database.execute(operation)
         waited += MonotonicClock.now - asked
-        step = shop.finish(operation, result)
+        step = application.finish(operation, result)
       }
     }
   }
@@ -85,7 +85,7 @@ package enum PlainCGI {
       request.lacksLength = true
       return getenv("HTTP_TRANSFER_ENCODING").map { $0.pointee != 0 } ?? false ? .max : 0
     }
-    guard length <= Shop.longestBody else {
+    guard length <= Orders.longestBody else {
       request.bodyIsTooLarge = true
       return length
     }
@@ -119,11 +119,11 @@ package enum PlainCGI {
   }
 
   /// What standard input has within some milliseconds; 0 or less at its end, and if nothing has come.
-  private static func take(_ room: UnsafeMutableRawBufferPointer, for milliseconds: Int32) -> Int {
+  private static func take(_ space: UnsafeMutableRawBufferPointer, for milliseconds: Int32) -> Int {
     var interest = pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0)
     while true {
       let ready = poll(&interest, 1, milliseconds)
-      let count = ready > 0 ? read(STDIN_FILENO, room.baseAddress, room.count) : Int(ready)
+      let count = ready > 0 ? read(STDIN_FILENO, space.baseAddress, space.count) : Int(ready)
       if count >= 0 || errno != EINTR { return count }
     }
   }

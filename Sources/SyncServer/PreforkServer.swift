@@ -3,9 +3,9 @@
 import CGI
 import FastCGI
 import Logging
+import Orders
 import Platform
 import ProcessPool
-import Shop
 
 /// Runs the pool on the calling thread, which should be the main one and alone, until it is told to stop.
 package enum PreforkServer {
@@ -14,7 +14,8 @@ package enum PreforkServer {
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
     let duties = Duties(
-      lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes, page: page,
+      emergencyAnswer: (emergencyAnswer(writing: false), emergencyAnswer(writing: true)), roots: Mode.prefixes,
+      page: page,
       worker: { Worker(configuration, $0, log: log).run() })
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
@@ -31,14 +32,14 @@ package enum PreforkServer {
   }
 
   /// What is said of a request that took too long.
-  private static func lastWords(writing: Bool) -> LastWords {
+  private static func emergencyAnswer(writing: Bool) -> EmergencyAnswer {
     var writer = RecordWriter()
     var head: [UInt8] = []
-    let response = Shop.timedOut(writing: writing)
-    let room = [UInt8](repeating: UInt8(ascii: "?"), count: Span<UInt8>.longestWord)
-    response.writeHead(to: &head, requestID: room.span)
+    let response = Orders.timedOut(writing: writing)
+    let space = [UInt8](repeating: UInt8(ascii: "?"), count: Span<UInt8>.longestWord)
+    response.writeHead(to: &head, requestID: space.span)
     // nginx's requests all have this id.
     writer.answer(requestID: 1, head: head, body: response.body)
-    return LastWords(writer.bytes, id: writer.bytes.firstRange(of: room) ?? 0..<0)
+    return EmergencyAnswer(writer.bytes, id: writer.bytes.firstRange(of: space) ?? 0..<0)
   }
 }

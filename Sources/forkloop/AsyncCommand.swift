@@ -15,7 +15,7 @@ struct AsyncCommand: ParsableCommand {
   @OptionGroup var options: ResponderOptions
   @OptionGroup(title: "The loops") var loops: LoopOptions
   @OptionGroup(title: "Limits of a connection") var limits: ConnectionLimitOptions
-  @OptionGroup(title: "The processes") var daemon: DaemonOptions<AsyncDoor>
+  @OptionGroup(title: "The processes") var daemon: DaemonOptions<AsyncName>
 
   func configuration(_ reader: SettingsReader) throws -> AsyncConfiguration {
     let listen = try reader.address(

@@ -3,7 +3,7 @@
 import ArgumentParser
 import CLinux
 import Glibc
-import House
+import LocalStack
 import Logging
 import Platform
 import Postgres
@@ -180,7 +180,7 @@ struct ResponderOptions: ParsableArguments {
     print("the configuration is good")
   }
 
-  /// A socket from the service manager: the door's, then the status's.
+  /// A socket from the service manager: the server's, then the status's.
   static func handedOn(_ index: Int) -> String? {
     let sockets = ServiceManager.listeningSockets
     return index < sockets.count ? "fd:\(sockets[index])" : nil

@@ -16,7 +16,7 @@ struct SyncCommand: ParsableCommand {
   @OptionGroup var options: ResponderOptions
   @OptionGroup(title: "The pool") var pool: PoolOptions
   @OptionGroup(title: "Limits of a worker") var limits: WorkerLimitOptions
-  @OptionGroup(title: "The processes") var daemon: DaemonOptions<SyncDoor>
+  @OptionGroup(title: "The processes") var daemon: DaemonOptions<SyncName>
 
   @Option(
     help: """

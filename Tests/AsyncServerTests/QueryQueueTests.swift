@@ -5,14 +5,14 @@ import Postgres
 import Testing
 
 @testable import AsyncServer
-@testable import Shop
+@testable import Orders
 
 @Suite struct QueryQueueTests {
   /// A query whose values take `bytes`.
   private func query(_ bytes: Int) -> Query {
     var parameters = Parameters()
     parameters.append(String(repeating: "x", count: bytes - 1))
-    return Query(Operation(statement: Shop.health, parameters: parameters, reply: .health), since: 0)
+    return Query(Operation(statement: Orders.health, parameters: parameters, reply: .health), since: 0)
   }
 
   @Test("gives the oldest first, but for those that are put before them")
@@ -27,7 +27,7 @@ import Testing
     #expect(queue.popFirst() == nil && queue.count == 0)
   }
 
-  @Test("has room for so many")
+  @Test("has space for so many")
   func number() {
     var queue = QueryQueue()
     for _ in 0..<3 {
@@ -39,7 +39,7 @@ import Testing
     #expect(queue.hasRoom(limit: 3))
   }
 
-  @Test("has room for 64 MiB of values, and again when they have gone")
+  @Test("has space for 64 MiB of values, and again when they have gone")
   func bytes() {
     var queue = QueryQueue()
     for _ in 0..<64 {

@@ -5,7 +5,7 @@ import Postgres
 import Testing
 
 @testable import AsyncServer
-@testable import Shop
+@testable import Orders
 
 @Suite struct WaitingQueriesTests {
   private func query(_ statement: Statement) -> Query {
@@ -30,8 +30,8 @@ import Testing
     #expect(waiting.first(slow: one) == nil && waiting.slowStatements.map(\.name) == ["other"])
   }
 
-  @Test("a lane that is full leaves room in the others, and a slow statement in the other ones")
-  func room() {
+  @Test("a lane that is full leaves space in the others, and a slow statement in the other ones")
+  func space() {
     var waiting = WaitingQueries()
     for lane in [WaitingQueries.Lane.writes, .slow] {
       for _ in 0..<2 { waiting.add(query(one), to: lane) }

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, clean_environment
+from local_stack import MODES, PROGRAM, clean_environment
 from responder import ONE_CONNECTION, responder
 
 # All of its own: altered. Types outlive the tables, which are made anew for each test.
@@ -18,14 +18,14 @@ TABLES = {"contact": "contact", "product": "product", "tag": "tag", "order": '"o
 
 
 @pytest.fixture(scope="module")
-def doors(_shared):
+def servers(_shared):
     _shared.psql(f"create database {DATABASE} owner forkloop", user="postgres")
     _shared.psql(f"create schema more; create extension citext schema more; create domain more.words as varchar(200); grant usage on schema more to public; alter database {DATABASE} set search_path = public, more",
                  user="postgres", database=DATABASE)
     settings = {"DB_HOST": _shared.path("run"), "DB_PORT": 5432, "DB_NAME": DATABASE, "DB_USER": "forkloop"}
     migrate(settings)
-    with contextlib.ExitStack() as stack:
-        yield {mode: stack.enter_context(responder(mode, **settings, **ONE_CONNECTION)) for mode in MODES}, settings
+    with contextlib.ExitStack() as exits:
+        yield {mode: exits.enter_context(responder(mode, **settings, **ONE_CONNECTION)) for mode in MODES}, settings
     _shared.psql(f"drop database {DATABASE} with (force)", user="postgres")
 
 
@@ -34,10 +34,10 @@ def migrate(settings):
 
 
 @pytest.fixture
-def altered(doors, _shared):
+def altered(servers, _shared):
     """What runs SQL in a schema of its own with some rows in it, and the responders."""
     _shared.psql("drop schema public cascade; create schema public authorization forkloop", user="postgres", database=DATABASE)
-    migrate(doors[1])
+    migrate(servers[1])
 
     def sql(text):
         return _shared.psql(text, database=DATABASE)
@@ -46,13 +46,13 @@ def altered(doors, _shared):
            insert into product (name) values ('Pen'), ('Ink'); insert into tag (name) values ('shopping'), ('food'), ('IT');
            insert into "order" (name, contact_id) values ('SO1', 1);
            insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, 1.5); insert into order_tag_rel values (1, 1)""")
-    return sql, doors[0]
+    return sql, servers[0]
 
 
-def ask(door, method, path, body=None, **fields):
+def ask(server, method, path, body=None, **fields):
     """(status, header, body)"""
     path, _, query = path.partition("?")
-    status, whole = door.ask(path, method, b"" if body is None else json.dumps(body).encode(), query, **fields)
+    status, whole = server.ask(path, method, b"" if body is None else json.dumps(body).encode(), query, **fields)
     head, _, body = whole.partition(b"\r\n\r\n")
     return status, head.decode(), body
 
@@ -62,10 +62,10 @@ def tag(answer):
     return found and found[1]
 
 
-def as_read(door, path, answer, status):
+def as_read(server, path, answer, status):
     """`answer` is what a GET of `path` gives."""
-    assert answer[0] == status, (path, answer, door.log.read_text()[-2000:])
-    read = ask(door, "GET", path)
+    assert answer[0] == status, (path, answer, server.log.read_text()[-2000:])
+    read = ask(server, "GET", path)
     assert (answer[2], tag(answer)) == (read[2], tag(read)) and read[0] == 200, f"{answer} is answered, {read} is there"
     return json.loads(read[2])
 
@@ -91,34 +91,34 @@ def numbered(body, number):
     return json.loads(json.dumps(body).replace(" N", f" {number}"))
 
 
-def walk(doors, resources):
+def walk(servers, resources):
     """Every route, in every form."""
-    for mode, door in doors.items():
+    for mode, server in servers.items():
         for resource in resources:
             new, *changes = BODIES[resource]
             for form in FORMS:
                 for replayed in (False, True) if "keyed" in form else (False,):
-                    made = ask(door, "POST", f"/{resource}", numbered(new, f"{mode} {form}"), **keyed(form, mode, resource))
-                    assert made[0] == 201 and ("Idempotency-Replayed" in made[1]) == replayed, (mode, resource, form, made, door.log.read_text()[-2000:])
+                    made = ask(server, "POST", f"/{resource}", numbered(new, f"{mode} {form}"), **keyed(form, mode, resource))
+                    assert made[0] == 201 and ("Idempotency-Replayed" in made[1]) == replayed, (mode, resource, form, made, server.log.read_text()[-2000:])
                     path = "/" + re.search(r"Location: /\w+/(\S+)", made[1])[1]
-                    as_read(door, path, made, 201)
+                    as_read(server, path, made, 201)
                 for change in changes:
-                    for condition in (lambda: {}, lambda: {"HTTP_IF_MATCH": tag(ask(door, "GET", path))}, lambda: {"HTTP_IF_NONE_MATCH": '"other"'}):
+                    for condition in (lambda: {}, lambda: {"HTTP_IF_MATCH": tag(ask(server, "GET", path))}, lambda: {"HTTP_IF_NONE_MATCH": '"other"'}):
                         if form == "plain":
-                            as_read(door, path, ask(door, "PATCH", path, numbered(change, f"{mode} {form}"), **condition()), 200)
+                            as_read(server, path, ask(server, "PATCH", path, numbered(change, f"{mode} {form}"), **condition()), 200)
                             other = {"HTTP_IF_MATCH": '"0"'}
-                            assert ask(door, "PATCH", path, change, **other)[0] == ask(door, "DELETE", path, **other)[0] == 412
-                assert ask(door, "DELETE", path)[0] == 204 and ask(door, "GET", path)[0] == 404
-                assert ask(door, "PATCH", path, changes[0])[0] == ask(door, "DELETE", path)[0] == 404
-            listed = ask(door, "GET", f"/{resource}")
+                            assert ask(server, "PATCH", path, change, **other)[0] == ask(server, "DELETE", path, **other)[0] == 412
+                assert ask(server, "DELETE", path)[0] == 204 and ask(server, "GET", path)[0] == 404
+                assert ask(server, "PATCH", path, changes[0])[0] == ask(server, "DELETE", path)[0] == 404
+            listed = ask(server, "GET", f"/{resource}")
             assert listed[0] == 200, listed
             for one in json.loads(listed[2]):
-                assert one == json.loads(ask(door, "GET", f"/{resource}/{one['id']}")[2])
+                assert one == json.loads(ask(server, "GET", f"/{resource}/{one['id']}")[2])
         for query in ("contact_id=1", "product_id=1", "tag=shopping", "contact_id=1&product_id=1", "contact_id=1&product_id=1&tag=shopping"):
-            status, _, body = ask(door, "GET", f"/order?{query}")
+            status, _, body = ask(server, "GET", f"/order?{query}")
             assert (status, [one["id"] for one in json.loads(body)]) == (200, [1]), (query, body)
-        assert ask(door, "POST", "/order", {**BODIES["order"][0], "contact_id": 77, "tag_ids": [78]})[0] == 422
-        assert ask(door, "PATCH", "/order/1", {"order_lines": [{**LINES[0], "product_id": 77}], "tag_ids": [78]})[0] == 422
+        assert ask(server, "POST", "/order", {**BODIES["order"][0], "contact_id": 77, "tag_ids": [78]})[0] == 422
+        assert ask(server, "PATCH", "/order/1", {"order_lines": [{**LINES[0], "product_id": 77}], "tag_ids": [78]})[0] == 422
 
 
 TEXTS = [("contact", "name"), ("contact", "email"), ("product", "name"), ("tag", "name"), ("order", "name")]
@@ -146,9 +146,9 @@ ALTERATIONS = {
 
 @pytest.mark.parametrize("alteration", ALTERATIONS)
 def test_a_column_that_is_altered_is_answered_as_it_is(altered, alteration):
-    sql, doors = altered
+    sql, servers = altered
     sql(ALTERATIONS[alteration])
-    walk(doors, BODIES)
+    walk(servers, BODIES)
 
 
 names = itertools.count()
@@ -189,10 +189,10 @@ TRIGGERS = {
 
 @pytest.mark.parametrize("which", TRIGGERS)
 def test_what_a_trigger_has_changed_is_answered_as_it_is(altered, which):
-    sql, doors = altered
+    sql, servers = altered
     resources, *triggers = TRIGGERS[which]
     sql(";".join(triggers))
-    walk(doors, resources)
+    walk(servers, resources)
 
 
 def policies(table, **using):
@@ -220,16 +220,16 @@ KEPT = """select (select jsonb_agg(c order by id) from contact c), (select jsonb
 
 @pytest.mark.parametrize("which", SUPPRESSED)
 def test_a_write_that_the_database_has_suppressed_is_refused_and_nothing_of_it_is_left(altered, which):
-    sql, doors = altered
+    sql, servers = altered
     methods, alter = SUPPRESSED[which]
     sql("insert into contact (name, email) values ('free', 'f@x'); insert into product (name) values ('free'); insert into tag (name) values ('free')")
     for resource, table in TABLES.items():
         sql(alter(table))
         before = sql(KEPT)
-        for mode, door in doors.items():
+        for mode, server in servers.items():
             new, *changes = BODIES[resource]
             path = f"/{resource}/{({'order': 1, 'tag': 4}).get(resource, 3)}"
-            read = ask(door, "GET", path)
+            read = ask(server, "GET", path)
             match = {"HTTP_IF_MATCH": tag(read)}
             requests = [("POST", f"/{resource}", numbered(new, mode), keyed(form, mode, resource)) for form in FORMS]
             requests += [("PATCH", path, change, fields) for change in changes if change.keys() & {"name", "email"} for fields in ({}, match, FORMS["guarded"])]
@@ -237,76 +237,76 @@ def test_a_write_that_the_database_has_suppressed_is_refused_and_nothing_of_it_i
             for method, where, body, fields in requests:
                 if method not in methods:
                     continue
-                answer = ask(door, method, where, body, **fields)
+                answer = ask(server, method, where, body, **fields)
                 # The lines of an order that is gone refer to nothing.
                 assert answer[0] == (409 if "that deletes" in which and resource == "order" else 500), (mode, method, where, body, fields, answer)
                 assert "application/problem+json" in answer[1] and "trigger" not in answer[2].decode(), answer
             assert sql(KEPT) == before, (mode, resource, "something of it is left")
             if "trigger before" in which:
-                assert f"the {resource} was not" in door.log.read_text(), door.log.read_text()[-2000:]
+                assert f"the {resource} was not" in server.log.read_text(), server.log.read_text()[-2000:]
             for method, body in (("PATCH", changes[0]), ("DELETE", None)) if "statement" not in which else ():
-                assert ask(door, method, f"/{resource}/999", body)[0] == 404, (mode, method)
+                assert ask(server, method, f"/{resource}/999", body)[0] == 404, (mode, method)
                 # What a condition keeps from being done is not suppressed.
-                assert ask(door, method, path, body, HTTP_IF_MATCH='"0"')[0] == 412, (mode, method)
+                assert ask(server, method, path, body, HTTP_IF_MATCH='"0"')[0] == 412, (mode, method)
         sql(f"alter table {table} disable trigger user, no force row level security, disable row level security;"
             + "".join(f"drop policy if exists own{command} on {table};" for command in ("", "_insert", "_update", "_delete")))
-        for mode, door in doors.items() if "POST" in methods else ():
-            made = ask(door, "POST", f"/{resource}", numbered(BODIES[resource][0], mode), **keyed("keyed", mode, resource))
+        for mode, server in servers.items() if "POST" in methods else ():
+            made = ask(server, "POST", f"/{resource}", numbered(BODIES[resource][0], mode), **keyed("keyed", mode, resource))
             assert made[0] == 201 and "Idempotency-Replayed" not in made[1], "a refusal was kept under its key"
 
 
 @pytest.mark.parametrize("resource", TABLES)
 def test_a_row_that_a_delete_only_hides_is_gone(altered, resource):
-    sql, doors = altered
+    sql, servers = altered
     table = TABLES[resource]
     sql(f"alter table {table} add hidden boolean not null default false;" + policies(table) + f"""
         drop policy own on {table}; create policy own on {table} using (not hidden) with check (true); create policy own_read on {table} for select using (not hidden or pg_trigger_depth() > 0);
         """ + trigger(table, "before delete", f"update {table} set hidden = true where id = old.id; return null;"))
-    for mode, door in doors.items():
-        made = ask(door, "POST", f"/{resource}", numbered(BODIES[resource][0], mode))
+    for mode, server in servers.items():
+        made = ask(server, "POST", f"/{resource}", numbered(BODIES[resource][0], mode))
         path = "/" + re.search(r"Location: /\w+/(\S+)", made[1])[1]
-        assert ask(door, "DELETE", path)[0] == 204, door.log.read_text()[-2000:]
-        assert ask(door, "GET", path)[0] == ask(door, "DELETE", path)[0] == ask(door, "PATCH", path, {})[0] == 404
+        assert ask(server, "DELETE", path)[0] == 204, server.log.read_text()[-2000:]
+        assert ask(server, "GET", path)[0] == ask(server, "DELETE", path)[0] == ask(server, "PATCH", path, {})[0] == 404
     assert sql(f"alter table {table} no force row level security; select count(*) from {table} where hidden") == [("2",)]
 
 
 @pytest.mark.parametrize("resource", TABLES)
 def test_a_row_that_nobody_may_see_is_not_there(altered, resource):
-    sql, doors = altered
+    sql, servers = altered
     sql(policies(TABLES[resource], all="id <> 1"))
-    for door in doors.values():
+    for server in servers.values():
         path = f"/{resource}/1"
-        assert ask(door, "GET", path)[0] == ask(door, "PATCH", path, {})[0] == ask(door, "DELETE", path)[0] == 404
+        assert ask(server, "GET", path)[0] == ask(server, "PATCH", path, {})[0] == ask(server, "DELETE", path)[0] == 404
 
 
-def test_a_text_that_a_column_has_no_room_for_is_out_of_range(altered):
-    sql, doors = altered
+def test_a_text_that_a_column_has_no_space_for_is_out_of_range(altered):
+    sql, servers = altered
     sql(";".join(f"alter table {TABLES[table]} alter {column} type varchar(60)" for table, column in TEXTS))
-    for door in doors.values():
+    for server in servers.values():
         for table, column in TEXTS:
             long = {**BODIES[table][0], column: "x" * 50 + "@" + "y" * 50}
             for method, path, body in (("POST", f"/{table}", long), ("PATCH", f"/{table}/1", {column: long[column]})):
-                assert ask(door, method, path, body)[0] == 422, (method, path)
+                assert ask(server, method, path, body)[0] == 422, (method, path)
 
 
 def test_a_name_that_is_null_changes_its_tag_with_what_else_is_shown(altered):
-    sql, doors = altered
+    sql, servers = altered
     sql("alter table contact alter name drop not null; update contact set name = null where id = 1")
-    for mode, door in doors.items():
-        old = ask(door, "GET", "/contact/1")
-        new = ask(door, "PATCH", "/contact/1", {"email": f"{mode}@x"}, HTTP_IF_MATCH=tag(old))
-        as_read(door, "/contact/1", new, 200)
+    for mode, server in servers.items():
+        old = ask(server, "GET", "/contact/1")
+        new = ask(server, "PATCH", "/contact/1", {"email": f"{mode}@x"}, HTTP_IF_MATCH=tag(old))
+        as_read(server, "/contact/1", new, 200)
         assert tag(new) != tag(old)
-        assert ask(door, "DELETE", "/contact/1", HTTP_IF_MATCH=tag(old))[0] == 412
+        assert ask(server, "DELETE", "/contact/1", HTTP_IF_MATCH=tag(old))[0] == 412
 
 
 def test_what_a_policy_hides_is_hidden_in_lists_and_in_single_answers(altered):
-    sql, doors = altered
+    sql, servers = altered
     sql("insert into order_tag_rel values (1, 2);" + policies("tag", all="id <> 1") + ";" + policies("order_line", all="quantity > 100").replace("own", "own_line"))
-    for door in doors.values():
-        (listed,) = json.loads(ask(door, "GET", "/order")[2])
-        assert listed == json.loads(ask(door, "GET", "/order/1")[2]) == {"id": 1, "name": "SO1", "contact_id": 1, "order_lines": [], "tags": [{"name": "food"}], "amount_total": 0}
+    for server in servers.values():
+        (listed,) = json.loads(ask(server, "GET", "/order")[2])
+        assert listed == json.loads(ask(server, "GET", "/order/1")[2]) == {"id": 1, "name": "SO1", "contact_id": 1, "order_lines": [], "tags": [{"name": "food"}], "amount_total": 0}
     sql("drop policy own_all on tag; create policy own_none on tag as restrictive using (false)")
-    for door in doors.values():
-        (listed,) = json.loads(ask(door, "GET", "/order")[2])
-        assert listed == json.loads(ask(door, "GET", "/order/1")[2]) and listed["tags"] == []
+    for server in servers.values():
+        (listed,) = json.loads(ask(server, "GET", "/order")[2])
+        assert listed == json.loads(ask(server, "GET", "/order/1")[2]) and listed["tags"] == []

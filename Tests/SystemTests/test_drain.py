@@ -10,7 +10,7 @@ import pytest
 
 from daemon import responder, stays
 from fastcgi_client import answer, fastcgi
-from house import MODES, House, eventually, temporary_folder
+from local_stack import MODES, LocalStack, eventually, temporary_folder
 
 LONG = 600  # seconds of delay that no test waits for
 OTHERS = ["HUP", "USR2", "WINCH", "USR1", "CHLD"]
@@ -49,10 +49,10 @@ def says_draining(mode, status, body):
 
 
 @contextlib.contextmanager
-def stopping(house, mode, first="TERM", delay=LONG, **more):
+def stopping(stack, mode, first="TERM", delay=LONG, **more):
     """A responder that has been told to stop and is in its delay, and a connection that was kept from before."""
     keeps = {"keep_alive": 1} if mode == "sync" else {}
-    with responder(house, mode, FORKLOOP_DRAIN_DELAY=delay, **keeps, **more) as server:
+    with responder(stack, mode, FORKLOOP_DRAIN_DELAY=delay, **keeps, **more) as server:
         kept = Kept(server)
         try:
             assert kept.ask()[0] == health(server)[0] == 200
@@ -190,20 +190,20 @@ def test_a_service_manager_is_told_how_long_the_stop_may_take(stocked):
 
 def test_up_announces_its_stop_and_stops_after_the_delay_or_at_the_next_signal():
     with temporary_folder() as folder:
-        house = House(folder, FORKLOOP_DRAIN_DELAY=LONG)
+        stack = LocalStack(folder, FORKLOOP_DRAIN_DELAY=LONG)
         try:
-            assert house.request("GET", "/sync/health").status == 200
-            house.process.terminate()
+            assert stack.request("GET", "/sync/health").status == 200
+            stack.process.terminate()
             for mode in MODES:
                 asked = f"/{mode}/health"
-                eventually(lambda: house.request("GET", asked).status == 503, message=f"{asked} is not a 503 in the delay")
-                assert house.request("GET", asked).json["status"] == "draining"
-                assert house.request("GET", f"/{mode}/tag").status == house.request("GET", f"/{mode}/live").status == 200
-            assert house.process.poll() is None, house.output()
-            house.process.terminate()
-            assert house.process.wait(20) == 0, house.output()
-            logs = [open(house.path(f"log/{mode}.log")).read() for mode in MODES]
+                eventually(lambda: stack.request("GET", asked).status == 503, message=f"{asked} is not a 503 in the delay")
+                assert stack.request("GET", asked).json["status"] == "draining"
+                assert stack.request("GET", f"/{mode}/tag").status == stack.request("GET", f"/{mode}/live").status == 200
+            assert stack.process.poll() is None, stack.output()
+            stack.process.terminate()
+            assert stack.process.wait(20) == 0, stack.output()
+            logs = [open(stack.path(f"log/{mode}.log")).read() for mode in MODES]
             assert all("to stop" in log and "stopped" in log for log in logs), logs
         finally:
-            if house.process.poll() is None:
-                house.process.kill()
+            if stack.process.poll() is None:
+                stack.process.kill()

@@ -49,14 +49,14 @@ int clinux_take_note(void);
 
 // Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
 // process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set.
-int clinux_last_words_on(int signal, int code);
+int clinux_emergency_answer_on(int signal, int code);
 // The words, or the other ones: at most 1,024 bytes, of which `id_length` from `id` on are the request's id.
-int clinux_set_last_words(int others, const void *words, size_t length, size_t id, size_t id_length);
+int clinux_set_emergency_answer(int others, const void *words, size_t length, size_t id, size_t id_length);
 // The id in both, filled up with blanks.
-void clinux_set_last_words_id(const void *id, size_t length);
-// The descriptor for last words, of which `words` are chosen then; -1: none.
-void clinux_set_last_words_descriptor(int descriptor);
-void clinux_choose_last_words(int others);
+void clinux_set_emergency_answer_id(const void *id, size_t length);
+// The descriptor for emergency answer, of which `words` are chosen then; -1: none.
+void clinux_set_emergency_answer_descriptor(int descriptor);
+void clinux_choose_emergency_answer(int others);
 // Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).
 int clinux_end_soon_on(int signal, unsigned seconds);
 
