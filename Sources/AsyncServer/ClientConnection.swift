@@ -1,10 +1,12 @@
 // A connection from the web server: requests in, answers out. A web server that multiplexes gets its answers as they are
 // ready; nginx asks one after another.
 //
-// Its task reads, and waits for more. An answer is written by whoever has made it: a task for each request, too, took a fifth
-// of the instructions that a short answer takes.
+// One task reads a request, answers it and reads the next. When something comes while it waits for the database, a second one
+// reads: the web server multiplexes, gives a request up, or ends. A task per request took a fifth of the instructions that a
+// short answer takes.
 
 import CGI
+import DequeModule
 import EventLoop
 import FastCGI
 import Glibc
@@ -13,18 +15,26 @@ import Orders
 import Platform
 import ProcessPool
 
-/// One FastCGI connection and its task.
+/// One FastCGI connection and its tasks.
 ///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class ClientConnection: @unchecked Sendable {
   private let descriptor: Descriptor
   private let watch: Watch
   private unowned let server: Server
+  private let application: Orders
+  private let database: DatabasePool
   private var assembler: RequestAssembler
   /// Whether the last read may have left something behind, of which no edge will tell.
   private var mayHoldMore = false
-  /// Requests that have no answer yet.
+  /// Requests that have no answer yet, and those of them that nobody has begun to answer.
   private var underWay: [RequestUnderWay] = []
+  private var arrived: Deque<RequestUnderWay> = []
+  /// How many tasks it has, and whether one of them reads.
+  private var taskCount = 0
+  private var isReading = false
+  /// Whether one has been started to read and has not begun.
+  private var isStarting = false
   /// What the socket did not take, from where on it is still to be sent, and up to where it has waited since `writingSince`.
   private var unsent: [UInt8] = []
   private var sentCount = 0
@@ -57,6 +67,8 @@ final class ClientConnection: @unchecked Sendable {
     let number = descriptor.number
     self.descriptor = descriptor
     self.server = server
+    application = server.application
+    database = server.pool
     assembler = RequestAssembler(limits: server.configuration.limits)
     idleSince = server.loop.now
     do throws(SystemError) {
@@ -74,19 +86,58 @@ final class ClientConnection: @unchecked Sendable {
     }
   }
 
-  /// Answers requests until the web server or we have had enough.
-  func serve() async {
-    while await read() {}
-    hasEnded = true
-    while true {
-      // What the database has been asked already is waited for, whoever wants it.
-      if isOver || hasGone { for request in underWay { request.abandon() } }
-      if underWay.isEmpty, isOver || unsent.isEmpty { break }
-      await changed()
+  /// Starts its first task.
+  func begin() {
+    watch.onReport = { [unowned self] in
+      flush()
+      spawn()
     }
+    spawn()
+  }
+
+  /// Starts another task that reads, unless there is one.
+  private func spawn() {
+    if isReading || isStarting { return }
+    isStarting = true
+    taskCount += 1
+    server.loop.spawn { [self] in
+      isStarting = false
+      await serve()
+    }
+  }
+
+  /// Answers requests until the web server or we have had enough, or somebody else reads. The last one to end closes.
+  private func serve() async {
+    while let request = await nextRequest() {
+      send(await respond(to: request), to: request)
+    }
+    if taskCount == 1 {
+      while !isOver, !unsent.isEmpty { await changed() }
+    }
+    taskCount -= 1
+    if taskCount == 0 { close() }
+  }
+
+  /// The next request that is whole; nil if there will be none, or if somebody else waits for it.
+  private func nextRequest() async -> RequestUnderWay? {
+    if isReading { return nil }
+    isReading = true
+    while arrived.isEmpty, !hasEnded, await read() {}
+    isReading = false
+    guard let request = arrived.popFirst() else {
+      hasEnded = true
+      return nil
+    }
+    // What came with it does not wait for its answer, nor does what no edge will tell of.
+    if !arrived.isEmpty || mayHoldMore { spawn() }
+    return request
+  }
+
+  private func close() {
     watch.cancel()
     // Closed here and not with the last reference, so that the peer sees the end at once.
     shutdown(descriptor.number, Int32(SHUT_RDWR))
+    server.closed(self)
   }
 
   /// Waits until there is something to read, or the end has come; writes what there is space for.
@@ -98,48 +149,49 @@ final class ClientConnection: @unchecked Sendable {
   /// Lets the task find that there is no more to do.
   private func end() {
     isOver = true
+    for request in underWay { request.abandon() }
     watch.interrupt()
   }
 
   // MARK: Answering
 
-  /// Answers at once, or has the database asked.
-  private func begin(_ assembled: AssembledRequest) {
-    var request = Request(assembled, roots: Mode.prefixes)
-    server.shows(request)
-    let step = answerFromHere(assembled, request).map(Step.respond) ?? server.application.begin(request)
-    // Thousands may wait, each with up to a megabyte of which nothing is needed any more.
-    request.body = []
-    let item = RequestUnderWay(assembled, request, on: self, at: server.loop.now)
-    underWay.append(item)
-    switch step {
-    case .respond(let response): item.response = response
-    case .query(let operation):
-      for other in operation.others { server.pool.execute(other, for: RequestUnderWay(beside: item)) }
-      server.pool.execute(operation, for: item)
+  /// The same lines as SyncServer/Worker.swift has, but for the `await`.
+  private func respond(to request: RequestUnderWay) async -> Response {
+    var step = begin(request)
+    while true {
+      switch step {
+      case .respond(let response): return response
+      case .query(let operation): step = application.finish(operation, await database.execute(operation, for: request))
+      }
     }
-    if !item.isWaiting { answer(item) }
   }
 
-  /// The answer that is no business of the application's.
-  private func answerFromHere(_ assembled: AssembledRequest, _ request: borrowing Request) -> Response? {
-    assembled.paramsAreTooLarge ? Orders.headerTooLarge() : server.statusPage(for: request)
+  private func begin(_ request: RequestUnderWay) -> Step {
+    server.shows(request.request)
+    if request.isAbandoned { return .respond(Response(.serviceUnavailable)) }
+    if request.isTooLarge { return .respond(Orders.headerTooLarge()) }
+    if let page = server.statusPage(for: request.request) { return .respond(page) }
+    let step = application.begin(request.request)
+    request.dropBody()
+    return step
   }
 
-  /// Sends the answer, or as much as the socket takes. Called once, when all has come that the request had to wait for.
-  func answer(_ item: RequestUnderWay) {
+  /// Sends the answer, or as much as the socket takes.
+  private func send(_ response: consuming Response, to item: RequestUnderWay) {
     let server = server
     requestCount += 1
     if !item.keepsConnection || server.isDraining || requestCount >= server.configuration.requestsPerConnection {
       isLast = true
     }
     server.writer.removeAll()
-    if var response = item.response.take(), !item.isAborted {
-      let waited = item.asksDatabase ? server.loop.now - item.began : 0
+    var response = response
+    if let query = item.query { database.note(query, response) }
+    if !item.isAbandoned {
+      let waited = item.query == nil ? 0 : server.loop.now - item.began
       let spent = MonotonicClock.now - item.began
       let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
-      server.application.seal(&response, for: item.request, timing)
-      if !hasGone { server.log.report(response, to: item.request) }
+      application.seal(&response, for: item.request, timing)
+      server.log.report(response, to: item.request)
       // Head and records.
       server.buffers.reused += 2
       server.head.removeAll(keepingCapacity: true)
@@ -161,14 +213,13 @@ final class ClientConnection: @unchecked Sendable {
   private func idle() {
     idleSince = server.loop.now
     if isLast, unsent.isEmpty { end() }
-    // Its task may wait for no more than that.
-    if hasEnded { watch.interrupt() }
   }
 
   // MARK: Reading
 
   /// Waits for bytes and takes them in; false when there will be no more.
   private func read() async -> Bool {
+    if isOver { return false }
     if mayHoldMore {
       // Whoever sends without a pause leaves the others their turns.
       await server.loop.sleep(.zero)
@@ -191,18 +242,21 @@ final class ClientConnection: @unchecked Sendable {
     return !isOver
   }
 
-  /// Begins every request that is complete now.
+  /// Takes in every request that is complete now.
   private func take(_ bytes: Span<UInt8>) {
     server.buffers.reused += 1
     var position = 0
     while !isOver, let action = assembler.next(bytes, &position) {
       readingSince = 0
       switch action {
-      case .request(let request): begin(request)
+      case .request(let assembled):
+        let request = RequestUnderWay(assembled, at: server.loop.now)
+        underWay.append(request)
+        arrived.append(request)
       case .aborted(let id): underWay.first { $0.id == id }?.abort()
       case .close(let fault):
         server.log.warning("FastCGI: \(fault)")
-        isOver = true
+        end()
       }
     }
     let replies = assembler.takeReplies()

@@ -14,7 +14,6 @@ final class DatabasePool: @unchecked Sendable {
   private(set) var connections: [DatabaseConnection] = []
   let configuration: AsyncConfiguration
   let loop: EventLoop
-  private let application: Orders
   var waiting = WaitingQueries()
   private(set) var times = StatementTimes()
   private var reads = SharedReads()
@@ -46,10 +45,8 @@ final class DatabasePool: @unchecked Sendable {
 
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
-  /// `application` makes answers of what comes back.
-  init(_ configuration: AsyncConfiguration, application: Orders, loop: EventLoop, log: Logger) {
+  init(_ configuration: AsyncConfiguration, loop: EventLoop, log: Logger) {
     self.configuration = configuration
-    self.application = application
     self.loop = loop
     connections = (0..<configuration.databaseConnections).map { _ in
       DatabaseConnection(configuration, loop: loop, pool: self, log: log)
@@ -57,38 +54,47 @@ final class DatabasePool: @unchecked Sendable {
     loop.atEndOfTurn { [unowned self] in self.dispatch() }
   }
 
-  /// Has an operation executed and the request told of the answer, unless it is refused, which is an answer at once. If the
-  /// request is abandoned before the operation was sent, that is dropped, and there is no answer; after that the answer is let
-  /// run dry.
-  func execute(_ operation: Operation, for request: RequestUnderWay) {
-    if let refusal = refusal(of: operation.statement) {
+  /// Executes an operation; what comes back holds the result, which is a failure at once where it is refused. If the request is
+  /// abandoned before the operation was sent, that is dropped; after that the result is waited for. Either way it is `.cancelled`.
+  func execute(_ operation: Operation, for request: RequestUnderWay) async -> Query {
+    for other in operation.others { _ = begin(other, for: request) }
+    let query = begin(operation, for: request)
+    await request.queriesEnded()
+    return request.isAbandoned ? Query(operation, failed: .cancelled) : query
+  }
+
+  private func begin(_ operation: Operation, for request: RequestUnderWay) -> Query {
+    // What has been done in part is not refused because others wait.
+    let isContinued = request.query?.result != nil
+    if let refusal = refusal(of: operation.statement, isContinued: isContinued) {
       counters.refused += 1
-      request.response = application.refuse(operation, refusal)
-      return
+      return Query(operation, failed: refusal)
     }
-    let query = query(for: operation)
+    let query = query(for: operation, since: isContinued ? nil : loop.now)
     if !query.isAbandoned { counters.shared += 1 }
     query.add(request)
+    return query
   }
 
   /// Whether there is a connection, or one that has just broken and is being made again.
   private var hasProspects: Bool { connections.contains { $0.isReady || $0.isReturning } }
 
-  private func refusal(of statement: Statement) -> PostgresError? {
+  private func refusal(of statement: Statement, isContinued: Bool) -> PostgresError? {
     guard hasProspects else { return lastError }
+    if isContinued { return nil }
     // However many wait for slow ones, fast ones may come; and however many writes wait, reads may.
     let hasRoom = waiting.hasRoom(lane(of: statement), for: statement, limit: configuration.queueLimit)
     return hasRoom ? nil : .queueFull
   }
 
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
-  private func query(for operation: Operation) -> Query {
+  private func query(for operation: Operation, since: UInt64?) -> Query {
     guard configuration.sharesReads, operation.isShareable else {
-      let query = Query(operation, since: loop.now)
+      let query = Query(operation, since: since)
       enqueue(query)
       return query
     }
-    let (query, mayStart) = reads.query(for: operation, most: concurrency(of: operation.statement), since: loop.now)
+    let (query, mayStart) = reads.query(for: operation, most: concurrency(of: operation.statement), since: since)
     if mayStart { enqueue(query) }
     return query
   }
@@ -105,25 +111,16 @@ final class DatabasePool: @unchecked Sendable {
   /// What came of a query. An equal one that has waited for it can start now.
   func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
     if let next = reads.ended(query, most: concurrency(of: query.operation.statement)) { enqueue(next) }
-    guard !query.isAbandoned else {
-      counters.abandoned += 1
-      return
-    }
-    switch application.finish(query.operation, result) {
-    case .respond(let response):
-      note(query.operation, response)
-      query.answer(response)
-    case .query(let operation):
-      query.continues(with: operation)
-      enqueue(query)
-    }
+    if query.isAbandoned { counters.abandoned += 1 }
+    query.ended(result)
   }
 
-  private func note(_ operation: Operation, _ response: Response) {
+  /// An answer has been made of what a query has brought.
+  func note(_ query: Query, _ response: Response) {
     work.answers += 1
     if response.body.count >= work.largest {
       work.largest = response.body.count
-      work.largestName = operation.statement.name
+      work.largestName = query.operation.statement.name
     }
   }
 

@@ -2,15 +2,16 @@
 
 import CGI
 import Orders
+import Postgres
 
-/// One statement's execution, or that of several, one after the other. Several requests may wait for it, if they read the same.
+/// One statement's execution. Several requests may wait for it, if they read the same.
 ///
 /// Unchecked Sendable: made and used on its loop's thread only.
 final class Query: @unchecked Sendable {
-  private(set) var operation: Operation
-  /// Since when it has been wanted, in monotonic nanoseconds; nil if part of it has been done, and the rest is waited for however
-  /// long it takes.
-  private(set) var since: UInt64?
+  let operation: Operation
+  /// Since when it has been wanted, in monotonic nanoseconds; nil if it is the rest of what has been done in part, and is waited
+  /// for however long it takes.
+  let since: UInt64?
   /// What it reads, if others may share it.
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
@@ -26,14 +27,27 @@ final class Query: @unchecked Sendable {
   /// Whether that was refused, so that it is to be sent without.
   private(set) var avoidsName = false
 
+  /// What has come of it; nil: nothing yet.
+  private(set) var result: Result<ResultSet, PostgresError>?
+  /// What its first waiter has made of that, where others may have it too.
+  private var step: Step?
+
   /// Those who wait. Nearly always there is one.
   private var first: RequestUnderWay?
   private var others: [RequestUnderWay] = []
 
-  init(_ operation: consuming Operation, since: UInt64, read: SharedReads.Read? = nil) {
+  init(_ operation: consuming Operation, since: UInt64?, read: SharedReads.Read? = nil) {
     self.operation = operation
     self.since = since
     self.read = read
+  }
+
+  /// One that has ended before it began.
+  init(_ operation: consuming Operation, failed error: PostgresError) {
+    self.operation = operation
+    since = nil
+    read = nil
+    result = .failure(error)
   }
 
   /// Nobody waits, any more or yet.
@@ -55,7 +69,7 @@ final class Query: @unchecked Sendable {
     } else {
       return
     }
-    request.proceed(with: nil)
+    request.hasOneLess()
   }
 
   /// A connection has it now.
@@ -71,14 +85,6 @@ final class Query: @unchecked Sendable {
     waits()
   }
 
-  /// Its last operation has ended, and another one is to be executed before there is an answer.
-  func continues(with operation: Operation) {
-    self.operation = operation
-    since = nil
-    avoidsName = false
-    waits()
-  }
-
   /// Its connection has broken.
   func wasLost() { losses += 1 }
 
@@ -91,11 +97,26 @@ final class Query: @unchecked Sendable {
     for request in [first].compactMap({ $0 }) + others where request.isAbandoned { leave(request) }
   }
 
-  func answer(_ response: Response) {
+  /// It has ended: whoever waits goes on.
+  func ended(_ result: Result<ResultSet, PostgresError>) {
+    self.result = result
     let (one, more) = (first, others)
     first = nil
     others = []
-    one?.proceed(with: response)
-    for request in more { request.proceed(with: response) }
+    one?.hasOneLess()
+    for request in more { request.hasOneLess() }
   }
+
+  /// What `application` makes of the result: once, however many have waited for it.
+  func step(by application: Orders) -> Step {
+    if let step { return step }
+    let step = application.finish(operation, result ?? .failure(.cancelled))
+    if read != nil { self.step = step }
+    return step
+  }
+}
+
+extension Orders {
+  /// What comes of an operation that has been executed.
+  func finish(_ operation: Operation, _ query: Query) -> Step { query.step(by: self) }
 }

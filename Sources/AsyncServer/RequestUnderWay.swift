@@ -12,61 +12,46 @@ final class RequestUnderWay: @unchecked Sendable {
   let keepsConnection: Bool
   /// When it was complete, in monotonic nanoseconds.
   let began: UInt64
-  /// What is asked for, without its body.
-  let request: Request
-  /// Nil until there is one, and for good if the request was abandoned before its query was sent.
-  var response: Response?
-  /// Whether the database was asked.
-  private(set) var asksDatabase = false
-  /// What it waits for in the database, and how much of that there is: others may go with it (`Operation.others`).
-  private var query: Query?
+  /// What is asked for; without its body once that is no longer needed.
+  private(set) var request: Request
+  /// Whether its PARAMS were too large, and there is nothing else in it.
+  let isTooLarge: Bool
+  /// The last query that it has waited for; nil: none.
+  private(set) var query: Query?
+  /// How many it waits for, and its task, which goes on when there are none.
   private var awaited = 0
-  /// Whom it goes with; nil: it has come by itself, on this connection.
-  private unowned let principal: RequestUnderWay?
-  private unowned let connection: ClientConnection
+  private var waiter: UnsafeContinuation<Void, Never>?
   /// Nobody wants its answer any more; whether that is because the web server has said so.
   private(set) var isAbandoned = false
   private(set) var isAborted = false
 
-  init(_ assembled: AssembledRequest, _ request: Request, on connection: ClientConnection, at now: UInt64) {
+  init(_ assembled: AssembledRequest, at now: UInt64) {
     id = assembled.id
     keepsConnection = assembled.keepsConnection
     began = now
-    self.request = request
-    principal = nil
-    self.connection = connection
+    isTooLarge = assembled.paramsAreTooLarge
+    request = Request(assembled, roots: Mode.prefixes)
   }
 
-  /// One that nobody has sent: what comes of it is awaited by `principal`, and no more.
-  init(beside principal: RequestUnderWay) {
-    id = principal.id
-    keepsConnection = true
-    began = principal.began
-    request = Request()
-    self.principal = principal
-    connection = principal.connection
-  }
+  /// Thousands may wait, each with up to a megabyte of which nothing is needed any more.
+  func dropBody() { request.body = [] }
 
-  /// Whether there is something to wait for.
-  var isWaiting: Bool { awaited > 0 }
-
-  /// Will be told when `query` has an answer.
   func joins(_ query: Query) {
     self.query = query
-    asksDatabase = true
-    (principal ?? self).awaited += 1
+    awaited += 1
   }
 
-  /// What it has joined has an answer; or none, if the request was abandoned before that was sent.
-  func proceed(with response: Response?) {
-    self.response = response
-    query = nil
-    (principal ?? self).hasOneLess()
-  }
-
-  private func hasOneLess() {
+  /// A query has ended that it has joined; or it has left it.
+  func hasOneLess() {
     awaited -= 1
-    if awaited == 0 { connection.answer(self) }
+    guard awaited == 0, let waiter else { return }
+    self.waiter = nil
+    waiter.resume()
+  }
+
+  /// Waits until all that it has joined has ended.
+  func queriesEnded() async {
+    if awaited > 0 { await withUnsafeContinuation { waiter = $0 } }
   }
 
   func abandon() {

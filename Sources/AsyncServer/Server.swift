@@ -78,7 +78,7 @@ final class Server: @unchecked Sendable {
     peersAreLocal = ListeningSocket.isLocal(context.listener)
     slot = WorkerSlot(context.scoreboard, context.slot)
     application = Orders(mode: .async, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
-    pool = DatabasePool(configuration, application: application, loop: loop, log: log)
+    pool = DatabasePool(configuration, loop: loop, log: log)
   }
 
   deinit { readBuffer.deallocate() }
@@ -106,10 +106,10 @@ final class Server: @unchecked Sendable {
       slot.isReady()
       eventfd_write(context.news, 1)
       while !isDraining {
-        await acceptAll(into: &group)
+        await acceptAll()
         if !isDraining { await listenerWatch.readable() }
       }
-      if takesQueue { await acceptAll(into: &group, atMost: configuration.master.drainTimeout) }
+      if takesQueue { await acceptAll(atMost: configuration.master.drainTimeout) }
       listenerWatch.cancel()
       exitCode = await drain()
       // The tasks that go on for ever end with the process: the group would wait for them.
@@ -147,14 +147,14 @@ final class Server: @unchecked Sendable {
   // MARK: Accepting
 
   /// Accepts whoever waits, until nobody does, or while draining may; there for at most `limit`. Each connection is a task.
-  private func acceptAll(into group: inout DiscardingTaskGroup, atMost limit: Duration? = nil) async {
+  private func acceptAll(atMost limit: Duration? = nil) async {
     let deadline = limit.map { MonotonicClock.now + $0.nanoseconds } ?? .max
     while MonotonicClock.now < deadline {
       await makeRoom()
       if !isDraining, othersHaveFewer() { await loop.sleep(Self.courtesy) }
       if isDraining, !takesQueue || !context.scoreboard.mayTakeOneMore() { return }
       switch Acceptance.next(of: context.listener, nonblocking: true) {
-      case .connection(let number): add(Descriptor(owning: number), to: &group)
+      case .connection(let number): add(Descriptor(owning: number))
       case .failed: continue
       case .nobody: return
       case .closed:
@@ -175,7 +175,7 @@ final class Server: @unchecked Sendable {
     while !isDraining, connections.count >= configuration.connections { await loop.sleep(.milliseconds(20)) }
   }
 
-  private func add(_ descriptor: consuming Descriptor, to group: inout DiscardingTaskGroup) {
+  private func add(_ descriptor: consuming Descriptor) {
     if let peers = configuration.master.daemon.peers, !peers.admits(descriptor.number) {
       return log.warning("a peer that is not allowed to was sent away")
     }
@@ -183,11 +183,13 @@ final class Server: @unchecked Sendable {
     guard let connection = ClientConnection(owning: descriptor, server: self) else { return }
     connections[ObjectIdentifier(connection)] = connection
     slot.hasOpen(connections.count)
-    group.addTask {
-      await connection.serve()
-      self.connections[ObjectIdentifier(connection)] = nil
-      self.slot.hasOpen(self.connections.count)
-    }
+    connection.begin()
+  }
+
+  /// A connection has been closed.
+  func closed(_ connection: ClientConnection) {
+    connections[ObjectIdentifier(connection)] = nil
+    slot.hasOpen(connections.count)
   }
 
   /// Whether another loop holds fewer connections: new ones are its.

@@ -41,7 +41,7 @@ struct SharedReads {
 
   /// The query that will answer `operation`, of which at most `most` may run at a time, and whether it is new and may start now; it
   /// is wanted since `since`.
-  mutating func query(for operation: Operation, most: Int, since: UInt64) -> (Query, mayStart: Bool) {
+  mutating func query(for operation: Operation, most: Int, since: UInt64?) -> (Query, mayStart: Bool) {
     let key = Key(operation)
     let read = reads[key] ?? Read(key)
     if let youngest = read.running.last, !youngest.isSent { return (youngest, false) }

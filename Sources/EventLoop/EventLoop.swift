@@ -66,6 +66,13 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     }
   }
 
+  /// Starts a task on the loop. What it touches belongs to the loop's thread, as the caller does, and need not be Sendable.
+  package func spawn(_ body: @escaping () async -> Void) {
+    precondition(isCurrent, "a loop's tasks are started on its thread")
+    nonisolated(unsafe) let body = body
+    Task(executorPreference: self) { await body() }
+  }
+
   /// Calls `body` at the end of each turn, before the loop waits again.
   package func atEndOfTurn(_ body: @escaping () -> Void) { turnEnders.append(body) }
 

@@ -24,6 +24,9 @@ package final class Watch: @unchecked Sendable {
   /// What counts as that.
   package var hangUp = Readiness.hungUp
 
+  /// Called when something is reported for which nobody waits.
+  package var onReport: (() -> Void)?
+
   init(loop: EventLoop, number: Int32, token: UInt64, mask: Readiness) {
     self.loop = loop
     self.number = number
@@ -77,6 +80,7 @@ package final class Watch: @unchecked Sendable {
     isCancelled = true
     loop.remove(self)
     onHangUp = nil
+    onReport = nil
     interrupt()
   }
 
@@ -93,12 +97,14 @@ package final class Watch: @unchecked Sendable {
     if either != nil {
       resume(&either)
     } else {
+      let isAwaited = reader != nil || writer != nil
       if readiness.contains(.readable) || isOver {
         if reader != nil { resume(&reader) } else { pending.insert(.readable) }
       }
       if readiness.contains(.writable) || isOver {
         if writer != nil { resume(&writer) } else { pending.insert(.writable) }
       }
+      if !isAwaited { onReport?() }
     }
     if isOver { isHungUp = true }
     if !readiness.isDisjoint(with: hangUp) {

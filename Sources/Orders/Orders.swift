@@ -167,6 +167,8 @@ package final class Orders {
       } else {
         .respond(finish(operation.reply, rows))
       }
+    // Nobody waits for it any more.
+    case .failure(.cancelled): .respond(Response(.serviceUnavailable))
     case .failure(let error): operation.successor(to: error).map(Step.query) ?? .respond(refuse(operation, error))
     }
   }

@@ -6,6 +6,7 @@ import Glibc
 import Logging
 import Orders
 import Platform
+import Postgres
 import ProcessPool
 
 /// Runs in a child of `Master`, until it is told to stop or its master has gone.
@@ -232,7 +233,7 @@ struct Worker: ~Copyable {
     if isTooLate { slot.countShed() }
     var response =
       exchange.hasTooLongHeader
-      ? Orders.headerTooLarge() : isTooLate ? Orders.tooBusy() : answer(exchange.request)
+      ? Orders.headerTooLarge() : isTooLate ? Orders.tooBusy() : respond(to: exchange.request)
     clinux_set_emergency_answer_descriptor(-1)
     application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
@@ -263,19 +264,22 @@ struct Worker: ~Copyable {
     close(connection)
   }
 
-  private mutating func answer(_ request: borrowing Request) -> Response {
+  /// The same lines as AsyncServer/ClientConnection.swift has with `await`.
+  private mutating func respond(to request: borrowing Request) -> Response {
     var step = application.begin(request)
     while true {
       switch step {
       case .respond(let response): return response
-      case .query(let operation):
-        slot.asksDatabase()
-        for other in operation.others { _ = application.finish(other, database.execute(other)) }
-        let result = database.execute(operation)
-        slot.hasDatabasesAnswer()
-        step = application.finish(operation, result)
+      case .query(let operation): step = application.finish(operation, execute(operation))
       }
     }
+  }
+
+  private mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+    slot.asksDatabase()
+    defer { slot.hasDatabasesAnswer() }
+    for other in operation.others { _ = application.finish(other, database.execute(other)) }
+    return database.execute(operation)
   }
 
   private func tellOfSlowRequest() {
