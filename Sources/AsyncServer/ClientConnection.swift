@@ -171,9 +171,7 @@ final class ClientConnection: @unchecked Sendable {
     if request.isAbandoned { return .respond(Response(.serviceUnavailable)) }
     if request.isTooLarge { return .respond(Orders.headerTooLarge()) }
     if let page = server.statusPage(for: request.request) { return .respond(page) }
-    let step = application.begin(request.request)
-    request.dropBody()
-    return step
+    return request.begin(by: application)
   }
 
   /// Sends the answer, or as much as the socket takes.

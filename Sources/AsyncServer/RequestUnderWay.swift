@@ -12,8 +12,9 @@ final class RequestUnderWay: @unchecked Sendable {
   let keepsConnection: Bool
   /// When it was complete, in monotonic nanoseconds.
   let began: UInt64
-  /// What is asked for; without its body once that is no longer needed.
-  private(set) var request: Request
+  /// What is asked for, without its body.
+  let request: Request
+  private var body: [UInt8]
   /// Whether its PARAMS were too large, and there is nothing else in it.
   let isTooLarge: Bool
   /// The last query that it has waited for; nil: none.
@@ -30,11 +31,19 @@ final class RequestUnderWay: @unchecked Sendable {
     keepsConnection = assembled.keepsConnection
     began = now
     isTooLarge = assembled.paramsAreTooLarge
-    request = Request(assembled, roots: Mode.prefixes)
+    var request = Request(assembled, roots: Mode.prefixes)
+    body = request.body
+    request.body = []
+    self.request = request
   }
 
-  /// Thousands may wait, each with up to a megabyte of which nothing is needed any more.
-  func dropBody() { request.body = [] }
+  /// What `application` makes of it. The body is needed once: thousands may wait, each with up to a megabyte.
+  func begin(by application: Orders) -> Step {
+    if body.isEmpty { return application.begin(request) }
+    var whole = request
+    swap(&whole.body, &body)
+    return application.begin(whole)
+  }
 
   func joins(_ query: Query) {
     self.query = query

@@ -232,10 +232,9 @@ final class Server: @unchecked Sendable {
     guard request.path.count <= 14, request.path.count >= 13 else { return nil }
     let isStatus = request.path.equals("/async/status")
     guard isStatus || request.path.equals("/async/metrics") else { return nil }
-    // The request for this page is one of those under way.
     let page = StatusPage(
       health: loop.health, buffers: buffers, pool: pool, connections: connections.count,
-      underWay: connections.values.reduce(1) { $0 + $1.requestsUnderWay }, context: context,
+      underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,
       listenQueue: ListeningSocket.queue(of: context.listener))
     return isStatus
       ? Response(.ok, contentType: .json, body: page.json())
