@@ -76,4 +76,32 @@ import Testing
     query.repeats()
     #expect(reads.query(for: read(1), most: 1, since: 0).0 === query)
   }
+
+  /// Where the body lies that a step answers with, and how long it is.
+  private func body(_ step: Step) -> (place: UnsafeRawPointer?, count: Int) {
+    guard case .respond(let response) = step else { return (nil, 0) }
+    return (response.body.withUnsafeBytes { $0.baseAddress }, response.body.count)
+  }
+
+  @Test("what several wait for is rendered once, and what one has asked for alone each time")
+  func rendering() {
+    let application = Orders(mode: .async)
+    var reads = SharedReads()
+    let shared = reads.query(for: read(1), most: 1, since: 0).0
+    let own = Query(read(1), since: 0)
+    var places: [Set<UnsafeRawPointer?>] = []
+    for query in [shared, own] {
+      query.ended(.failure(.queueFull))
+      let steps = (0..<3).map { _ in application.finish(query.operation, query) }
+      #expect(steps.allSatisfy { body($0).count > 50 })
+      places.append(Set(steps.map { body($0).place }))
+    }
+    #expect(places.map(\.count) == [1, 3])
+  }
+
+  @Test("nothing is rendered for nobody")
+  func nobody() {
+    let query = Query(read(1), failed: .cancelled)
+    #expect(body(Orders(mode: .async).finish(query.operation, query)).count == 0)
+  }
 }
