@@ -16,9 +16,7 @@ import Platform
 import ProcessPool
 
 /// One FastCGI connection and its tasks.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class ClientConnection: @unchecked Sendable {
+final class ClientConnection {
   private let descriptor: Descriptor
   private let watch: Watch
   private unowned let server: Server

@@ -5,9 +5,7 @@ import Platform
 import Postgres
 
 /// One walk, or two, through all places.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class ConnectionAttempt: @unchecked Sendable {
+final class ConnectionAttempt {
   private let loop: EventLoop
   private var watch: Watch?
   /// When the place is given up, in monotonic nanoseconds.

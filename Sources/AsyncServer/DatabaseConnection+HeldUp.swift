@@ -43,7 +43,7 @@ extension DatabaseConnection {
     wasCancelled = true
     pool.isGivenUp(statement)
     // On a thread of the runtime's own, since libpq makes its caller wait.
-    Task(executorPreference: loop) { [self] in
+    loop.spawn { [self] in
       await withTaskExecutorPreference(globalConcurrentExecutor) { cancellation.send() }
       isCancelling = false
     }

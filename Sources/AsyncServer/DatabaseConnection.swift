@@ -8,9 +8,7 @@ import Platform
 import Postgres
 
 /// A connection that is kept up by a task of its own.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class DatabaseConnection: @unchecked Sendable {
+final class DatabaseConnection {
   /// What the server still owes.
   enum Expected {
     /// The server's own limit for a statement.

@@ -171,7 +171,7 @@ extension DatabasePool {
   /// Sends reads elsewhere that have been behind something slow for a while, as long as anything is on its way.
   private func lookAfterThoseHeldUp() {
     isLookedAfter = true
-    Task(executorPreference: loop) { [self] in
+    loop.spawn { [self] in
       repeat {
         await loop.sleep(Self.lookout)
         if connections.contains(where: { $0.isReady && !$0.isHeldUp(loop.now) }) {

@@ -8,9 +8,7 @@ import Platform
 import Postgres
 
 /// Takes operations from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class DatabasePool: @unchecked Sendable {
+final class DatabasePool {
   private(set) var connections: [DatabaseConnection] = []
   let configuration: AsyncConfiguration
   let loop: EventLoop

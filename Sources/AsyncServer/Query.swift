@@ -5,9 +5,7 @@ import Orders
 import Postgres
 
 /// One statement's execution. Several requests may wait for it, if they read the same.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class Query: @unchecked Sendable {
+final class Query {
   let operation: Operation
   /// Since when it has been wanted, in monotonic nanoseconds; nil if it is the rest of what has been done in part, and is waited
   /// for however long it takes.

@@ -5,9 +5,7 @@ import FastCGI
 import Orders
 
 /// A request between its last record and its answer.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class RequestUnderWay: @unchecked Sendable {
+final class RequestUnderWay {
   let id: UInt16
   let keepsConnection: Bool
   /// When it was complete, in monotonic nanoseconds.

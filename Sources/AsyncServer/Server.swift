@@ -21,9 +21,7 @@ struct BufferUse {
 /// Accepts connections and looks after them until it is told to stop.
 ///
 /// TERM: answer what stands in the queue, then end. QUIT: end after the requests under way.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class Server: @unchecked Sendable {
+final class Server {
   let configuration: AsyncConfiguration
   let loop: EventLoop
   let log: Logger
@@ -91,30 +89,27 @@ final class Server: @unchecked Sendable {
     }
     let slot = slot
     loop.onTurnBegin { slot.turnBegan(at: $0) }
-    Task(executorPreference: loop) { await self.serve() }
+    loop.spawn { [self] in await serve() }
     loop.run()
     return exitCode
   }
 
   private func serve() async {
-    await withDiscardingTaskGroup { group in
-      for connection in pool.connections { group.addTask { await connection.run() } }
-      group.addTask { await self.sweep() }
-      group.addTask { await self.obeySignals() }
-      // Whoever stands in the queue of one that drains at once has asked, too.
-      await pool.firstAttempts { isDraining && !takesQueue }
-      slot.isReady()
-      eventfd_write(context.news, 1)
-      while !isDraining {
-        await acceptAll()
-        if !isDraining { await listenerWatch.readable() }
-      }
-      if takesQueue { await acceptAll(atMost: configuration.master.drainTimeout) }
-      listenerWatch.cancel()
-      exitCode = await drain()
-      // The tasks that go on for ever end with the process: the group would wait for them.
-      loop.stop()
+    for connection in pool.connections { loop.spawn { await connection.run() } }
+    loop.spawn { [self] in await sweep() }
+    loop.spawn { [self] in await obeySignals() }
+    // Whoever stands in the queue of one that drains at once has asked, too.
+    await pool.firstAttempts { isDraining && !takesQueue }
+    slot.isReady()
+    eventfd_write(context.news, 1)
+    while !isDraining {
+      await acceptAll()
+      if !isDraining { await listenerWatch.readable() }
     }
+    if takesQueue { await acceptAll(atMost: configuration.master.drainTimeout) }
+    listenerWatch.cancel()
+    exitCode = await drain()
+    loop.stop()
   }
 
   // MARK: Signals

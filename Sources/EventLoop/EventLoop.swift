@@ -8,7 +8,8 @@ import Glibc
 import Platform
 import Synchronization
 
-/// A loop and its thread. Tasks prefer it by `Task(executorPreference:)`; their children inherit the preference.
+/// A loop and its thread. Its tasks are started by `spawn`, and by nothing else: what they use is the loop's thread's alone, and
+/// not Sendable, so that the compiler refuses to take it elsewhere.
 ///
 /// Unchecked Sendable: `enqueue` is the only entrance from other threads and goes through a mutex; everything else traps
 /// when another thread calls it.
@@ -66,11 +67,27 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     }
   }
 
-  /// Starts a task on the loop. What it touches belongs to the loop's thread, as the caller does, and need not be Sendable.
+  /// Starts a task. The one place where the compiler is told that what a loop's task holds stays on the loop's thread: whoever
+  /// calls is on it, and the task prefers it, as do the functions that it awaits (SE-0417).
   package func spawn(_ body: @escaping () async -> Void) {
     precondition(isCurrent, "a loop's tasks are started on its thread")
     nonisolated(unsafe) let body = body
     Task(executorPreference: self) { await body() }
+  }
+
+  /// Starts several, and waits until all have ended.
+  package func spawnAll(_ bodies: [() async -> Void]) async {
+    var left = bodies.count
+    guard left > 0 else { return }
+    await withUnsafeContinuation { (waiter: UnsafeContinuation<Void, Never>) in
+      for body in bodies {
+        spawn {
+          await body()
+          left -= 1
+          if left == 0 { waiter.resume() }
+        }
+      }
+    }
   }
 
   /// Calls `body` at the end of each turn, before the loop waits again.

@@ -3,9 +3,7 @@
 import Platform
 
 /// A registration with the loop. At most one task waits to read and one to write, or one for either.
-///
-/// Unchecked Sendable: it is made, used and cancelled on its loop's thread only.
-package final class Watch: @unchecked Sendable {
+package final class Watch {
   private let loop: EventLoop
   let number: Int32
   let token: UInt64

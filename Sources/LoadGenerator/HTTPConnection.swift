@@ -5,8 +5,7 @@ import EventLoop
 import Glibc
 import Platform
 
-/// Unchecked Sendable: made and used on its loop's thread only.
-final class HTTPConnection: @unchecked Sendable {
+final class HTTPConnection {
   /// What became of a request.
   enum Outcome: Equatable {
     case answered(status: Int)

@@ -11,9 +11,7 @@ import Histogram
 import Platform
 
 /// A load from its start to its result. Runs on the calling thread.
-///
-/// Unchecked Sendable: made and used on its loop's thread only.
-package final class LoadRun: @unchecked Sendable {
+package final class LoadRun {
   /// Of the time-line, in seconds.
   package static let interval = 0.1
 
@@ -74,7 +72,7 @@ package final class LoadRun: @unchecked Sendable {
   /// Runs it; what it came to. `shouldStop` is asked ten times a second.
   package func run(unless shouldStop: @escaping @Sendable () -> Bool = { false }) -> LoadResult {
     clinux_set_timer_slack(1)
-    Task(executorPreference: loop) {
+    loop.spawn {
       await self.load(unless: shouldStop)
       self.loop.stop()
     }
@@ -88,13 +86,9 @@ package final class LoadRun: @unchecked Sendable {
     let start = MonotonicClock.now
     if let rate = plan.rate { arrivals = Arrivals(rate: rate, from: start) }
     result.timeline = Array(repeating: Interval(), count: max(1, Int((plan.seconds / Self.interval).rounded(.up))))
-    await withTaskGroup { group in
-      group.addTask { await self.keepTime(from: start, unless: shouldStop) }
-      for connection in connections { group.addTask { await self.ask(on: connection) } }
-      // Those who never end by themselves are let go with the last of those who do.
-      for _ in 0...connections.count { await group.next() }
-      group.cancelAll()
-    }
+    await loop.spawnAll(
+      [{ [self] in await keepTime(from: start, unless: shouldStop) }]
+        + connections.map { connection in { [self] in await ask(on: connection) } })
     result.idle = others.count(where: \.isIdle) + idlePeers.count
     for number in idlePeers { close(number) }
     summarise()
@@ -256,7 +250,7 @@ package final class LoadRun: @unchecked Sendable {
         let connection = HTTPConnection(loop, address, buffer: buffer, bytesPerSecond: slow.bytesPerSecond)
         var mix = RequestMix([slow.kind], host: "\(plan.host):\(plan.port)", seed: plan.seed &+ UInt64(index))
         others.append(connection)
-        Task(executorPreference: loop) {
+        loop.spawn {
           var request: [UInt8] = []
           while !self.isStopped, MonotonicClock.now < self.end {
             _ = mix.next(into: &request)

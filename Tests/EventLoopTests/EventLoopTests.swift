@@ -10,9 +10,9 @@ struct EventLoopTests {
     let notes = Notes()
     try await onLoop { loop in
       let thread = UInt(pthread_self())
-      await withTaskGroup(of: Void.self) { group in
+      await together(on: loop) { tasks in
         for number in 0..<10 {
-          group.addTask {
+          tasks.add {
             notes.lines.append(UInt(pthread_self()) == thread && loop.isCurrent ? "here" : "child \(number) elsewhere")
           }
         }
@@ -28,8 +28,8 @@ struct EventLoopTests {
     let notes = Notes()
     try await onLoop { loop in
       guard let watch = try? loop.watch(here, for: [.readable, .hungUp], edgeTriggered: true) else { return }
-      await withTaskGroup(of: Void.self) { group in
-        group.addTask {
+      await together(on: loop) { tasks in
+        tasks.add {
           var byte: UInt8 = 0
           while true {
             switch read(here, &byte, 1) {
@@ -41,7 +41,7 @@ struct EventLoopTests {
             }
           }
         }
-        group.addTask {
+        tasks.add {
           for byte: UInt8 in [1, 2, 3] {
             await loop.sleep(.milliseconds(2))
             notes.lines.append("write \(byte)")
@@ -86,12 +86,12 @@ struct EventLoopTests {
       await watch.writable()
       let block = [UInt8](repeating: 0, count: 64 << 10)
       while write(here, block, block.count) > 0 {}
-      await withTaskGroup(of: Void.self) { group in
-        group.addTask {
+      await together(on: loop) { tasks in
+        tasks.add {
           await watch.writable()
           notes.lines.append("writable")
         }
-        group.addTask {
+        tasks.add {
           await loop.sleep(.milliseconds(3))
           notes.lines.append("drained")
           var space = [UInt8](repeating: 0, count: 64 << 10)
@@ -213,9 +213,9 @@ struct EventLoopTests {
   func sleepers() async throws {
     let notes = Notes()
     try await onLoop { loop in
-      await withTaskGroup(of: Void.self) { group in
+      await together(on: loop) { tasks in
         for milliseconds in [9, 3, 6, 0] {
-          group.addTask {
+          tasks.add {
             await loop.sleep(.milliseconds(milliseconds))
             notes.lines.append("\(milliseconds)")
           }
@@ -233,5 +233,40 @@ struct EventLoopTests {
       notes.lines.append("\(answer) \(loop.isCurrent)")
     }
     #expect(notes.lines == ["elsewhere true"])
+  }
+
+  @Test("goes on in the loop after every way to wait")
+  func current() async throws {
+    let (here, there) = socketPair()
+    defer {
+      close(here)
+      close(there)
+    }
+    let notes = Notes()
+    try await onLoop { loop in
+      func note(_ way: String) { if !loop.isCurrent { notes.lines.append(way) } }
+      guard let watch = try? loop.watch(here, for: [.readable, .writable], edgeTriggered: false) else { return }
+      note("the beginning")
+      await loop.sleep(.milliseconds(1))
+      note("sleep")
+      _ = withUnsafeBytes(of: UInt8(1)) { write(there, $0.baseAddress, 1) }
+      await watch.readable()
+      note("readable")
+      await watch.writable()
+      note("writable")
+      await watch.readableOrWritable()
+      note("readableOrWritable")
+      await loop.spawnAll([{ note("a task of its own") }, { await loop.sleep(.zero) }])
+      note("spawnAll")
+      await Task.yield()
+      note("yield")
+      await withTaskExecutorPreference(globalConcurrentExecutor) { _ = pthread_self() }
+      note("an excursion to another thread")
+      await withUnsafeContinuation { (waiter: UnsafeContinuation<Void, Never>) in loop.spawn { waiter.resume() } }
+      note("a continuation")
+      watch.cancel()
+      notes.lines.append("the end")
+    }
+    #expect(notes.lines == ["the end"])
   }
 }

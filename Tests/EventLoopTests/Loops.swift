@@ -19,7 +19,7 @@ func onLoop(
     detachThread {
       do throws(SystemError) {
         let loop = try EventLoop(clock: clock)
-        Task(executorPreference: loop) {
+        loop.spawn {
           await body(loop)
           loop.stop()
         }
@@ -31,6 +31,19 @@ func onLoop(
     }
   }
   if let failure { throw failure }
+}
+
+/// Tasks to be started together.
+final class Tasks {
+  fileprivate var bodies: [() async -> Void] = []
+  func add(_ body: @escaping () async -> Void) { bodies.append(body) }
+}
+
+/// Starts what `fill` adds, and waits until all have ended.
+func together(on loop: EventLoop, _ fill: (Tasks) -> Void) async {
+  let tasks = Tasks()
+  fill(tasks)
+  await loop.spawnAll(tasks.bodies)
 }
 
 private func detachThread(_ body: @escaping @Sendable () -> Void) {

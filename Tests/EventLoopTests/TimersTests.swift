@@ -21,9 +21,9 @@ struct TimersTests {
   func order() async throws {
     let notes = Notes()
     try await onLoop(clock: .virtual) { loop in
-      await withTaskGroup(of: Void.self) { group in
+      await together(on: loop) { tasks in
         for (name, hours) in [("a", 5), ("b", 1), ("c", 5), ("d", 3), ("e", 1)] {
-          group.addTask {
+          tasks.add {
             await loop.sleep(.seconds(3600 * hours))
             notes.lines.append("\(name) at \(loop.now / 3_600_000_000_000)")
           }
@@ -37,12 +37,12 @@ struct TimersTests {
   func noTimeForWork() async throws {
     let notes = Notes()
     try await onLoop(clock: .virtual) { loop in
-      await withTaskGroup(of: Void.self) { group in
-        group.addTask {
+      await together(on: loop) { tasks in
+        tasks.add {
           for _ in 0..<1000 { await Task.yield() }
           notes.lines.append("worked until \(loop.now)")
         }
-        group.addTask {
+        tasks.add {
           await loop.sleep(.nanoseconds(1))
           notes.lines.append("slept until \(loop.now)")
           await loop.sleep(.zero)
@@ -57,12 +57,14 @@ struct TimersTests {
   func health() async throws {
     let notes = Notes()
     try await onLoop { loop in
-      await withTaskGroup(of: Void.self) { group in
-        group.addTask { await loop.sleep(.milliseconds(1)) }
-        // Jobs run in the order in which they came: after this the other one sleeps.
-        await Task.yield()
-        // Whoever blocks the loop makes a turn long, and timers late.
-        usleep(20_000)
+      await together(on: loop) { tasks in
+        tasks.add { await loop.sleep(.milliseconds(1)) }
+        tasks.add {
+          // Jobs run in the order in which they came: after this the other one sleeps.
+          await Task.yield()
+          // Whoever blocks the loop makes a turn long, and timers late.
+          usleep(20_000)
+        }
       }
       let (turns, lags) = (loop.health.turns, loop.health.lags)
       notes.lines = [
@@ -78,9 +80,9 @@ struct TimersTests {
   func manyTimers() async throws {
     let notes = Notes()
     try await onLoop(clock: .virtual) { loop in
-      await withTaskGroup(of: Void.self) { group in
+      await together(on: loop) { tasks in
         for number in 1...1000 {
-          group.addTask {
+          tasks.add {
             for turn in 1...10 {
               await loop.sleep(.nanoseconds(number))
               if loop.now != UInt64(number * turn) { notes.lines.append("\(number) woke at \(loop.now)") }
