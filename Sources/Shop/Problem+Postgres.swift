@@ -92,7 +92,7 @@ extension Problem {
     }
   }
 
-  private static func `internal`(fault: String) -> Problem {
+  static func `internal`(fault: String) -> Problem {
     Problem(status: .internalServerError, detail: "Something went wrong here.", fault: fault)
   }
 

@@ -318,6 +318,12 @@ extension Shop {
     return Problem(status: .requestHeaderFieldsTooLarge, detail: "The header is too long.").response(&writer)
   }
 
+  /// The answer where a setting can't be used; `fault` says which, to the log alone.
+  package static func misconfigured(_ fault: String) -> Response {
+    var writer = JSONWriter(capacity: 256)
+    return Problem.internal(fault: fault).response(&writer)
+  }
+
   /// The answer to a request that was given up because it took too long here; whether it may have been done all the same.
   package static func timedOut(writing: Bool) -> Response {
     var writer = JSONWriter(capacity: 256)
