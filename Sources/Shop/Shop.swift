@@ -124,6 +124,9 @@ package final class Shop {
 
   /// Route, parse, validate, bind.
   package func begin(_ request: borrowing Request) -> Step {
+    if !request.hasMethod {
+      return .respond(Problem.badRequest(detail: "The request has no method.").response(&writer))
+    }
     guard let route = Route(path: request.path, mode: mode) else { return .respond(notFound(request)) }
     let methods = route.methods
     let method = request.method == .head ? .get : request.method
@@ -139,7 +142,7 @@ package final class Shop {
       response.fields.append(methods.allow)
       return .respond(response)
     }
-    if request.hasGuards, let problem = Problem(ofGuardsIn: request, of: method) {
+    if request.hasGuards, let problem = Problem(ofGuardsIn: request) {
       return .respond(problem.response(&writer))
     }
     let result: Result<Operation, Problem>
@@ -185,12 +188,13 @@ package final class Shop {
       request.method == .get || request.method == .head
     {
       switch request.verdict(on: tag) {
-      case .met: break
-      case .changed: response = Problem.preconditionFailed.response(&writer)
+      // To read what nobody has excluded does no harm.
+      case .met, .unclearNoneMatch: break
       case .same:
         response.status = .notModified
         response.contentType = nil
         response.body = []
+      case let verdict: if let problem = Problem(verdict) { response = problem.response(&writer) }
       }
     }
     response.timing = timing
@@ -263,18 +267,13 @@ package final class Shop {
     parameters.append(id)
     return input(resource, request, isPatch: true, &parameters).map { order in
       let change = GuardedWrite.Write.change(id, parameters, order)
-      if !request.ifNoneMatch.isEmpty { return GuardedWrite(change, of: resource, under: Conditions(of: request)).read }
-      return change.operation(resource, onlyIf: Self.condition(of: request))
+      return Self.operation(change, of: resource, request)
     }
   }
 
   private func delete(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
     if let problem = Page.refuseAll(request.query) { return .failure(problem) }
-    let deletion = GuardedWrite.Write.deletion(id)
-    if !request.ifNoneMatch.isEmpty {
-      return .success(GuardedWrite(deletion, of: resource, under: Conditions(of: request)).read)
-    }
-    return .success(deletion.operation(resource, onlyIf: Self.condition(of: request)))
+    return .success(Self.operation(.deletion(id), of: resource, request))
   }
 
   /// Appends what a body says of a resource; the order, if it is one.
@@ -298,9 +297,19 @@ package final class Shop {
     }
   }
 
-  /// The entity tags of `If-Match`; nil where any will do.
-  private static func condition(of request: borrowing Request) -> [UTF8Text]? {
-    request.ifMatch.isEmpty ? nil : EntityTag.strong(in: request.ifMatch)
+  /// A change or a deletion under a request's conditions. Its own statement looks at tags of an `If-Match`.
+  private static func operation(
+    _ write: GuardedWrite.Write, of resource: Resource, _ request: borrowing Request
+  ) -> Operation {
+    if !request.isConditional { return write.operation(resource, onlyIf: nil) }
+    if request.ifNoneMatch.isEmpty {
+      switch EntityTag.wanted(by: request.ifMatch) {
+      case .oneOf(let tags): return write.operation(resource, onlyIf: tags)
+      case .any: return write.operation(resource, onlyIf: nil)
+      case .unclear: break
+      }
+    }
+    return GuardedWrite(write, of: resource, under: Conditions(of: request)).read
   }
 }
 
