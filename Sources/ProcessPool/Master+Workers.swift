@@ -121,7 +121,7 @@ extension Master {
 
   private static func prepare(_ words: LastWords, forWrites: Bool) {
     _ = words.bytes.withUnsafeBytes {
-      clinux_set_last_words(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.id.lowerBound, words.id.count)
+      clinux_set_last_words(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.places)
     }
   }
 

@@ -124,27 +124,11 @@ package final class Shop {
 
   /// Route, parse, validate, bind.
   package func begin(_ request: borrowing Request) -> Step {
-    if !request.hasMethod {
-      return .respond(Problem.badRequest(detail: "The request has no method.").response(&writer))
+    guard let route = Route(path: request.path, mode: mode) else {
+      return .respond(request.hasMethod ? notFound(request) : noMethod())
     }
-    guard let route = Route(path: request.path, mode: mode) else { return .respond(notFound(request)) }
-    let methods = route.methods
+    if let response = refusal(of: request, taking: route.methods) { return .respond(response) }
     let method = request.method == .head ? .get : request.method
-    if method == .options {
-      var response = Response(.noContent, fields: [methods.allow])
-      if methods.list.contains(.patch) {
-        response.fields.append(JSONBody.acceptPatch)
-      }
-      return .respond(response)
-    }
-    guard methods.list.contains(method) else {
-      var response = Problem.methodNotAllowed(methods).response(&writer)
-      response.fields.append(methods.allow)
-      return .respond(response)
-    }
-    if request.hasGuards, let problem = Problem(ofGuardsIn: request) {
-      return .respond(problem.response(&writer))
-    }
     let result: Result<Operation, Problem>
     switch (route, method) {
     case (.health, _): result = health(request)
@@ -204,6 +188,29 @@ package final class Shop {
 
   // MARK: Beginnings
 
+  /// The answer where it does not depend on what is there; nil if the request is to be looked at.
+  func refusal(of request: borrowing Request, taking methods: Methods) -> Response? {
+    guard request.hasMethod else { return noMethod() }
+    if request.method == .options {
+      var response = Response(.noContent, fields: [methods.allow])
+      if methods.list.contains(.patch) {
+        response.fields.append(JSONBody.acceptPatch)
+      }
+      return response
+    }
+    guard methods.list.contains(request.method) else {
+      var response = Problem.methodNotAllowed(methods).response(&writer)
+      response.fields.append(methods.allow)
+      return response
+    }
+    guard request.hasGuards, let problem = Problem(ofGuardsIn: request) else { return nil }
+    return problem.response(&writer)
+  }
+
+  private func noMethod() -> Response {
+    Problem.badRequest(detail: "The request has no method.").response(&writer)
+  }
+
   private func notFound(_ request: borrowing Request) -> Response {
     guard Route.leadsSomewhere(withoutSlash: request.path, mode: mode) else {
       return Problem.notFound(detail: "There is nothing at this path.").response(&writer)
@@ -211,7 +218,7 @@ package final class Shop {
     // What can't be decoded can't be passed on either.
     if let problem = Page.undecodable(request.query) { return problem.response(&writer) }
     let path = request.path.extracting(droppingLast: 1).text
-    let target = request.query.isEmpty ? path.string : "\(path)?\(request.query.text)"
+    let target = request.query.isEmpty ? path.string : "\(path)?\(QueryString.asURI(request.query))"
     return Response(.permanentRedirect, fields: [HTTPField(name: .location, value: target)])
   }
 

@@ -1,7 +1,6 @@
 // The prefork responder: a pool of processes with blocking database access.
 
 import CGI
-import FastCGI
 import Logging
 import Platform
 import ProcessPool
@@ -14,31 +13,38 @@ package enum PreforkServer {
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
     let duties = Duties(
-      lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes, page: page,
+      lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes,
+      page: Self.page(Shop(mode: .sync)),
       worker: { Worker(configuration, $0, log: log).run() })
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
   }
 
-  private static func page(_ state: PoolState, _ path: Span<UInt8>) -> Response? {
-    if path.equals("/sync/status") {
-      Response(.ok, contentType: .json, body: StatusPage(state).json())
-    } else if path.equals("/sync/metrics") {
-      Response(.ok, contentType: .openMetrics, body: StatusPage(state).metrics())
-    } else {
-      nil
+  /// The master's answers.
+  private static func page(_ shop: Shop) -> Duties.Page {
+    { state, request, headerIsTooLarge in
+      let began = MonotonicClock.now
+      var response = Shop.nothingHere()
+      if headerIsTooLarge {
+        response = Shop.headerTooLarge()
+      } else if let page = MonitoringPage(path: request.path, mode: .sync) {
+        response = shop.answer(page, to: request) {
+          page == .status ? StatusPage(state).json() : StatusPage(state).metrics()
+        }
+      }
+      let spent = MonotonicClock.now - began
+      shop.seal(&response, for: request, Response.Timing(database: 0, application: spent))
+      return response
     }
   }
 
   /// What is said of a request that took too long.
   private static func lastWords(writing: Bool) -> LastWords {
-    var writer = RecordWriter()
     var head: [UInt8] = []
-    let response = Shop.timedOut(writing: writing)
-    let room = [UInt8](repeating: UInt8(ascii: "?"), count: Span<UInt8>.longestWord)
-    response.writeHead(to: &head, requestID: room.span)
-    // nginx's requests all have this id.
-    writer.answer(requestID: 1, head: head, body: response.body)
-    return LastWords(writer.bytes, id: writer.bytes.firstRange(of: room) ?? 0..<0)
+    var response = Shop.timedOut(writing: writing)
+    response.timing = Response.Timing(database: 0, application: 0)
+    let none: [UInt8] = []
+    response.writeHead(to: &head, requestID: none.span)
+    return LastWords(head: head, body: response.body)
   }
 }

@@ -217,14 +217,12 @@ struct Worker: ~Copyable {
     let patience = configuration.master.limits.queueWait
     let hasWaitedTooLong =
       isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
-    setLastWordsID(ownID.span)
-    clinux_set_last_words_descriptor(connection)
+    ownID.withUnsafeBufferPointer { clinux_begin_last_words(connection, slot.began, $0.baseAddress, $0.count) }
     guard exchange.receive(on: connection) else {
-      clinux_set_last_words_descriptor(-1)
+      clinux_end_last_words()
       slot.cameToNothing()
       return true
     }
-    setLastWordsID(exchange.request.requestID)
     if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_last_words(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
@@ -233,7 +231,7 @@ struct Worker: ~Copyable {
     var response =
       exchange.hasTooLongHeader
       ? Shop.headerTooLarge() : isTooLate ? Shop.tooBusy() : answer(exchange.request)
-    clinux_set_last_words_descriptor(-1)
+    clinux_end_last_words()
     shop.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
     if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
@@ -244,10 +242,6 @@ struct Worker: ~Copyable {
       tellOfSlowRequest()
     }
     return true
-  }
-
-  private func setLastWordsID(_ id: Span<UInt8>) {
-    id.withUnsafeBufferPointer { clinux_set_last_words_id($0.baseAddress, $0.count) }
   }
 
   /// Gives a connection to the master. While draining nobody waits with it: either a request has arrived, and will be
@@ -270,9 +264,11 @@ struct Worker: ~Copyable {
       case .respond(let response): return response
       case .query(let operation):
         slot.asksDatabase()
+        clinux_set_last_words_database(slot.databaseBegan, 0)
         for other in operation.others { _ = shop.finish(other, database.execute(other)) }
         let result = database.execute(operation)
         slot.hasDatabasesAnswer()
+        clinux_set_last_words_database(slot.databaseBegan, slot.databaseEnded)
         step = shop.finish(operation, result)
       }
     }
