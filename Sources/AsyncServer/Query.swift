@@ -15,6 +15,8 @@ final class Query: @unchecked Sendable {
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
   private(set) var isSent = false
+  /// When it was given to that connection, in monotonic nanoseconds.
+  private(set) var sentAt: UInt64 = 0
   /// Whether it has been sent before.
   private(set) var isRepeated = false
   /// Whether it was behind something slow, and has been sent elsewhere.
@@ -61,8 +63,9 @@ final class Query: @unchecked Sendable {
   }
 
   /// A connection has it now.
-  func wasSent(byName: Bool = true) {
+  func wasSent(byName: Bool = true, at now: UInt64 = 0) {
     isSent = true
+    sentAt = now
     isByName = byName
   }
 
