@@ -205,9 +205,11 @@ package enum OpenAPI {
         "200": ["description": "They can.", "headers": refs("ETag"), "content": content("ok", "ok", .ok)],
         "503": [
           "description": "They can't: there is no database, or its schema is not this program's.",
-          "headers": refs("Retry-After"), "content": content("unavailable", "unavailable", .unknown),
+          "headers": refs("Retry-After"),
+          "content": content("unavailable", "unavailable", .unknown)
+            + ["application/problem+json": ["schema": Self.schema("Problem")]],
         ],
-      ] + answers("304", "400", "412", "414", "422"),
+      ] + answers("304", "400", "412", "414", "422", "500", "504"),
     ]
   }
 
@@ -225,7 +227,7 @@ package enum OpenAPI {
             schema("Live"),
             example: ["mode": "\(mode.rawValue)", "status": "ok", "version": "\(Shop.version)"]),
         ]
-      ] + answers("304", "400", "412", "414", "422"),
+      ] + answers("304", "400", "412", "414", "422", "503", "504"),
     ]
   }
 
