@@ -124,6 +124,8 @@ extension Shop {
       guard let tag = response.entityTag else { return .respond(response) }
       let verdict = write.conditions.verdict(on: tag)
       guard let problem = Problem(verdict) else { return .query(write.writing(on: tag)) }
+      // What has been made under a condition that nobody can understand was made for another request.
+      if verdict == .unclearMatch || verdict == .unclearNoneMatch { return .respond(problem.response(&writer)) }
       return write.repeating(otherwise: problem).map(Step.query) ?? .respond(problem.response(&writer))
     case .writing(let reply):
       let response = finish(reply, rows)

@@ -198,3 +198,5 @@ def test_a_key_counts_for_more_than_a_condition(stocked, mode, resource):
     assert (other.status, other.json["errors"][0]["code"]) == (422, "reused"), other
     assert stocked.request("POST", path, {**body, "name": "twice"}, {"If-Match": tag}).status == 412
     assert "twice" not in stocked.request("GET", path).body.decode()
+    for name in ("If-Match", "If-None-Match"):
+        assert stocked.request("POST", path, body, {**key, name: "W/*"}).status == 412, name
