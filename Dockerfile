@@ -1,5 +1,5 @@
 # Two images: nginx with the site (--target nginx), and the program alone, for any of its commands. docker-compose.yml runs
-# the whole house from them.
+# everything from them.
 
 # Swagger UI and Redoc for /docs and /redoc: those that `make assets` has fetched already, or fetched here.
 FROM debian:bookworm-slim AS assets

@@ -3,7 +3,7 @@ import PackageDescription
 
 // `Span`-returning members in Postgres and CGI say what they borrow from with `@_lifetime`.
 // Dynamic exclusivity checks stay on in debug builds, which the tests run; in release they cost a twentieth of a request.
-let house: [SwiftSetting] = [
+let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
   .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
   .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
@@ -20,7 +20,7 @@ let package = Package(
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
-    // Cellar: C module maps and the smallest shims.
+    // C module maps and the smallest shims.
     .target(name: "CLinux"),
     .target(name: "CXXHash"),
     .systemLibrary(name: "CFastCGI", pkgConfig: "fcgi", providers: [.apt(["libfcgi-dev"])]),
@@ -29,77 +29,78 @@ let package = Package(
     // Ground floor: each knows nothing of the others.
     .target(
       name: "Platform",
-      dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: house),
+      dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: settings),
     // Whoever holds its values depends on it, as the build system sees no layout behind another target's.
-    .target(name: "Text", swiftSettings: house),
-    .target(name: "JSON", dependencies: ["Text"], swiftSettings: house),
+    .target(name: "Text", swiftSettings: settings),
+    .target(name: "JSON", dependencies: ["Text"], swiftSettings: settings),
     .target(
       name: "CGI", dependencies: ["Text", .product(name: "HTTPTypes", package: "swift-http-types")],
-      swiftSettings: house),
-    .target(name: "FastCGI", swiftSettings: house),
-    .target(name: "Postgres", dependencies: ["Text", "CPostgres"], swiftSettings: house),
+      swiftSettings: settings),
+    .target(name: "FastCGI", swiftSettings: settings),
+    .target(name: "Postgres", dependencies: ["Text", "CPostgres"], swiftSettings: settings),
 
     // The living floor.
-    .target(name: "Shop", dependencies: ["Text", "JSON", "CGI", "Postgres", "CXXHash"], swiftSettings: house),
+    .target(name: "Orders", dependencies: ["Text", "JSON", "CGI", "Postgres", "CXXHash"], swiftSettings: settings),
 
     // Processes: forked, looked after, replaced.
     .target(
       name: "ProcessPool",
       dependencies: [
         "Text", "CGI", "FastCGI", "Platform", "CLinux", .product(name: "Logging", package: "swift-log"),
-      ], swiftSettings: house),
+      ], swiftSettings: settings),
 
-    // The two doors.
+    // The two servers.
     .target(
       name: "SyncServer",
       dependencies: [
-        "Shop", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux",
+        "Orders", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux",
       ],
-      swiftSettings: house),
-    .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: house),
+      swiftSettings: settings),
+    .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: settings),
     .target(
       name: "AsyncServer",
       dependencies: [
-        "Shop", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
+        "Orders", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
         .product(name: "DequeModule", package: "swift-collections"),
-      ], swiftSettings: house),
+      ], swiftSettings: settings),
 
     // Who asks: HTTP clients on the same event loop.
     .target(
       name: "LoadGenerator",
       dependencies: ["EventLoop", "Platform", "CLinux", .product(name: "Histogram", package: "hdrhistogram-swift")],
-      swiftSettings: house),
+      swiftSettings: settings),
 
-    // One machine with everything on it: PostgreSQL, both doors, nginx.
-    .target(name: "House", dependencies: ["Shop", "Postgres", "Platform", "CLinux"], swiftSettings: house),
+    // One machine with everything on it: PostgreSQL, both servers, nginx.
+    .target(name: "LocalStack", dependencies: ["Orders", "Postgres", "Platform", "CLinux"], swiftSettings: settings),
 
     // The process models side by side: a testbed, scenarios, statistics, a report.
     .target(
       name: "Comparison",
-      dependencies: ["House", "Text", "JSON", "LoadGenerator", "Shop", "Postgres", "Platform", "CLinux"],
-      resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: house),
+      dependencies: ["LocalStack", "Text", "JSON", "LoadGenerator", "Orders", "Postgres", "Platform", "CLinux"],
+      resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: settings),
 
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "House", "Comparison", "Shop", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
+        "LocalStack", "Comparison", "Orders", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
         "LoadGenerator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ], swiftSettings: house,
+      ], swiftSettings: settings,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
       linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
 
-    .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: house),
-    .testTarget(name: "TextTests", dependencies: ["Text"], swiftSettings: house),
-    .testTarget(name: "JSONTests", dependencies: ["JSON", "Text"], swiftSettings: house),
-    .testTarget(name: "CGITests", dependencies: ["CGI", "Text"], swiftSettings: house),
-    .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: house),
-    .testTarget(name: "PostgresTests", dependencies: ["Postgres", "Shop", "Platform", "Text"], swiftSettings: house),
-    .testTarget(name: "ShopTests", dependencies: ["Shop", "Text"], swiftSettings: house),
-    .testTarget(name: "AsyncServerTests", dependencies: ["AsyncServer", "Postgres", "Text"], swiftSettings: house),
-    .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: house),
-    .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: house),
-    .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: house),
-    .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: house),
+    .testTarget(name: "PlatformTests", dependencies: ["Platform"], swiftSettings: settings),
+    .testTarget(name: "TextTests", dependencies: ["Text"], swiftSettings: settings),
+    .testTarget(name: "JSONTests", dependencies: ["JSON", "Text"], swiftSettings: settings),
+    .testTarget(name: "CGITests", dependencies: ["CGI", "Text"], swiftSettings: settings),
+    .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: settings),
+    .testTarget(
+      name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
+    .testTarget(name: "OrdersTests", dependencies: ["Orders", "Text"], swiftSettings: settings),
+    .testTarget(name: "AsyncServerTests", dependencies: ["AsyncServer", "Postgres", "Text"], swiftSettings: settings),
+    .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
+    .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
+    .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: settings),
+    .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -9,9 +9,9 @@ import EventLoop
 import FastCGI
 import Glibc
 import Logging
+import Orders
 import Platform
 import ProcessPool
-import Shop
 
 /// One FastCGI connection and its task.
 ///
@@ -47,7 +47,7 @@ final class ClientConnection: @unchecked Sendable {
   /// Bytes that may wait to be sent before nothing more is read.
   private static let longestBacklog = 1 << 20
 
-  /// What the loop is asked to tell of, and what while the socket is full. Told of room always, it would wake up each time that
+  /// What the loop is asked to tell of, and what while the socket is full. Told of space always, it would wake up each time that
   /// the peer reads.
   private static let usual: Readiness = [.readable, .hungUp]
   private static let whileFull: Readiness = [.readable, .writable, .hungUp]
@@ -89,7 +89,7 @@ final class ClientConnection: @unchecked Sendable {
     shutdown(descriptor.number, Int32(SHUT_RDWR))
   }
 
-  /// Waits until there is something to read, or the end has come; writes what there is room for.
+  /// Waits until there is something to read, or the end has come; writes what there is space for.
   private func changed() async {
     await watch.readableOrWritable()
     flush()
@@ -107,7 +107,7 @@ final class ClientConnection: @unchecked Sendable {
   private func begin(_ assembled: AssembledRequest) {
     var request = Request(assembled, roots: Mode.prefixes)
     server.shows(request)
-    let step = answerFromHere(assembled, request).map(Step.respond) ?? server.shop.begin(request)
+    let step = answerFromHere(assembled, request).map(Step.respond) ?? server.application.begin(request)
     // Thousands may wait, each with up to a megabyte of which nothing is needed any more.
     request.body = []
     let item = RequestUnderWay(assembled, request, on: self, at: server.loop.now)
@@ -121,9 +121,9 @@ final class ClientConnection: @unchecked Sendable {
     if !item.isWaiting { answer(item) }
   }
 
-  /// The answer that is no business of the shop's.
+  /// The answer that is no business of the application's.
   private func answerFromHere(_ assembled: AssembledRequest, _ request: borrowing Request) -> Response? {
-    assembled.paramsAreTooLarge ? Shop.headerTooLarge() : server.statusPage(for: request)
+    assembled.paramsAreTooLarge ? Orders.headerTooLarge() : server.statusPage(for: request)
   }
 
   /// Sends the answer, or as much as the socket takes. Called once, when all has come that the request had to wait for.
@@ -138,7 +138,7 @@ final class ClientConnection: @unchecked Sendable {
       let waited = item.asksDatabase ? server.loop.now - item.began : 0
       let spent = MonotonicClock.now - item.began
       let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
-      server.shop.seal(&response, for: item.request, timing)
+      server.application.seal(&response, for: item.request, timing)
       if !hasGone { server.log.report(response, to: item.request) }
       // Head and records.
       server.buffers.reused += 2
@@ -149,7 +149,7 @@ final class ClientConnection: @unchecked Sendable {
       server.writer.end(requestID: item.id, .requestComplete)
     }
     // Others may still be under way, whose answers come behind. A peer that has asked for the end knows that it comes.
-    if isLast, item.keepsConnection, underWay.count == 1 { server.writer.farewell(requestID: item.id) }
+    if isLast, item.keepsConnection, underWay.count == 1 { server.writer.endStream(requestID: item.id) }
     write(server.writer.bytes)
     assembler.finished(item.id)
     underWay.removeAll { $0 === item }

@@ -21,44 +21,28 @@ extension DatabaseConnection {
   /// Whether the server has been at the oldest statement for longer.
   private func isAt(longerThan limit: UInt64, _ now: UInt64) -> Bool { now > oldestSince && now - oldestSince > limit }
 
-  /// Whether the server is at a run of the statement.
-  func isAt(_ statement: Statement) -> Bool {
+  /// Whether the server is at a run of the statement, or prepares one: for that, too, it waits where a table is locked.
+  func isAt(_ statement: Statement) -> Bool { oldest === statement }
+
+  private var oldest: Statement? {
     switch expected.first {
-    case .preparation(let oldest), .nobodys(let oldest): oldest === statement
-    case .result(let query): query.operation.statement === statement
-    case .timeLimit, .deallocation, .sync, nil: false
+    case .preparation(let statement), .nobodys(let statement): statement
+    case .result(let query): query.operation.statement
+    case .timeLimit, .deallocation, .sync, nil: nil
     }
   }
 
-  /// Whether a run of the statement has no answer yet.
-  func hasOnItsWay(_ statement: Statement) -> Bool {
-    expected.contains {
-      switch $0 {
-      case .nobodys(let other): other === statement
-      case .result(let query): query.operation.statement === statement
-      case .timeLimit, .preparation, .deallocation, .sync: false
-      }
-    }
-  }
+  private var oldestRead: Statement? { oldest.flatMap { $0.isReadOnly ? $0 : nil } }
 
-  /// Whether the server is at a read that has taken so long that others are better off without it. Behind one that has been given
-  /// up others often wait for the same.
-  func isBlockedByRead(_ now: UInt64) -> Bool {
-    let isRead =
-      switch expected.first {
-      case .result(let query): query.operation.statement.isReadOnly
-      case .nobodys: true
-      case .timeLimit, .deallocation, .preparation, .sync, nil: false
-      }
-    return isRead && isAt(longerThan: wasCancelled ? StatementTimes.hindrance : StatementTimes.blockade, now)
-  }
-
-  /// Has the server give up the read that it is at: it is sent again where slow ones go. Sent from a thread of the runtime's own,
-  /// since libpq makes its caller wait.
-  func cancelRead() {
-    guard !isCancelling, let cancellation else { return }
+  /// Has the server give up the read that it is at, if that has taken so long that others are better off without it: it is sent
+  /// again where slow ones go. Behind one that has been given up others often wait for the same.
+  func giveUpRead(_ now: UInt64) {
+    guard !isCancelling, let cancellation, let statement = oldestRead else { return }
+    guard isAt(longerThan: wasCancelled ? StatementTimes.hindrance : StatementTimes.blockade, now) else { return }
     isCancelling = true
     wasCancelled = true
+    pool.isGivenUp(statement)
+    // On a thread of the runtime's own, since libpq makes its caller wait.
     Task(executorPreference: loop) { [self] in
       await withTaskExecutorPreference(globalConcurrentExecutor) { cancellation.send() }
       isCancelling = false

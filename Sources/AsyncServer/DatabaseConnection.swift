@@ -3,9 +3,9 @@
 import DequeModule
 import EventLoop
 import Logging
+import Orders
 import Platform
 import Postgres
-import Shop
 
 /// A connection that is kept up by a task of its own.
 ///
@@ -224,6 +224,7 @@ final class DatabaseConnection: @unchecked Sendable {
     if let error = preparationError {
       preparationError = nil
       if error.isKnownPreparation { return pool.sendAgain(query, avoidingName: true) }
+      if wasCancelled, error.isCancellation { return pool.sendAgain(query) }
       pool.complete(query, .failure(error.beforeSending))
     } else {
       pool.sendAgain(query)
@@ -255,8 +256,7 @@ final class DatabaseConnection: @unchecked Sendable {
       forget(query.operation.statement, error)
       pool.sendAgain(query, avoidingName: true)
     } else if query.operation.statement.isReadOnly {
-      if wasCancelled, !query.wasCancelled, case .failure(let error) = result, error.isCancellation {
-        query.isCancelled()
+      if wasCancelled, case .failure(let error) = result, error.isCancellation {
         pool.sendAgain(query)
       } else {
         pool.complete(query, judged(result, of: query))

@@ -1,12 +1,12 @@
 // Which of the queries that wait goes to which connection.
 //
 // Of the connections that are ready the first two are reserved, or all but one if there are no more than two: they get reads that
-// are known to be fast, and nothing else. However many writes wait for a lock, and however many slow reads are at work, there is
-// a way for all others. What turns out to be slow in spite of what is known of it holds up those few that are behind it already,
-// and not for long: they are sent again elsewhere.
+// are known to be fast, and one at a time of the others. However many writes wait for a lock, and however many slow reads are at
+// work, there is a way for all others. What turns out to be slow in spite of what is known of it holds up those few that are
+// behind it already, and not for long: they are sent again elsewhere. And what is fast in spite of what is known of it, since it
+// was held up before, is soon tried and found to be so.
 
 import Postgres
-import Shop
 
 extension DatabasePool {
   /// How many connections are reserved, if there are enough.
@@ -18,7 +18,6 @@ extension DatabasePool {
 
   /// What waits for what, and where a query has to wait.
   func lane(of statement: Statement) -> WaitingQueries.Lane {
-    guard times.isKnown(statement) else { return statement.isReadOnly ? .untried : .slow }
     if times.isSlow(statement) { return .slow }
     return statement.isReadOnly ? .reads : .writes
   }
@@ -32,8 +31,7 @@ extension DatabasePool {
       added = waiting.added
       dispatch(.reads)
       dispatch(.writes)
-      for statement in waiting.untriedStatements { dispatch(untried: statement) }
-      dispatch(.slow)
+      dispatchSlow()
       // Where nobody wants a query any more, an equal one may have waited for its end.
     }
     for connection in connections { connection.endOfTurn() }
@@ -46,40 +44,48 @@ extension DatabasePool {
       if query.isAbandoned {
         waiting.removeFirst(lane)
         complete(query, .failure(.cancelled))
-      } else if lane != .slow, times.isSlow(statement) || (lane == .reads && isHoldingUpReads(statement)) {
+      } else if times.isSlow(statement) || (lane == .reads && isHoldingUpReads(statement)) {
         waiting.removeFirst(lane)
         waiting.add(query, to: .slow)
-      } else if let connection = connection(for: lane) {
+      } else if let connection = lane == .reads ? connectionForRead() : connectionForWrite() {
         waiting.removeFirst(lane)
-        send(query, on: connection, isSlow: lane == .slow)
+        send(query, on: connection, isSlow: false)
       } else {
         break
       }
     }
   }
 
-  /// Reads that have never run go where slow ones go. If they would have to wait there, one at a time is tried where the fast ones
-  /// go, since most are: on the last of two reserved connections. What can hardly be slow is tried on any.
-  private func dispatch(untried statement: Statement) {
-    let isKnown = times.isKnown(statement)
-    while let query = waiting.first(untried: statement) {
+  /// One of each statement, and again until no more can be sent.
+  private func dispatchSlow() {
+    var isAnySent: Bool
+    repeat {
+      isAnySent = false
+      for statement in waiting.slowStatements where sendOne(of: statement) { isAnySent = true }
+    } while isAnySent
+  }
+
+  /// Slow reads go where slow writes go. If they would have to wait there, one at a time is tried where the fast ones go: it may be
+  /// fast, and have been held up, or never run.
+  private func sendOne(of statement: Statement) -> Bool {
+    let isFast = !times.isSlow(statement) && !isHoldingUpReads(statement)
+    while let query = waiting.first(slow: statement) {
       if query.isAbandoned {
-        waiting.removeFirst(untried: statement)
+        waiting.removeFirst(slow: statement)
         complete(query, .failure(.cancelled))
-      } else if isKnown {
-        waiting.removeFirst(untried: statement)
+      } else if isFast {
+        waiting.removeFirst(slow: statement)
         waiting.add(query, to: lane(of: statement))
-      } else if let connection = connectionForSlow() {
-        waiting.removeFirst(untried: statement)
+      } else if let connection = connectionForSlow() ?? connectionForTrial(of: statement) {
+        waiting.removeFirst(slow: statement)
+        waiting.hadItsTurn(statement)
         send(query, on: connection, isSlow: true)
-      } else if let connection = connectionForTrial(of: statement) {
-        waiting.removeFirst(untried: statement)
-        if !isLight(statement) { trial = query }
-        send(query, on: connection, isSlow: true)
+        return true
       } else {
-        break
+        return false
       }
     }
+    return false
   }
 
   private func send(_ query: Query, on connection: DatabaseConnection, isSlow: Bool) {
@@ -99,21 +105,18 @@ extension DatabasePool {
     }
   }
 
-  /// Reads stay on the reserved connections while those keep up, then on the first half while there is room: the fewer servers wake
-  /// up for light reads, the less each costs, and more at work than there are processors only get into each other's way. Writes
-  /// wait for their commit, and go to all that are not reserved.
+  /// Reads stay on the reserved connections while those keep up, then on the first half while there is space: the fewer servers wake
+  /// up for light reads, the less each costs, and more at work than there are processors only get into each other's way.
   ///
   /// Nothing is put behind a statement that is slow, or has run for a while: it waits here for the first connection that moves.
-  private func connection(for lane: WaitingQueries.Lane) -> DatabaseConnection? {
-    switch lane {
-    case .slow, .untried: return connectionForSlow()
-    case .writes: return leastBusy(of: connections[reservedEnd...])
-    case .reads:
-      if let few = leastBusy(of: connections[..<reservedEnd]), few.depth < Self.keepsUp { return few }
-      if let half = leastBusy(of: connections.prefix(max(Self.reserved, connections.count / 2))) { return half }
-      return leastBusy(of: connections[...])
-    }
+  private func connectionForRead() -> DatabaseConnection? {
+    if let few = leastBusy(of: connections[..<reservedEnd]), few.depth < Self.keepsUp { return few }
+    if let half = leastBusy(of: connections.prefix(max(Self.reserved, connections.count / 2))) { return half }
+    return leastBusy(of: connections[...])
   }
+
+  /// Writes wait for their commit, and go to all that are not reserved.
+  private func connectionForWrite() -> DatabaseConnection? { leastBusy(of: connections[reservedEnd...]) }
 
   /// The ready connection with the fewest statements on their way; nil if all are full.
   private func leastBusy(of connections: ArraySlice<DatabaseConnection>) -> DatabaseConnection? {
@@ -131,16 +134,19 @@ extension DatabasePool {
     connections[reservedEnd...].reversed().filter { $0.isReady && !$0.isHeldUp(loop.now) }.min { $0.depth < $1.depth }
   }
 
-  /// Where a read may be tried that has never run; nil while another one is, or this one is at work elsewhere.
+  /// The last of those that are reserved: the first stays free for reads that are known to be fast, if there are two.
+  private var lastReserved: DatabaseConnection? { connections[..<reservedEnd].last(where: \.isReady) }
+
+  /// Where a slow read may be tried; nil while another one is, or something holds up what is there.
   private func connectionForTrial(of statement: Statement) -> DatabaseConnection? {
-    guard !connections.contains(where: { $0.hasOnItsWay(statement) }) else { return nil }
-    let ready = connections[..<reservedEnd].filter(\.isReady)
-    if isLight(statement) { return ready.last { !$0.isHeldUp(loop.now) } }
-    guard trial == nil, ready.count > 1, let last = ready.last, !last.isHeldUp(loop.now) else { return nil }
-    return last
+    guard mayBeTried(statement), let last = lastReserved else { return nil }
+    return last.isHeldUp(loop.now) || last.isCancelling ? nil : last
   }
 
-  private func isLight(_ statement: Statement) -> Bool { Shop.lightReads.contains { $0 === statement } }
+  /// Not while the server is at one elsewhere, which shows what it is, nor shortly after it was given up.
+  private func mayBeTried(_ statement: Statement) -> Bool {
+    statement.isReadOnly && !times.isPaused(statement, at: loop.now) && !connections.contains { $0.isAt(statement) }
+  }
 
   /// Whether a run of the statement is what others have to wait for on a reserved connection, fast as it used to be: one of each is
   /// enough.
@@ -151,11 +157,15 @@ extension DatabasePool {
   // MARK: Looking after those that are held up
 
   /// Where reads that were fast until now hold up all reserved connections (their table is locked, perhaps), those are given up
-  /// there, to be sent again where slow ones go: they are known to be slow then.
+  /// there, to be sent again where slow ones go: they are known to be slow then. So is what holds up the last of them while a slow
+  /// one waits for its turn there.
   private func clearReserved() {
     let reserved = connections[..<reservedEnd]
-    guard !reserved.contains(where: { $0.isReady && !$0.isHeldUp(loop.now) }) else { return }
-    for connection in reserved where connection.isBlockedByRead(loop.now) { connection.cancelRead() }
+    if !reserved.contains(where: { $0.isReady && !$0.isHeldUp(loop.now) }) {
+      for connection in reserved { connection.giveUpRead(loop.now) }
+    } else if waiting.slowStatements.contains(where: mayBeTried) {
+      lastReserved?.giveUpRead(loop.now)
+    }
   }
 
   /// Sends reads elsewhere that have been behind something slow for a while, as long as anything is on its way.

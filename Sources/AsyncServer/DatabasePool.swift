@@ -3,9 +3,9 @@
 import CGI
 import EventLoop
 import Logging
+import Orders
 import Platform
 import Postgres
-import Shop
 
 /// Takes operations from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
 ///
@@ -14,14 +14,12 @@ final class DatabasePool: @unchecked Sendable {
   private(set) var connections: [DatabaseConnection] = []
   let configuration: AsyncConfiguration
   let loop: EventLoop
-  private let shop: Shop
+  private let application: Orders
   var waiting = WaitingQueries()
   private(set) var times = StatementTimes()
   private var reads = SharedReads()
   /// The reserved connections are the ready ones before this.
   var reservedEnd = 0
-  /// A read that has never run before and is at work on a reserved connection.
-  var trial: Query?
   /// Whether somebody looks for what is held up.
   var isLookedAfter = false
   var counters = Counters()
@@ -48,10 +46,10 @@ final class DatabasePool: @unchecked Sendable {
 
   private(set) var lastError = PostgresError.unavailable("not connected yet")
 
-  /// `shop` makes answers of what comes back.
-  init(_ configuration: AsyncConfiguration, shop: Shop, loop: EventLoop, log: Logger) {
+  /// `application` makes answers of what comes back.
+  init(_ configuration: AsyncConfiguration, application: Orders, loop: EventLoop, log: Logger) {
     self.configuration = configuration
-    self.shop = shop
+    self.application = application
     self.loop = loop
     connections = (0..<configuration.databaseConnections).map { _ in
       DatabaseConnection(configuration, loop: loop, pool: self, log: log)
@@ -65,7 +63,7 @@ final class DatabasePool: @unchecked Sendable {
   func execute(_ operation: Operation, for request: RequestUnderWay) {
     if let refusal = refusal(of: operation.statement) {
       counters.refused += 1
-      request.response = shop.refuse(operation, refusal)
+      request.response = application.refuse(operation, refusal)
       return
     }
     let query = query(for: operation)
@@ -79,7 +77,8 @@ final class DatabasePool: @unchecked Sendable {
   private func refusal(of statement: Statement) -> PostgresError? {
     guard hasProspects else { return lastError }
     // However many wait for slow ones, fast ones may come; and however many writes wait, reads may.
-    return waiting.hasRoom(lane(of: statement), limit: configuration.queueLimit) ? nil : .queueFull
+    let hasRoom = waiting.hasRoom(lane(of: statement), for: statement, limit: configuration.queueLimit)
+    return hasRoom ? nil : .queueFull
   }
 
   /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
@@ -105,13 +104,12 @@ final class DatabasePool: @unchecked Sendable {
 
   /// What came of a query. An equal one that has waited for it can start now.
   func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
-    if trial === query { trial = nil }
     if let next = reads.ended(query, most: concurrency(of: query.operation.statement)) { enqueue(next) }
     guard !query.isAbandoned else {
       counters.abandoned += 1
       return
     }
-    switch shop.finish(query.operation, result) {
+    switch application.finish(query.operation, result) {
     case .respond(let response):
       note(query.operation, response)
       query.answer(response)
@@ -130,7 +128,7 @@ final class DatabasePool: @unchecked Sendable {
   }
 
   var queueLength: Int { waiting.count(.reads) + waiting.count(.writes) }
-  var slowQueueLength: Int { waiting.count(.slow) + waiting.count(.untried) }
+  var slowQueueLength: Int { waiting.count(.slow) }
   var queueLimit: Int { configuration.queueLimit }
 
   /// What is told of the turn that ends is what was done in it.
@@ -141,6 +139,7 @@ final class DatabasePool: @unchecked Sendable {
 
   /// What a connection has found out about its statements.
   func note(_ statements: [Statement], took nanoseconds: UInt64) { times.note(statements, took: nanoseconds) }
+  func isGivenUp(_ statement: Statement) { times.isGivenUp(statement, at: loop.now) }
 
   /// A connection has broken: reads that were not answered are sent again, and of a write nobody knows what became. A read may be
   /// what breaks it, and so is not sent for ever; but where all connections are ended, one after the other, it can be lost with each.
@@ -171,7 +170,6 @@ final class DatabasePool: @unchecked Sendable {
   /// Puts a query that has not been executed, or only read, back to the front of the queue.
   func sendAgain(_ query: Query, avoidingName: Bool = false) {
     counters.repeated += 1
-    if trial === query { trial = nil }
     query.repeats(avoidingName: avoidingName)
     enqueue(query, atFront: true)
   }

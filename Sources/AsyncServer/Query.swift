@@ -1,7 +1,7 @@
 // An operation on its way to the database and back, and everybody who waits for it.
 
 import CGI
-import Shop
+import Orders
 
 /// One statement's execution, or that of several, one after the other. Several requests may wait for it, if they read the same.
 ///
@@ -21,8 +21,6 @@ final class Query: @unchecked Sendable {
   private(set) var isRepeated = false
   /// Whether it was behind something slow, and has been sent elsewhere.
   private(set) var wasHeldUp = false
-  /// Whether the server was asked to give it up, or may have taken that for it, and has done so.
-  private(set) var wasCancelled = false
   /// How often a connection has broken while it had it.
   private(set) var losses = 0
   /// Whether its statement was sent by its name.
@@ -86,9 +84,6 @@ final class Query: @unchecked Sendable {
 
   /// Its connection has broken.
   func wasLost() { losses += 1 }
-
-  /// The server has given it up, since others were to go before it.
-  func isCancelled() { wasCancelled = true }
 
   /// What it waits for on its connection takes too long: it is only a read, and can be sent elsewhere as well.
   func isGivenBack() { wasHeldUp = true }

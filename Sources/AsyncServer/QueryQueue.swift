@@ -6,21 +6,18 @@ import DequeModule
 struct QueryQueue {
   private var queries: Deque<Query> = []
   /// What the values of all of them take, and how much that may be.
-  private var bytes = 0
+  private(set) var bytes = 0
   private static let bytesLimit = 64 << 20
 
   var count: Int { queries.count }
   var first: Query? { queries.first }
 
-  /// Whether one more may wait where `limit` may.
-  func hasRoom(limit: Int) -> Bool { queries.count < limit && bytes < Self.bytesLimit }
+  /// Whether one more may wait where `limit` may, and where the values of others take space as well.
+  func hasRoom(limit: Int, besides others: Int = 0) -> Bool {
+    queries.count < limit && bytes + others < Self.bytesLimit
+  }
 
-  mutating func append(_ query: Query) { add(query, atFront: false) }
-
-  /// Puts a query before all others.
-  mutating func prepend(_ query: Query) { add(query, atFront: true) }
-
-  mutating func add(_ query: Query, atFront: Bool) {
+  mutating func add(_ query: Query, atFront: Bool = false) {
     bytes += query.operation.parameters.bytes.count
     if atFront { queries.prepend(query) } else { queries.append(query) }
   }

@@ -2,7 +2,7 @@
 
 import CGI
 import FastCGI
-import Shop
+import Orders
 
 /// A request between its last record and its answer.
 ///

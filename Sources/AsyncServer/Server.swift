@@ -6,9 +6,9 @@ import EventLoop
 import FastCGI
 import Glibc
 import Logging
+import Orders
 import Platform
 import ProcessPool
-import Shop
 
 /// What became of the loop's own buffers.
 struct BufferUse {
@@ -28,7 +28,7 @@ final class Server: @unchecked Sendable {
   let loop: EventLoop
   let log: Logger
   let pool: DatabasePool
-  let shop: Shop
+  let application: Orders
   /// Where every connection reads into: one buffer for all of them, since what was read is used up before anybody else
   /// gets a turn.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
@@ -39,7 +39,7 @@ final class Server: @unchecked Sendable {
   /// How often these were used again, where each request would else have had its own.
   var buffers = BufferUse()
 
-  /// Whether the door is a Unix socket.
+  /// Whether the server is a Unix socket.
   let peersAreLocal: Bool
 
   private let context: WorkerContext
@@ -77,8 +77,8 @@ final class Server: @unchecked Sendable {
     signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
     peersAreLocal = ListeningSocket.isLocal(context.listener)
     slot = WorkerSlot(context.scoreboard, context.slot)
-    shop = Shop(mode: .async, benchHooks: configuration.hasBenchHooks)
-    pool = DatabasePool(configuration, shop: shop, loop: loop, log: log)
+    application = Orders(mode: .async, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
+    pool = DatabasePool(configuration, application: application, loop: loop, log: log)
   }
 
   deinit { readBuffer.deallocate() }
@@ -228,7 +228,7 @@ final class Server: @unchecked Sendable {
   /// The answer for `/async/status` and `/async/metrics`; nil for other paths.
   func statusPage(for request: borrowing Request) -> Response? {
     guard let page = MonitoringPage(path: request.path, mode: .async) else { return nil }
-    return shop.answer(page, to: request) {
+    return application.answer(page, to: request) {
       // The request for this page is one of those under way.
       let state = StatusPage(
         health: loop.health, buffers: buffers, pool: pool, connections: connections.count,

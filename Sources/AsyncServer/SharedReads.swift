@@ -5,8 +5,8 @@
 // all the others that come until then, and is the next. So each answer is at least as fresh as its request, and however
 // many ask for the same, the database has it once at a time; or twice, where that costs little and few would wait for long.
 
+import Orders
 import Postgres
-import Shop
 
 /// Which reads are under way and which wait for them. A value: whom to tell is the pool's business.
 struct SharedReads {

@@ -9,76 +9,86 @@ struct WaitingQueries {
     case reads
     /// Writes that are known to be fast.
     case writes
-    /// What is known to be slow, and writes that have never run.
+    /// What is slow, or has never run.
     case slow
-    /// Reads that have never run.
-    case untried
   }
 
-  /// The lanes but `untried`, by their numbers.
-  private var queues = [QueryQueue](repeating: QueryQueue(), count: 3)
-  /// A queue for each statement: where room is scarce one of each is tried at a time, and those that wait for its end hold up no
-  /// others. There are few, and for a moment only.
-  private var untried: [(statement: Statement, queue: QueryQueue)] = []
+  /// Of the fast ones, by their lanes' numbers.
+  private var fast = [QueryQueue](repeating: QueryQueue(), count: 2)
+  /// Of the slow ones, a queue for each statement, of which none is empty. They take turns: the first is the next.
+  private var slow: [(statement: Statement, queue: QueryQueue)] = []
   /// How many have ever been added.
   private(set) var added: UInt64 = 0
 
-  /// The statements of the reads that have never run, the one that was asked for first before the others.
-  var untriedStatements: [Statement] { untried.map(\.statement) }
+  /// The statements of the slow ones, the one whose turn is next before the others.
+  var slowStatements: [Statement] { slow.map(\.statement) }
 
-  var isEmpty: Bool { untried.isEmpty && queues.allSatisfy { $0.count == 0 } }
+  var isEmpty: Bool { slow.isEmpty && fast.allSatisfy { $0.count == 0 } }
 
   func count(_ lane: Lane) -> Int {
-    lane == .untried ? untried.reduce(0) { $0 + $1.queue.count } : queues[lane.rawValue].count
+    lane == .slow ? slow.reduce(0) { $0 + $1.queue.count } : fast[lane.rawValue].count
   }
 
-  /// Whether one more may wait where `limit` may.
-  func hasRoom(_ lane: Lane, limit: Int) -> Bool {
-    guard lane == .untried else { return queues[lane.rawValue].hasRoom(limit: limit) }
-    return count(lane) < limit && untried.allSatisfy { $0.queue.hasRoom(limit: limit) }
+  /// Whether one more of a statement may wait where `limit` may; of slow ones as many of each statement, but all slow reads have the
+  /// space for their values in common, and all slow writes.
+  func hasRoom(_ lane: Lane, for statement: Statement, limit: Int) -> Bool {
+    guard lane == .slow else { return fast[lane.rawValue].hasRoom(limit: limit) }
+    let others = slow.filter { $0.statement !== statement && $0.statement.isReadOnly == statement.isReadOnly }
+    return slow(statement).hasRoom(limit: limit, besides: others.reduce(0) { $0 + $1.queue.bytes })
   }
 
-  /// Puts a query behind all others of its lane, or before them.
+  /// Puts a query behind all others of its queue, or before them.
   mutating func add(_ query: Query, to lane: Lane, atFront: Bool = false) {
     added += 1
-    if lane != .untried {
-      queues[lane.rawValue].add(query, atFront: atFront)
-    } else if let index = untried.firstIndex(where: { $0.statement === query.operation.statement }) {
-      untried[index].queue.add(query, atFront: atFront)
+    if lane != .slow {
+      fast[lane.rawValue].add(query, atFront: atFront)
+    } else if let index = index(of: query.operation.statement) {
+      slow[index].queue.add(query, atFront: atFront)
     } else {
       var queue = QueryQueue()
-      queue.append(query)
-      untried.append((query.operation.statement, queue))
+      queue.add(query)
+      slow.append((query.operation.statement, queue))
     }
   }
 
-  /// The oldest of a lane; or of those that have never run, of a statement.
-  func first(_ lane: Lane) -> Query? { queues[lane.rawValue].first }
-  func first(untried statement: Statement) -> Query? { untried.first { $0.statement === statement }?.queue.first }
+  /// The oldest of a fast lane; or of a slow statement.
+  func first(_ lane: Lane) -> Query? { fast[lane.rawValue].first }
+  func first(slow statement: Statement) -> Query? { slow(statement).first }
 
-  mutating func removeFirst(_ lane: Lane) { queues[lane.rawValue].removeFirst() }
+  mutating func removeFirst(_ lane: Lane) { fast[lane.rawValue].removeFirst() }
 
-  mutating func removeFirst(untried statement: Statement) {
-    guard let index = untried.firstIndex(where: { $0.statement === statement }) else { return }
-    untried[index].queue.removeFirst()
-    if untried[index].queue.first == nil { untried.remove(at: index) }
+  mutating func removeFirst(slow statement: Statement) {
+    guard let index = index(of: statement) else { return }
+    slow[index].queue.removeFirst()
+    if slow[index].queue.count == 0 { slow.remove(at: index) }
+  }
+
+  /// Lets all other slow statements go before this one.
+  mutating func hadItsTurn(_ statement: Statement) {
+    if let index = index(of: statement) { slow.append(slow.remove(at: index)) }
   }
 
   /// Takes one that has waited since before `time`, if it is the first of its queue.
-  mutating func popFirst(wantedBefore time: UInt64) -> Query? {
-    func isOverdue(_ query: Query?) -> Bool { query?.since.map { $0 < time } ?? false }
-    for index in queues.indices where isOverdue(queues[index].first) { return queues[index].popFirst() }
-    guard let late = untried.first(where: { isOverdue($0.queue.first) }) else { return nil }
-    let query = late.queue.first
-    removeFirst(untried: late.statement)
-    return query
-  }
+  mutating func popFirst(wantedBefore time: UInt64) -> Query? { pop { $0.since.map { $0 < time } ?? false } }
 
   /// Takes any that waits.
-  mutating func popAny() -> Query? {
-    for index in queues.indices { if let query = queues[index].popFirst() { return query } }
-    guard let statement = untried.first?.statement, let query = first(untried: statement) else { return nil }
-    removeFirst(untried: statement)
-    return query
+  mutating func popAny() -> Query? { pop { _ in true } }
+
+  private mutating func pop(where isMeant: (Query) -> Bool) -> Query? {
+    for index in fast.indices {
+      if let query = fast[index].first, isMeant(query) { return fast[index].popFirst() }
+    }
+    for statement in slowStatements {
+      if let query = first(slow: statement), isMeant(query) {
+        removeFirst(slow: statement)
+        return query
+      }
+    }
+    return nil
+  }
+
+  private func index(of statement: Statement) -> Int? { slow.firstIndex { $0.statement === statement } }
+  private func slow(_ statement: Statement) -> QueryQueue {
+    index(of: statement).map { slow[$0].queue } ?? QueryQueue()
   }
 }

@@ -1,4 +1,4 @@
-// What CGI variables and a body mean as HTTP (RFC 3875 §4.1). A door feeds it name-value pairs as they come; the shop
+// What CGI variables and a body mean as HTTP (RFC 3875 §4.1). A server feeds it name-value pairs as they come; the application
 // reads it.
 
 import HTTPTypes
@@ -30,7 +30,7 @@ package struct Request {
   /// Whether the body is in a form that has to be decoded first (`Content-Encoding`, RFC 9110 §8.4).
   package private(set) var isEncoded = false
 
-  /// A range, in half the room: requests are many, and go from hand to hand.
+  /// A range, in half the space: requests are many, and go from hand to hand.
   private struct Place {
     var start: UInt32 = 0
     var end: UInt32 = 0

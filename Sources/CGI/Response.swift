@@ -4,7 +4,7 @@ import HTTPTypes
 
 package typealias Status = HTTPResponse.Status
 
-/// An answer: status, header fields, body, and what the door should log about it.
+/// An answer: status, header fields, body, and what the server should log about it.
 package struct Response {
   package var status: Status
   package var contentType: ContentType?

@@ -149,7 +149,7 @@ static size_t put_record(char *out, size_t at, int kind, size_t length) {
   char header[8] = {1, (char)kind, (char)(last_number >> 8), (char)last_number, (char)(length >> 8), (char)length, 0, 0};
   return put(out, at, header, sizeof header);
 }
-static void say_last_words(int signal) {
+static void say_emergency_answer(int signal) {
   (void)signal;
   if (last_descriptor < 0) return;
   if (last_number == 0) _exit(last_code);
@@ -174,7 +174,7 @@ static void say_last_words(int signal) {
   (void)!send(last_descriptor, out, at, MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(last_code);
 }
-int clinux_set_last_words(int others, const void *words, size_t length, const long places[4]) {
+int clinux_set_emergency_answer(int others, const void *words, size_t length, const long places[4]) {
   long before = 0;
   for (int index = 0; index < 4; before = places[index++])
     if (places[index] < before || (size_t)places[index] > length) length = SIZE_MAX;
@@ -188,22 +188,22 @@ int clinux_set_last_words(int others, const void *words, size_t length, const lo
   for (int index = 0; index < 4; index++) last[others].places[index] = (size_t)places[index];
   return 0;
 }
-int clinux_last_words_on(int signal, int code) {
+int clinux_emergency_answer_on(int signal, int code) {
   last_code = code;
   // An answer that is being written goes on: a write that was interrupted would be a broken one to libfcgi.
-  struct sigaction action = {.sa_handler = say_last_words, .sa_flags = SA_RESTART};
+  struct sigaction action = {.sa_handler = say_emergency_answer, .sa_flags = SA_RESTART};
   return sigaction(signal, &action, 0);
 }
-void clinux_begin_last_words(int descriptor, uint64_t began, const void *id, size_t length) {
+void clinux_begin_emergency_answer(int descriptor, uint64_t began, const void *id, size_t length) {
   last_number = 0;
   last_choice = 0;
   last_began = began;
   last_database_began = last_database_ended = 0;
-  clinux_set_last_words_id(id, length, 0);
+  clinux_set_emergency_answer_id(id, length, 0);
   last_descriptor = descriptor;
 }
-void clinux_set_last_words_request(uint16_t number) { last_number = number; }
-void clinux_set_last_words_id(const void *id, size_t length, int omits_body) {
+void clinux_set_emergency_answer_request(uint16_t number) { last_number = number; }
+void clinux_set_emergency_answer_id(const void *id, size_t length, int omits_body) {
   size_t taken = length < longest_id ? length : longest_id;
   last_id_length = 0;
   atomic_signal_fence(memory_order_seq_cst);
@@ -212,12 +212,12 @@ void clinux_set_last_words_id(const void *id, size_t length, int omits_body) {
   last_id_length = taken;
   last_omits_body = omits_body;
 }
-void clinux_choose_last_words(int others) { last_choice = others != 0; }
-void clinux_set_last_words_database(uint64_t began, uint64_t ended) {
+void clinux_choose_emergency_answer(int others) { last_choice = others != 0; }
+void clinux_set_emergency_answer_database(uint64_t began, uint64_t ended) {
   last_database_ended = ended;
   last_database_began = began;
 }
-void clinux_end_last_words(void) { last_descriptor = -1; }
+void clinux_end_emergency_answer(void) { last_descriptor = -1; }
 
 static unsigned seconds_left;
 static void end_soon(int number) {
@@ -318,10 +318,10 @@ int clinux_send_descriptor(int socket, int descriptor) {
   struct iovec vector = {&byte, 1};
   union {
     struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(sizeof(int))];
   } control = {0};
   struct msghdr message = {
-      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
   struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
@@ -338,10 +338,10 @@ int clinux_receive_descriptor(int socket) {
   struct iovec vector = {&byte, 1};
   union {
     struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(sizeof(int))];
   } control;
   struct msghdr message = {
-      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
+      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
   ssize_t count;
   do count = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   while (count < 0 && errno == EINTR);

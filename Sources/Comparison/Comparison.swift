@@ -1,8 +1,8 @@
 // A comparison from its start to its report.
 
 import Glibc
-import House
 import LoadGenerator
+import LocalStack
 import Platform
 
 #if canImport(FoundationEssentials)
@@ -50,7 +50,7 @@ package final class Comparison {
 
   /// Runs everything; where it is interrupted, or fails, what had been done by then. `keep` is given the report after each
   /// scenario.
-  package func run(keeping keep: (Report) throws -> Void) throws(HouseError) -> Report {
+  package func run(keeping keep: (Report) throws -> Void) throws(LocalStackError) -> Report {
     let began = MonotonicClock.now
     report.started = Date().formatted(.iso8601)
     do {
@@ -74,7 +74,7 @@ package final class Comparison {
     }
     // Of the last scenario every cell should have been run.
     report.scenarios.removeAll { $0.cells.contains { $0.samples.isEmpty } }
-    if let failure = report.failure, report.scenarios.isEmpty { throw HouseError(failure) }
+    if let failure = report.failure, report.scenarios.isEmpty { throw LocalStackError(failure) }
     report.seconds = Double(MonotonicClock.now - began) / 1e9
     return report
   }
@@ -124,7 +124,7 @@ package final class Comparison {
         var best: [Setup] = []
         for model in [Model.prefork, .loop] {
           var candidates = [2, 4, 8, 16, 32].map { Setup(model, connections: $0) }
-          if model == .loop, testbed.tools.processors.house.count > 1 {
+          if model == .loop, testbed.tools.processors.servers.count > 1 {
             for var setup in candidates where setup.connections >= 4 {
               setup.loops = 2
               candidates.append(setup)

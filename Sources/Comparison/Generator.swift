@@ -1,8 +1,8 @@
 // The load generator as a process of its own, so that its time is not the testbed's and nothing that it does waits.
 
 import Glibc
-import House
 import LoadGenerator
+import LocalStack
 import Platform
 
 #if canImport(FoundationEssentials)
@@ -25,9 +25,9 @@ struct Generator: ~Copyable {
   private let log: String
   private var bytes: [UInt8] = []
 
-  init(_ tools: Tools, plan: String, log: String) throws(HouseError) {
+  init(_ tools: Tools, plan: String, log: String) throws(LocalStackError) {
     var ends: [Int32] = [0, 0]
-    guard pipe(&ends) == 0 else { throw HouseError("no pipe: \(String(cString: strerror(errno)))") }
+    guard pipe(&ends) == 0 else { throw LocalStackError("no pipe: \(String(cString: strerror(errno)))") }
     let exit = Descriptor(owning: ends[0])
     let entrance = Descriptor(owning: ends[1])
     let started: pid_t
@@ -38,7 +38,7 @@ struct Generator: ~Copyable {
         tools.divided(tools.processors.generator, [tools.program, "load", "--plan", plan, "--json"]),
         environment: [Settings.noFile: "1"], log: log, output: entrance.number, parentDeathSignal: SIGKILL)
     } catch {
-      throw HouseError("can't start the load generator: \(error)")
+      throw LocalStackError("can't start the load generator: \(error)")
     }
     process = started
     output = exit
@@ -46,7 +46,7 @@ struct Generator: ~Copyable {
   }
 
   /// What it says next.
-  mutating func next(within limit: Duration) throws(HouseError) -> News {
+  mutating func next(within limit: Duration) throws(LocalStackError) -> News {
     while true {
       if let end = bytes.firstIndex(of: UInt8(ascii: "\n")) {
         let line = Array(bytes[..<end])
@@ -59,7 +59,7 @@ struct Generator: ~Copyable {
           do {
             return .result(try JSONDecoder().decode(LoadResult.self, from: Data(line)))
           } catch {
-            throw HouseError("the load generator said what can't be understood: \(error)")
+            throw LocalStackError("the load generator said what can't be understood: \(error)")
           }
         }
       }
@@ -73,7 +73,7 @@ struct Generator: ~Copyable {
       case .end, .failed:
         wait()
         let last = readText(log)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? ""
-        throw HouseError("the load generator ended before its time\(last)")
+        throw LocalStackError("the load generator ended before its time\(last)")
       }
     }
   }

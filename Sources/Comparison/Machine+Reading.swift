@@ -1,9 +1,9 @@
 // What machine this is.
 
 import Glibc
-import House
+import LocalStack
+import Orders
 import Platform
-import Shop
 
 extension Machine {
   /// Reads it off the machine that this runs on.
@@ -21,7 +21,7 @@ extension Machine {
       withUnsafeBytes(of: tuple) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
     machine.system = "\(text(name.sysname)) \(text(name.release)) \(text(name.machine))"
-    machine.versions["forkloop"] = Shop.version
+    machine.versions["forkloop"] = Orders.version
     if let nginx = findProgram("nginx") {
       machine.versions["nginx"] = output(of: [nginx, "-v"]).parts(by: "/").last.map(String.init) ?? ""
     }
@@ -34,7 +34,7 @@ extension Machine {
         git, "-C", sources, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*",
       ])
     }
-    let shared = tools.processors.house.count
+    let shared = tools.processors.servers.count
     let isGeneratorApart = tools.processors.areDivided && tools.taskset != nil
     let sharers =
       isGeneratorApart

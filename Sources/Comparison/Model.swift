@@ -1,7 +1,7 @@
 // The process models that are compared, and how each is started.
 
 import Glibc
-import House
+import LocalStack
 import Platform
 
 /// A process model. The raw value is its name in data and on the command line.
@@ -98,7 +98,7 @@ package struct Setup: Codable, Sendable, Hashable {
         [tools.python ?? "python3", "-m", "uvicorn", "--app-dir", tools.baselines, "--uds", "\(run)/\(model.socket)"]
           + ["--log-level", "warning", "app:app"]
       }
-    return isPinned ? tools.on([tools.processors.house.last ?? 0], arguments) : arguments
+    return isPinned ? tools.on([tools.processors.servers.last ?? 0], arguments) : arguments
   }
 }
 
@@ -115,14 +115,14 @@ package struct Tools: Sendable {
   var baselines = ""
 
   /// This program, and what else there is on this machine.
-  package static func find() throws(HouseError) -> Tools {
+  package static func find() throws(LocalStackError) -> Tools {
     Tools(
-      program: try House.ownPath(), fcgiwrap: findProgram("fcgiwrap"), taskset: findProgram("taskset"),
+      program: try LocalStack.ownPath(), fcgiwrap: findProgram("fcgiwrap"), taskset: findProgram("taskset"),
       processors: .current())
   }
 
   /// Looks for what the baselines need; what is missing, in a line each.
-  package mutating func findBaselines(python name: String?) throws(HouseError) -> [String] {
+  package mutating func findBaselines(python name: String?) throws(LocalStackError) -> [String] {
     // Without "..": PHP-FPM takes no such path.
     baselines =
       try NginxSite.find(program: program).source.parts(by: "/").dropLast().map { "/\($0)" }.joined()
@@ -145,7 +145,7 @@ package struct Tools: Sendable {
   }
 
   /// As whom it will be run.
-  private static func succeeds(_ arguments: [String]) throws(HouseError) -> Bool {
+  private static func succeeds(_ arguments: [String]) throws(LocalStackError) -> Bool {
     var status: Int32 = 1
     guard
       let child = try? ChildProcess.start(

@@ -1,20 +1,20 @@
 // Who runs on which processors.
 
-import House
+import LocalStack
 import Platform
 
 /// Processors, by the kernel's numbers. Where there are cores for it, the load generator has some to itself, so that what it
 /// takes is not taken from what it measures.
 package struct Processors: Sendable, Equatable {
   /// What the web server, the responder and the database run on.
-  package let house: [Int]
+  package let servers: [Int]
   /// What the generator runs on: a quarter of them, or all where there are fewer than four.
   package let generator: [Int]
 
   /// Divides the processors that this process may run on.
   package init(allowed: [Int]) {
     let own = allowed.count / 4
-    house = Array(allowed.dropLast(own))
+    servers = Array(allowed.dropLast(own))
     generator = own == 0 ? allowed : Array(allowed.suffix(own))
   }
 
@@ -38,8 +38,8 @@ package struct Processors: Sendable, Equatable {
     return numbers
   }
 
-  package var count: Int { areDivided ? house.count + generator.count : house.count }
-  package var areDivided: Bool { house != generator }
+  package var count: Int { areDivided ? servers.count + generator.count : servers.count }
+  package var areDivided: Bool { servers != generator }
 }
 
 extension Tools {

@@ -33,7 +33,7 @@ package struct Cell: Codable, Sendable, Hashable {
   /// Milliseconds of the database, or statements, where the work has such a thing.
   package var amount = 0
   /// Connections beside that do nothing, or little.
-  package var crowd = Crowd.none
+  package var others = Others.none
   package var isBuffered = true
   /// The most database connections there are to be had; nil: enough.
   package var connectionLimit: Int?
@@ -46,7 +46,7 @@ package struct Cell: Codable, Sendable, Hashable {
   /// Set apart from an otherwise equal cell: the second half of an A/A pair.
   package var twin = 0
 
-  package enum Crowd: Codable, Sendable, Hashable {
+  package enum Others: Codable, Sendable, Hashable {
     case none
     case slowReaders(Int)
     case idleClients(Int)
@@ -60,7 +60,7 @@ package struct Cell: Codable, Sendable, Hashable {
 
   var nginx: Testbed.NginxSetup {
     var hasSlowReaders = false
-    if case .slowReaders = crowd { hasSlowReaders = true }
+    if case .slowReaders = others { hasSlowReaders = true }
     return Testbed.NginxSetup(isBuffering: isBuffered, hasSlowNetwork: hasSlowReaders)
   }
 
@@ -116,7 +116,7 @@ package struct Cell: Codable, Sendable, Hashable {
     plan.warmUp = warmUp
     plan.seed = seed
     if let burstTimes { plan.burst = .init(after: burstTimes.after, seconds: burstTimes.seconds, factor: 10) }
-    switch crowd {
+    switch others {
     case .none: break
     case .slowReaders(let count):
       // More than sockets hold by themselves.

@@ -155,7 +155,7 @@ package enum Scenarios {
           "Fast reads from 16 clients while 32 others take 1 MB at 100 KB a second, with nginx's buffers and without.",
         cells: [true, false].flatMap { buffered in
           cells(both, .read) {
-            $0.crowd = .slowReaders(32)
+            $0.others = .slowReaders(32)
             // Until all of them have something to read.
             $0.warmUp = quick ? 0.6 : 2
             $0.isBuffered = buffered
@@ -164,13 +164,13 @@ package enum Scenarios {
       Scenario(
         name: "idle-clients", title: "Connections that do nothing",
         text: "Reads from 16 clients while \(quick ? "2,000" : "10,000") other connections to nginx are open and idle.",
-        cells: cells(both, .read) { $0.crowd = .idleClients(quick ? 2000 : 10_000) }),
+        cells: cells(both, .read) { $0.others = .idleClients(quick ? 2000 : 10_000) }),
       Scenario(
         name: "idle-fastcgi", title: "FastCGI connections that do nothing",
         text:
           "Reads from 16 clients while \(connections) connections to the responder itself are open and idle, as a web server's kept ones are.",
         cells: cells(both, .read) {
-          $0.crowd = .idlePeers(connections)
+          $0.others = .idlePeers(connections)
           $0.seconds = quick ? 0.6 : nil
         }),
       Scenario(

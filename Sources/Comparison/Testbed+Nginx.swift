@@ -1,25 +1,25 @@
 // The testbed's nginx: the site as people install it, and what a comparison adds.
 
 import Glibc
-import House
+import LocalStack
 
 extension Testbed {
   /// Starts nginx on a free port.
-  func choosePort() throws(HouseError) {
+  func choosePort() throws(LocalStackError) {
     for candidate in UInt16(18_080)...19_080 {
       guard let claim = PortClaim.make(candidate) else { continue }
       portClaim = consume claim
       port = candidate
       return try startNginx(NginxSetup())
     }
-    throw HouseError("no port between 18080 and 19080 is free")
+    throw LocalStackError("no port between 18080 and 19080 is free")
   }
 
   /// The site as people install it, and what a comparison adds: plain CGI, and the fields that its requests have.
-  private func startNginx(_ setup: NginxSetup) throws(HouseError) {
+  private func startNginx(_ setup: NginxSetup) throws(LocalStackError) {
     var additions = NginxSite.Additions()
     additions.connections = 16_384
-    additions.door = """
+    additions.responder = """
 
       fastcgi_param HTTP_BENCH_DELAY      $http_bench_delay      if_not_empty;
       fastcgi_param HTTP_BENCH_STATEMENTS $http_bench_statements if_not_empty;
@@ -30,7 +30,7 @@ extension Testbed {
           \(setup.isBuffering ? "" : "fastcgi_buffering off;")
           location /cgi/ {
               rewrite ^/cgi(/.*)$ /sync$1 break;
-              include "\(folders.nginx)/forkloop-door.conf";
+              include "\(folders.nginx)/forkloop-responder.conf";
               fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
               fastcgi_param GATEWAY_INTERFACE CGI/1.1;
               fastcgi_param DB_HOST           "\(folders.database)";
@@ -42,7 +42,7 @@ extension Testbed {
           }
           location /php/ {
               rewrite ^/php(/.*)$ /sync$1 break;
-              include "\(folders.nginx)/forkloop-door.conf";
+              include "\(folders.nginx)/forkloop-responder.conf";
               fastcgi_param SCRIPT_FILENAME "\(tools.baselines)/index.php";
               fastcgi_param REQUEST_URI     $uri;
               fastcgi_pass "unix:\(folders.run)/php.sock";
@@ -78,7 +78,7 @@ extension Testbed {
   }
 
   /// Starts nginx anew where it is to be another.
-  package func setNginx(_ setup: NginxSetup) throws(HouseError) {
+  package func setNginx(_ setup: NginxSetup) throws(LocalStackError) {
     guard setup != nginxSetup else { return }
     stop(&nginx, SIGTERM)
     try startNginx(setup)

@@ -1,12 +1,12 @@
-// The house that models are compared in: a PostgreSQL cluster, an nginx, and one responder at a time, all in a scratch folder.
+// The stack that models are compared in: a PostgreSQL cluster, an nginx, and one responder at a time, all in a scratch folder.
 
 import CLinux
 import Glibc
-import House
 import LoadGenerator
+import LocalStack
+import Orders
 import Platform
 import Postgres
-import Shop
 
 /// Starts and stops what a run needs. One thread.
 package final class Testbed {
@@ -34,7 +34,7 @@ package final class Testbed {
   static let maxConnections = 400
 
   /// `state` is a folder to be used.
-  package init(state: String, tools: Tools) throws(HouseError) {
+  package init(state: String, tools: Tools) throws(LocalStackError) {
     folders = try Folders(state: state)
     self.tools = tools
     accounts = try Accounts()
@@ -46,9 +46,9 @@ package final class Testbed {
   // MARK: PostgreSQL
 
   /// Makes the cluster and the database that runs begin with.
-  package func setUp() throws(HouseError) {
+  package func setUp() throws(LocalStackError) {
     try cluster.initialize()
-    _ = try cluster.guardDoor(isNew: true)
+    _ = try cluster.guardAccess(isNew: true)
     try startPostgres()
     do {
       let base = try DatabaseSetup(database: "base").run(
@@ -57,13 +57,13 @@ package final class Testbed {
       try base.execute("set statement_timeout = 600000")
       for statement in Self.data { try base.execute(statement) }
     } catch {
-      throw HouseError("\(error)")
+      throw LocalStackError("\(error)")
     }
     try resetDatabase()
     try choosePort()
   }
 
-  private func startPostgres() throws(HouseError) {
+  private func startPostgres() throws(LocalStackError) {
     // Vacuuming in the background would meet one model and not another.
     let arguments =
       try cluster.serverArguments(maxConnections: Self.maxConnections)
@@ -71,7 +71,7 @@ package final class Testbed {
     postgres = try start(
       arguments, PrivateCluster.environment, accounts.postgres, log: "postgres",
       readiness: .unix("\(folders.database)/.s.PGSQL.5432"))
-    try House.patiently { () throws(PostgresError) in try administer("select 1") }
+    try LocalStack.patiently { () throws(PostgresError) in try administer("select 1") }
   }
 
   private func administer(_ statement: String) throws(PostgresError) {
@@ -85,21 +85,21 @@ package final class Testbed {
   }
 
   /// A new copy of the data, statistics included.
-  package func resetDatabase() throws(HouseError) {
+  package func resetDatabase() throws(LocalStackError) {
     do throws(PostgresError) {
       try administer("drop database if exists bench with (force)")
       try administer("create database bench template base owner \(PrivateCluster.owner)")
     } catch {
-      throw HouseError("\(error)")
+      throw LocalStackError("\(error)")
     }
   }
 
   /// How many connections the responder's role may have; nil: as many as there are.
-  package func limitConnections(to most: Int?) throws(HouseError) {
+  package func limitConnections(to most: Int?) throws(LocalStackError) {
     do throws(PostgresError) {
       try administer("alter role forkloop connection limit \(most ?? -1)")
     } catch {
-      throw HouseError("\(error)")
+      throw LocalStackError("\(error)")
     }
   }
 
@@ -127,7 +127,7 @@ package final class Testbed {
   // MARK: The responder
 
   /// Starts a model; how long it took until it answered, in seconds.
-  package func start(_ setup: Setup) throws(HouseError) -> Double {
+  package func start(_ setup: Setup) throws(LocalStackError) -> Double {
     stopResponder()
     let began = MonotonicClock.now
     let environment = [
@@ -162,7 +162,7 @@ package final class Testbed {
   package func stopResponder() { stop(&responder, SIGKILL) }
 
   /// Does it now.
-  package func disturb(_ disturbance: Disturbance.Kind) throws(HouseError) {
+  package func disturb(_ disturbance: Disturbance.Kind) throws(LocalStackError) {
     // Of those who end by it, this is what they will have used.
     let used = snapshot()
     switch disturbance {
@@ -200,27 +200,27 @@ package final class Testbed {
   func start(
     _ arguments: [String], _ environment: [String: String], _ account: Account?, log: String,
     readiness: Service.Readiness
-  ) throws(HouseError) -> pid_t {
+  ) throws(LocalStackError) -> pid_t {
     let path = "\(folders.log)/\(log).log"
     let process: pid_t
     do throws(SystemError) {
       process = try ChildProcess.start(
-        tools.divided(tools.processors.house, arguments), environment: environment, as: account, log: path,
+        tools.divided(tools.processors.servers, arguments), environment: environment, as: account, log: path,
         parentDeathSignal: SIGKILL)
     } catch {
-      throw HouseError("can't start \(arguments[0]): \(error)")
+      throw LocalStackError("can't start \(arguments[0]): \(error)")
     }
     let deadline = MonotonicClock.now + 60_000_000_000
     while !readiness.isAnswered() {
       var status: Int32 = 0
       if waitpid(process, &status, WNOHANG) == process {
         let lastLine = readText(path)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? ""
-        throw HouseError("\(log) did not start\(lastLine) (\(path))")
+        throw LocalStackError("\(log) did not start\(lastLine) (\(path))")
       }
       if MonotonicClock.now > deadline {
         var started = process
         stop(&started, SIGKILL)
-        throw HouseError("\(log) does not answer; see \(path)")
+        throw LocalStackError("\(log) does not answer; see \(path)")
       }
       usleep(1000)
     }

@@ -2,7 +2,7 @@
 
 import CLinux
 import Glibc
-import House
+import LocalStack
 import Platform
 
 /// Of a group of processes; times in seconds.

@@ -43,7 +43,7 @@ package struct RecordWriter {
 
   /// An empty STDOUT record behind the ending. nginx does not use a connection again that had something to say after
   /// END_REQUEST: the only way to tell it that the connection is about to be closed.
-  package mutating func farewell(requestID: UInt16) { header(.stdout, requestID: requestID, contentLength: 0) }
+  package mutating func endStream(requestID: UInt16) { header(.stdout, requestID: requestID, contentLength: 0) }
 
   /// END_REQUEST (§5.5).
   package mutating func end(requestID: UInt16, _ status: ProtocolStatus, applicationStatus: UInt32 = 0) {

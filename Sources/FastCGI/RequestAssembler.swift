@@ -155,8 +155,8 @@ package struct RequestAssembler {
       content.withUnsafeBufferPointer { partials[current].body.append(contentsOf: $0) }
     case .data: break
     default:
-      let room = Self.longestGathered - gathered.count
-      content.extracting(first: max(0, room)).withUnsafeBufferPointer { gathered.append(contentsOf: $0) }
+      let space = Self.longestGathered - gathered.count
+      content.extracting(first: max(0, space)).withUnsafeBufferPointer { gathered.append(contentsOf: $0) }
     }
   }
 

@@ -32,7 +32,7 @@ package struct JSONWriter: ~Copyable {
   /// Bytes written since the last `take()`.
   package var count: Int { used }
 
-  /// Makes room for at least `more` further bytes.
+  /// Makes space for at least `more` further bytes.
   @inlinable
   package mutating func reserve(_ more: Int) {
     if used &+ more > capacity { grow(by: more) }

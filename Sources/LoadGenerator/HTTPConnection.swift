@@ -69,8 +69,8 @@ final class HTTPConnection: @unchecked Sendable {
     var one: Int32 = 1
     setsockopt(number, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
     if sip > 0 {
-      var room = Int32(4096)
-      setsockopt(number, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<Int32>.size))
+      var space = Int32(4096)
+      setsockopt(number, SOL_SOCKET, SO_RCVBUF, &space, socklen_t(MemoryLayout<Int32>.size))
     }
     let result = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {

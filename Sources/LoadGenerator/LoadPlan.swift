@@ -125,8 +125,8 @@ package struct LoadPlan: Codable, Sendable, Equatable {
     if let rate, rate * (seconds + warmUp) * max(1, burst?.factor ?? 1) > 1e9 {
       return "that would be over 1000000000 requests"
     }
-    let crowd = [idleClients, slowReaders?.count ?? 0, idlePeers?.count ?? 0]
-    if !crowd.allSatisfy((0...1_000_000).contains) { return "connections beside must be from 0 to 1000000" }
+    let others = [idleClients, slowReaders?.count ?? 0, idlePeers?.count ?? 0]
+    if !others.allSatisfy((0...1_000_000).contains) { return "connections beside must be from 0 to 1000000" }
     if let slowReaders, slowReaders.bytesPerSecond < 1 { return "slow readers must read at least a byte a second" }
     return nil
   }

@@ -32,7 +32,7 @@ package struct Latencies: Codable, Sendable, Equatable {
   /// An hour.
   static let longest: UInt64 = 3_600_000_000
 
-  /// Room for latencies of up to an hour, with three significant digits.
+  /// Space for latencies of up to an hour, with three significant digits.
   static func recorder() -> Histogram<UInt32> {
     Histogram(highestTrackableValue: longest, numberOfSignificantValueDigits: .three)
   }

@@ -23,7 +23,7 @@ package final class LoadRun: @unchecked Sendable {
   private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
   private var mix: RequestMix
   private var connections: [HTTPConnection] = []
-  private var crowd: [HTTPConnection] = []
+  private var others: [HTTPConnection] = []
   private var idlePeers: [Int32] = []
 
   // Moments in monotonic nanoseconds: between which it is measured, once that is known.
@@ -83,7 +83,7 @@ package final class LoadRun: @unchecked Sendable {
   }
 
   private func load(unless shouldStop: @escaping @Sendable () -> Bool) async {
-    await gatherCrowd(unless: shouldStop)
+    await connectOthers(unless: shouldStop)
     connections = (0..<plan.connections).map { _ in HTTPConnection(loop, address, buffer: buffer) }
     let start = MonotonicClock.now
     if let rate = plan.rate { arrivals = Arrivals(rate: rate, from: start) }
@@ -95,7 +95,7 @@ package final class LoadRun: @unchecked Sendable {
       for _ in 0...connections.count { await group.next() }
       group.cancelAll()
     }
-    result.idle = crowd.count(where: \.isIdle) + idlePeers.count
+    result.idle = others.count(where: \.isIdle) + idlePeers.count
     for number in idlePeers { close(number) }
     summarise()
   }
@@ -228,10 +228,10 @@ package final class LoadRun: @unchecked Sendable {
 
   // MARK: Those who are only there
 
-  private func gatherCrowd(unless shouldStop: @escaping @Sendable () -> Bool) async {
+  private func connectOthers(unless shouldStop: @escaping @Sendable () -> Bool) async {
     for _ in 0..<plan.idleClients where !shouldStop() {
       let connection = HTTPConnection(loop, address, buffer: buffer)
-      if await connection.connect() { crowd.append(connection) }
+      if await connection.connect() { others.append(connection) }
     }
     if let peers = plan.idlePeers {
       for _ in 0..<peers.count where !shouldStop() {
@@ -255,7 +255,7 @@ package final class LoadRun: @unchecked Sendable {
       for index in 0..<slow.count {
         let connection = HTTPConnection(loop, address, buffer: buffer, bytesPerSecond: slow.bytesPerSecond)
         var mix = RequestMix([slow.kind], host: "\(plan.host):\(plan.port)", seed: plan.seed &+ UInt64(index))
-        crowd.append(connection)
+        others.append(connection)
         Task(executorPreference: loop) {
           var request: [UInt8] = []
           while !self.isStopped, MonotonicClock.now < self.end {

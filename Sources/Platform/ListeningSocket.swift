@@ -1,4 +1,4 @@
-// A socket that both doors accept from: bound here, so that its mode, its stale predecessor and its end are the same.
+// A socket that both servers accept from: bound here, so that its mode, its stale predecessor and its end are the same.
 
 import CLinux
 import Glibc
@@ -169,8 +169,8 @@ package struct ListeningSocket: ~Copyable {
   private static func bindUnix(_ path: String) throws(SystemError) -> Descriptor {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
-    withUnsafeMutableBytes(of: &address.sun_path) { room in
-      room.copyBytes(from: path.utf8.prefix(ListenAddress.longestPath))
+    withUnsafeMutableBytes(of: &address.sun_path) { space in
+      space.copyBytes(from: path.utf8.prefix(ListenAddress.longestPath))
     }
     func withAddress(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
       withUnsafePointer(to: &address) {

@@ -15,7 +15,7 @@ package enum LogOutput {
     /// What does not make its writer wait: a file, or what was made so.
     case plain
     case socket
-    /// A pipe or a terminal that could not be opened anew: it is asked whether it has room.
+    /// A pipe or a terminal that could not be opened anew: it is asked whether it has space.
     case asked
   }
 

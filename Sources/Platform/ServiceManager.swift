@@ -17,10 +17,10 @@ package enum ServiceManager {
     address.sun_family = sa_family_t(AF_UNIX)
     let path = String(cString: text)
     guard path.utf8.count <= ListenAddress.longestPath else { return }
-    withUnsafeMutableBytes(of: &address.sun_path) { room in
-      room.copyBytes(from: path.utf8)
+    withUnsafeMutableBytes(of: &address.sun_path) { space in
+      space.copyBytes(from: path.utf8)
       // An abstract socket's name begins with a zero.
-      if path.hasPrefix("@") { room[0] = 0 }
+      if path.hasPrefix("@") { space[0] = 0 }
     }
     let length = socklen_t(MemoryLayout<sa_family_t>.size + path.utf8.count)
     let number = clinux_datagram_socket()

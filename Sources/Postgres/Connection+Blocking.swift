@@ -70,7 +70,7 @@ extension Connection {
     return try outcome(owning: result).get()
   }
 
-  /// Reads what the server has sent unasked while the connection was idle: its farewell, when it is stopped.
+  /// Reads what the server has sent unasked while the connection was idle: its last message, when it is stopped.
   /// Does not wait. Whether the connection is still good.
   package func stillAliveAfterReading() -> Bool {
     defer { dropNotifications() }

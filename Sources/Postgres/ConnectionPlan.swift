@@ -144,8 +144,8 @@ extension ConnectionPlan.Place {
     guard address.isEmpty, let first = host.utf8.first, first != UInt8(ascii: "/"), first != UInt8(ascii: "@") else {
       return false
     }
-    var room = in6_addr()
-    return inet_pton(AF_INET, host, &room) != 1 && inet_pton(AF_INET6, host, &room) != 1
+    var space = in6_addr()
+    return inet_pton(AF_INET, host, &space) != 1 && inet_pton(AF_INET6, host, &space) != 1
   }
 }
 

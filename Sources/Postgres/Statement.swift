@@ -36,7 +36,7 @@ package struct Parameters: Sendable, Equatable {
   /// Which of them are NULL, a bit each, the first the lowest.
   private var nulls: UInt64 = 0
 
-  /// Room for what most statements take, so that it need not grow value by value.
+  /// Space for what most statements take, so that it need not grow value by value.
   package init() { bytes.reserveCapacity(64) }
 
   /// NULL where there is no value.

@@ -11,7 +11,9 @@ package struct MasterConfiguration: Sendable {
   package var backlog = ListeningSocket.longestQueue
   package var pool: PoolConfiguration
   package var limits = WorkerLimits()
-  /// How long requests may take to end after TERM.
+  /// How long connections are accepted after TERM, before the drain.
+  package var drainDelay = Duration.zero
+  /// How long requests may take to end in a drain.
   package var drainTimeout = Duration.seconds(30)
   /// Whether connections that the web server keeps are parked with the master.
   package var keepsConnections = false
@@ -114,11 +116,11 @@ package struct PoolConfiguration: Equatable, Sendable {
 
 /// How much a worker may do and take. 0 is no limit.
 package struct WorkerLimits: Equatable, Sendable {
-  /// Requests after which a worker makes room for a new one, and how many more at most, drawn for each worker so that
+  /// Requests after which a worker gives its place to a new one, and how many more at most, drawn for each worker so that
   /// they do not all go at once.
   package var requests = 0
   package var requestsJitter = 0
-  /// Resident memory after a request, in bytes, above which a worker makes room for a new one.
+  /// Resident memory after a request, in bytes, above which a worker gives its place to a new one.
   package var memory = 0
   /// Nanoseconds for a request; then the client gets a 504 and the worker is killed.
   package var requestTime: UInt64 = 0

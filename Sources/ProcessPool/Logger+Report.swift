@@ -1,4 +1,4 @@
-// What a responder logs of a request that went wrong, in the same words by every door.
+// What a responder logs of a request that went wrong, in the same words by every server.
 
 import CGI
 import Logging

@@ -1,25 +1,51 @@
-// How the master ends: nobody is let in, what has been accepted is answered, then it goes.
+// How the master ends: nobody should be sent here any more, then nobody is let in, what has been accepted is answered, and it goes.
 
 import Glibc
 import Logging
 import Platform
 
 extension Master {
+  /// What a service manager is to wait for beyond the drain's own limit.
+  private static let spareTime = Duration.seconds(5)
+
+  /// Begins to stop: from now on `/health` tells whoever sends requests to send them elsewhere, and when `delay` is over, the drain
+  /// begins. A pool that has let its workers go answers nobody, so that there is nothing to wait for.
+  mutating func stop(after delay: Duration) {
+    scoreboard.stop()
+    endCheck()
+    check = nil
+    wantsReload = false
+    let delay = isPaused ? .zero : delay
+    drainAt = MonotonicClock.now + delay.nanoseconds
+    guard delay > .zero else { return beginDrain() }
+    let seconds = delay.components.seconds
+    log.info("to stop: draining in \(seconds) s, or at the next signal to stop")
+    tellOfStop("draining in \(seconds) s", atMost: delay + configuration.drainTimeout)
+  }
+
+  mutating func beginDrainIfDue() {
+    if let drainAt, !isDraining, MonotonicClock.now >= drainAt { beginDrain() }
+  }
+
+  /// Tells the service manager that we end, and how long that may take.
+  private func tellOfStop(_ state: String, atMost limit: Duration) {
+    let microseconds = (limit + Self.spareTime).nanoseconds / 1_000
+    ServiceManager.notify("STOPPING=1\nSTATUS=\(state)\nEXTEND_TIMEOUT_USEC=\(microseconds)")
+  }
+
   /// Lets nobody in, and has the workers answer what has come. What stands in the listen queue has been accepted as far as its
   /// clients can tell. Of a socket that was handed to us that is what stands there now: others may come for ever, and are
   /// for whoever is given the socket next.
-  mutating func beginDrain() {
+  private mutating func beginDrain() {
     log.info("draining")
-    ServiceManager.notify("STOPPING=1\nSTATUS=draining")
+    tellOfStop("draining", atMost: configuration.drainTimeout)
     drainDeadline = MonotonicClock.now + configuration.drainTimeout.nanoseconds
-    endCheck()
-    check = nil
     status?.removePath()
     let isClosed = listener.refuseNewConnections()
     let waiting = ListeningSocket.waiting(in: listener.number)
     scoreboard.allowDraining(isClosed ? nil : waiting)
     queueIsEmpty = waiting == 0
-    parking?.clear()
+    kept?.clear()
     for process in children.keys { drain(process) }
     // A pool that is paused, or has nobody as long as nobody comes, or has let some go.
     let draining = children.values.count { $0.isDraining }
@@ -44,14 +70,14 @@ extension Master {
   /// Goes on with a drain; the exit code when it is over: 0 when every request that had been accepted was answered, 1 when that
   /// took too long.
   mutating func drain(until deadline: UInt64) -> Int32? {
-    parking?.clear()
+    kept?.clear()
     if ListeningSocket.waiting(in: listener.number) == 0 { listener.endQueue() }
     if children.isEmpty {
       if startWorkerForFormerQueue() {
         // The one that listens here comes when that has ended.
-      } else if !queueIsEmpty || parking?.takeHasHandedOn() == true {
+      } else if !queueIsEmpty || kept?.takeHasHandedOn() == true {
         _ = startDrainingWorker()
-      } else if parking?.parked.isEmpty ?? true {
+      } else if kept?.parked.isEmpty ?? true {
         log.info("stopped")
         return 0
       }

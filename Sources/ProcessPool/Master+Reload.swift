@@ -50,15 +50,15 @@ extension Master {
     finishStatus()
     // Type=notify-reload: since when, on the clock that the service manager has (sd_notify(3)).
     ServiceManager.notify("RELOADING=1\nMONOTONIC_USEC=\(MonotonicClock.now / 1000)")
-    parking?.serve()
+    kept?.serve()
     var inheritance = Inheritance(
       listener: listener.number, address: listener.address.description, status: status?.listenerNumber ?? -1,
       statusAddress: status?.address.description ?? "", scoreboard: scoreboard.descriptor,
       generation: generation, workers: Array(children.keys))
     inheritance.movedAt = movedAt
     inheritance.formers = formerListeners.map { .init(number: $0.socket.number, address: "\($0.socket.address)") }
-    inheritance.parking = parking?.descriptors ?? []
-    inheritance.parked = Array(parking?.parked ?? [])
+    inheritance.kept = kept?.descriptors ?? []
+    inheritance.parked = Array(kept?.parked ?? [])
     let code = invocation.execute(inheritance)
     ServiceManager.notify("READY=1")
     log.error("not reloaded, all stays as it is: exec: \(String(cString: strerror(code)))")

@@ -14,7 +14,7 @@ extension Master {
 
   /// Does what a program that was executed for a reload can do without: its workers serve, and go on. The check before
   /// the reload has found nothing, so that this is rare: something has changed in the moment between.
-  static func doOrGoOn(
+  static func tryOrGoOn(
     _ inheritance: Inheritance?, _ log: Logger, _ body: () throws(ListeningSocket.Failure) -> Void
   ) throws(ListeningSocket.Failure) {
     do throws(ListeningSocket.Failure) {
@@ -49,7 +49,7 @@ extension Master {
   ) throws(ListeningSocket.Failure) -> StatusServer? {
     var server: StatusServer?
     if let address {
-      try doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
+      try tryOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
         server = StatusServer(
           owning: try listen(
             address, ListeningSocket.longestQueue, inheritance?.status, inheritance?.statusAddress, "--status-listen",
@@ -76,13 +76,13 @@ extension Master {
   }
 
   /// One that was left to us is gone on with even where connections are no longer kept: somebody stands in it.
-  static func parkingLot(
+  static func keptConnections(
     _ configuration: MasterConfiguration, _ inheritance: Inheritance?
-  ) throws(SystemError) -> ParkingLot? {
-    if let inheritance, !inheritance.parking.isEmpty {
-      return try ParkingLot(descriptors: inheritance.parking, parked: inheritance.parked)
+  ) throws(SystemError) -> KeptConnections? {
+    if let inheritance, !inheritance.kept.isEmpty {
+      return try KeptConnections(descriptors: inheritance.kept, parked: inheritance.parked)
     }
-    return configuration.keepsConnections ? try ParkingLot() : nil
+    return configuration.keepsConnections ? try KeptConnections() : nil
   }
 
   /// Takes over the workers of the program before us.

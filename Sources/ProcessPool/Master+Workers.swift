@@ -40,7 +40,7 @@ extension Master {
       return
     }
     // Of the kept connections on which a request has come one is announced at a time.
-    let waiting = queue + (parking?.isWaitedFor == true ? 1 : 0)
+    let waiting = queue + (kept?.isWaitedFor == true ? 1 : 0)
     let census = census(waiting: waiting)
     if waiting > 0, census.idle > 0 { wakeIdleWorker() }
     header.pointee.maxActive.max(UInt64(census.total - census.idle - census.starting), ordering: .relaxed)
@@ -81,12 +81,12 @@ extension Master {
     scoreboard.reserve(slot, generation: generation, now: now)
     let (configuration, duties, master, log) = (configuration, duties, getpid(), log)
     let context = WorkerContext(
-      listener: listening, parking: parking?.workerEnds, scoreboard: scoreboard, slot: slot, master: master,
+      listener: listening, kept: kept?.workerEnds, scoreboard: scoreboard, slot: slot, master: master,
       news: news.number)
     var ours = [signalDescriptor.number] + (status?.descriptors ?? [])
     ours += ([listener.number] + formerListeners.map { $0.socket.number }).filter { $0 != listening }
-    if let lot = parking?.descriptors { ours += lot.prefix(2) }
-    if let parked = parking?.parked { ours += parked }
+    if let lot = kept?.descriptors { ours += lot.prefix(2) }
+    if let parked = kept?.parked { ours += parked }
     do throws(SystemError) {
       let process = try ChildProcess.fork(parentDeathSignal: Self.parentDeathSignal) {
         for number in ours { close(number) }
@@ -102,9 +102,9 @@ extension Master {
           if getppid() != master { return 1 }
         }
         if configuration.limits.requestTime > 0 {
-          Self.prepare(duties.lastWords.ofReads, forWrites: false)
-          Self.prepare(duties.lastWords.ofWrites, forWrites: true)
-          clinux_last_words_on(SIGALRM, Self.timedOut)
+          Self.prepare(duties.emergencyAnswer.ofReads, forWrites: false)
+          Self.prepare(duties.emergencyAnswer.ofWrites, forWrites: true)
+          clinux_emergency_answer_on(SIGALRM, Self.timedOut)
         }
         return duties.worker(context)
       }
@@ -119,9 +119,9 @@ extension Master {
     }
   }
 
-  private static func prepare(_ words: LastWords, forWrites: Bool) {
+  private static func prepare(_ words: EmergencyAnswer, forWrites: Bool) {
     _ = words.bytes.withUnsafeBytes {
-      clinux_set_last_words(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.places)
+      clinux_set_emergency_answer(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.places)
     }
   }
 
@@ -188,7 +188,7 @@ extension Master {
   /// Lets the workers of before go once there are enough new ones that are ready.
   mutating func replaceGeneration(_ census: PoolPlan.Census) {
     guard hasBegun, census.total - census.starting >= PoolPlan.initial(pool) else { return }
-    if !hasSaidReady {
+    if !hasSaidReady, !isStopping {
       hasSaidReady = true
       ServiceManager.notify("READY=1\nSTATUS=\(pool.mode.rawValue), generation \(generation)")
     }

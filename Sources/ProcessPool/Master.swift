@@ -11,8 +11,8 @@ import Platform
 
 /// Runs the pool until it is told to stop.
 ///
-/// TERM, INT and QUIT drain; HUP and USR2 reload; TTIN and TTOU allow a worker more or less; WINCH lets all workers go until
-/// HUP or TTIN.
+/// TERM and INT drain after a delay, QUIT drains at once; HUP and USR2 reload; TTIN and TTOU allow a worker more or less; WINCH lets
+/// all workers go until HUP or TTIN.
 package struct Master: ~Copyable {
   struct Child {
     let slot: Int?
@@ -59,7 +59,7 @@ package struct Master: ~Copyable {
   var formerListeners: [FormerListener] = []
   var movedAt = 0
   var status: StatusServer?
-  var parking: ParkingLot?
+  var kept: KeptConnections?
   let scoreboard: Scoreboard
   var generation: Int
   /// Rung by a worker that is ready.
@@ -80,6 +80,8 @@ package struct Master: ~Copyable {
   var checkDeadline = UInt64.max
   /// Whether a reload was asked for that has not been looked into yet.
   var wantsReload = false
+  /// When the drain begins; nil while nobody has told us to stop.
+  var drainAt: UInt64?
   /// Until when requests may take to end; nil while we are not draining.
   var drainDeadline: UInt64?
   /// Whether a worker has found nobody in the listen queue since nobody is let in any more.
@@ -87,6 +89,7 @@ package struct Master: ~Copyable {
   /// When the pool was last looked at.
   var lastLook: UInt64 = 0
 
+  var isStopping: Bool { drainAt != nil }
   var isDraining: Bool { drainDeadline != nil }
 
   /// Listens. On the calling thread, which should be the main one and alone: signals are blocked here.
@@ -96,7 +99,7 @@ package struct Master: ~Copyable {
     // First of all: what comes from now on is kept until somebody asks for it.
     Self.signals.becomeMask()
     let inheritance = Inheritance.take()
-    try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
+    try Self.tryOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in try configuration.daemon.apply() }
     let listener = try Self.listen(
       configuration.listen, configuration.backlog, inheritance?.listener, inheritance?.address, "--listen", log)
     let status = try Self.statusServer(configuration.status, inheritance, duties.roots, log)
@@ -105,10 +108,10 @@ package struct Master: ~Copyable {
     let news = try Self.make { () throws(SystemError) in
       Descriptor(owning: try syscall("eventfd") { eventfd(0, clinux_EFD) })
     }
-    let parking = try Self.make { () throws(SystemError) in try Self.parkingLot(configuration, inheritance) }
+    let kept = try Self.make { () throws(SystemError) in try Self.keptConnections(configuration, inheritance) }
     let signalDescriptor = try Self.make { () throws(SystemError) in try Self.signals.descriptor() }
     if let account = configuration.daemon.account {
-      try Self.doOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
+      try Self.tryOrGoOn(inheritance, log) { () throws(ListeningSocket.Failure) in
         try Self.make { () throws(SystemError) in
           try listener.give(to: account.user, account.group)
           try status?.give(to: account.user, account.group)
@@ -121,7 +124,7 @@ package struct Master: ~Copyable {
     self.log = log
     self.listener = listener
     self.status = status
-    self.parking = parking
+    self.kept = kept
     self.scoreboard = scoreboard
     self.news = news
     self.signalDescriptor = signalDescriptor
@@ -140,6 +143,7 @@ package struct Master: ~Copyable {
     log.info("listening on \(listener.address), \(pool.mode.rawValue), \(pool.workers) workers at most")
     for remark in configuration.remarks { log.warning("\(remark)") }
     while true {
+      beginDrainIfDue()
       if let drainDeadline {
         if let code = drain(until: drainDeadline) { return code }
       } else {
@@ -170,8 +174,8 @@ package struct Master: ~Copyable {
       pollfd(fd: awaitsFirstConnection ? listener.number : -1, events: Int16(POLLIN), revents: 0),
     ]
     let own = interests.count
-    if let more = parking?.interests { interests += more }
-    let parkings = interests.count
+    if let more = kept?.interests { interests += more }
+    let keptCount = interests.count
     if let more = status?.interests { interests += more }
     guard poll(&interests, nfds_t(interests.count), interval) > 0 else {
       // The time of those who are silent ends, too.
@@ -182,14 +186,14 @@ package struct Master: ~Copyable {
       var count: eventfd_t = 0
       eventfd_read(news.number, &count)
     }
-    if interests[own..<parkings].contains(where: { $0.revents != 0 }) { parking?.serve() }
-    if interests[parkings...].contains(where: { $0.revents != 0 }) { serveStatus() }
+    if interests[own..<keptCount].contains(where: { $0.revents != 0 }) { kept?.serve() }
+    if interests[keptCount...].contains(where: { $0.revents != 0 }) { serveStatus() }
   }
 
   mutating func serveStatus(accepting: Bool = true) {
     let state = PoolState(
       scoreboard: scoreboard, pool: pool, generation: generation, listener: listener.number,
-      parked: parking?.parked.count ?? 0)
+      parked: kept?.parked.count ?? 0)
     guard let page = duties.page else { return }
     status?.serve(accepting: accepting) { request, headerIsTooLarge in page(state, request, headerIsTooLarge) }
   }
@@ -214,12 +218,15 @@ package struct Master: ~Copyable {
   // MARK: Signals
 
   /// Does what a signal asks for. Nothing that comes before or after it overrules a signal to stop: whatever is under way is
-  /// dropped when that comes, and while draining nothing but the log is looked after.
+  /// dropped when that comes, and while draining nothing but the log is looked after. Until the drain begins the pool is looked
+  /// after as ever, but does not become another; a second signal to stop begins the drain.
   mutating func obey(_ signal: Int32) {
     switch signal {
     case SIGUSR1: reopenLog()
     case _ where isDraining: break
-    case SIGTERM, SIGINT, SIGQUIT: beginDrain()
+    case SIGTERM, SIGINT: stop(after: isStopping ? .zero : configuration.drainDelay)
+    case SIGQUIT: stop(after: .zero)
+    case _ where isStopping && [SIGHUP, SIGUSR2, SIGWINCH].contains(signal): break
     case SIGHUP, SIGUSR2: wantsReload = true
     case SIGTTIN:
       isPaused = false
@@ -252,7 +259,7 @@ package struct Master: ~Copyable {
 }
 
 /// The answer of a worker that is stuck.
-package struct LastWords {
+package struct EmergencyAnswer {
   /// Head and body, without the values that only its request has.
   package var bytes: [UInt8] = []
   /// Where those belong: the request's id, the milliseconds of the database and those of everything else. Then where the body begins.
@@ -282,7 +289,7 @@ package struct Duties {
   package var worker: (WorkerContext) -> Int32
   /// What a worker that is stuck says to its client at the end of its time, in FastCGI: of what only reads, and of what may have
   /// been done all the same.
-  package var lastWords: (ofReads: LastWords, ofWrites: LastWords)
+  package var emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer)
   /// What the paths begin with that the master is asked for (`Request.finish`).
   package var roots: [String]
   /// The master's own answer to a request; whether its header is more than anybody wants to read. Nil where it gives none.
@@ -291,11 +298,11 @@ package struct Duties {
   package typealias Page = (PoolState, borrowing Request, _ headerIsTooLarge: Bool) -> Response
 
   package init(
-    lastWords: (ofReads: LastWords, ofWrites: LastWords) = (LastWords(), LastWords()), roots: [String] = [],
+    emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer) = (EmergencyAnswer(), EmergencyAnswer()), roots: [String] = [],
     page: Page? = nil, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker
-    self.lastWords = lastWords
+    self.emergencyAnswer = emergencyAnswer
     self.roots = roots
     self.page = page
   }
@@ -304,7 +311,7 @@ package struct Duties {
 /// What a worker is given to work with.
 package struct WorkerContext {
   package let listener: Int32
-  package let parking: ParkingLot.Ends?
+  package let kept: KeptConnections.Ends?
   package let scoreboard: Scoreboard
   package let slot: Int
   package let master: pid_t

@@ -30,16 +30,16 @@ struct PoolPlan {
 
   mutating func change(_ census: Census, _ pool: PoolConfiguration) -> Change {
     var change = Change()
-    let room = max(0, pool.workers - census.total)
+    let space = max(0, pool.workers - census.total)
     let spare = census.idle + census.starting
     switch pool.mode {
     case .fixed:
-      change.start = room
+      change.start = space
     case .dynamic:
       let short = max(pool.minSpare - spare, census.idle == 0 ? census.waiting - census.starting : 0)
       if short > 0 {
-        change.start = min(short, rate, room)
-        change.isAtLimit = room == 0
+        change.start = min(short, rate, space)
+        change.isAtLimit = space == 0
         rate = min(rate * 2, Self.mostAtOnce)
       } else {
         rate = 1
@@ -48,8 +48,8 @@ struct PoolPlan {
       }
     case .ondemand:
       if census.idle == 0, census.waiting > census.starting {
-        change.start = min(census.waiting - census.starting, Self.mostAtOnce, room)
-        change.isAtLimit = room == 0
+        change.start = min(census.waiting - census.starting, Self.mostAtOnce, space)
+        change.isAtLimit = space == 0
       } else {
         change.retire = census.idleTooLong
       }

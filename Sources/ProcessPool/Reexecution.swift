@@ -84,8 +84,8 @@ struct Inheritance: Equatable {
   var statusAddress: String
   var scoreboard: Int32
   var generation: Int
-  /// The parking lot's own descriptors, and what stands in it.
-  var parking: [Int32] = []
+  /// The kept connections' own descriptors, and what stands in it.
+  var kept: [Int32] = []
   var parked: [Int32] = []
   /// Workers that go on serving until new ones are ready.
   var workers: [pid_t]
@@ -99,14 +99,14 @@ struct Inheritance: Equatable {
   }
 
   var descriptors: [Int32] {
-    ([listener, status, scoreboard] + parking + parked + formers.map(\.number)).filter { $0 >= 0 }
+    ([listener, status, scoreboard] + kept + parked + formers.map(\.number)).filter { $0 >= 0 }
   }
 
   /// One line: no field has a line break in it.
   var text: String {
     let fixed = [
       String(getpid()), String(listener), address, String(status), statusAddress, String(scoreboard),
-      String(generation), parking.map(String.init).joined(separator: ","), Self.list(parked),
+      String(generation), kept.map(String.init).joined(separator: ","), Self.list(parked),
     ]
     // Behind the workers, where another version passes them over.
     let rest = ["moved \(movedAt)"] + formers.map { "former \($0.number) \($0.address)" }
@@ -157,7 +157,7 @@ struct Inheritance: Equatable {
     self.init(
       listener: listener, address: fields[2], status: status, statusAddress: fields[4], scoreboard: scoreboard,
       generation: generation, workers: fields[9...].compactMap { pid_t($0) })
-    parking = Self.numbers(fields[7])
+    kept = Self.numbers(fields[7])
     parked = Self.numbers(fields[8])
     for field in fields[9...] {
       let words = field.parts(by: " ", most: 3)

@@ -6,7 +6,7 @@ import Platform
 
 /// Tries what `Master.init` will do, so that a configuration is called good only if it can be started with.
 package enum Rehearsal {
-  /// Set for a program that is to be reloaded into: where its door is already, and where its status, a line each.
+  /// Set for a program that is to be reloaded into: where its server is already, and where its status, a line each.
   package static let variable = "FORKLOOP_BOUND"
 
   /// Whether this process is the check before a reload.
@@ -20,17 +20,17 @@ package enum Rehearsal {
       do throws(SystemError) { try LogOutput.check(path) } catch { throw .log(path, error) }
     }
     do throws(SystemError) { try configuration.daemon.applyLimits() } catch { throw .system(nil, error) }
-    var door: ListeningSocket?
+    var server: ListeningSocket?
     if !isSame(configuration.listen, as: bound?.first) {
-      door = try bind(configuration.listen, toleratesUse: bound == nil)
+      server = try bind(configuration.listen, toleratesUse: bound == nil)
     }
-    defer { door?.removePath() }
+    defer { server?.removePath() }
     guard let status = configuration.status, !isSame(status, as: bound?.dropFirst().first) else { return }
-    // While the door has its place: both may be spellings of one.
+    // While the server has its place: both may be spellings of one.
     if let socket = try bind(status, toleratesUse: bound == nil) { return socket.removePath() }
-    guard door != nil else { return }
-    door?.removePath()
-    door = nil
+    guard server != nil else { return }
+    server?.removePath()
+    server = nil
     if let socket = try bind(status, toleratesUse: true) {
       socket.removePath()
       throw .inUse("\(status)")

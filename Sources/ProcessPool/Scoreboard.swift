@@ -13,7 +13,8 @@ import Synchronization
 package struct Scoreboard: @unchecked Sendable {
   /// Memory that is never touched costs nothing.
   package static let slotCount = 2048
-  /// Changes with the layout below, so that another program's scoreboard is not misread.
+  /// Changes with the layout below, so that another program's scoreboard is not misread. What is added at the end of the header
+  /// needs no change: there are zeros in one of before.
   private static let magic: UInt64 = 0x666F_726B_6C6F_6F07
   private static let headerSize = 1024
   private static let slotSize = (MemoryLayout<Slot>.stride + 63) & ~63
@@ -79,6 +80,8 @@ package struct Scoreboard: @unchecked Sendable {
     let arrivalsTaken: Atomic<UInt64>
     /// How many connections of the listen queue those that drain may still take: what stood in it when nobody can close it.
     let drainQuota: Atomic<Int64>
+    /// 1 from the moment that the pool is to stop.
+    let isStopping: Atomic<UInt64>
   }
 
   /// One worker's. The text is guarded by `version`, odd while it changes.
@@ -119,7 +122,7 @@ package struct Scoreboard: @unchecked Sendable {
 
   package var header: UnsafeMutablePointer<Header> { memory.assumingMemoryBound(to: Header.self) }
 
-  /// Lines of the log that could not be written and have not been told of yet: behind the header, at the end of its room.
+  /// Lines of the log that could not be written and have not been told of yet: behind the header, at the end of its space.
   var lostLines: UnsafeMutablePointer<Atomic<Int>> {
     (memory + Self.headerSize - MemoryLayout<Atomic<Int>>.size).assumingMemoryBound(to: Atomic<Int>.self)
   }
@@ -194,6 +197,12 @@ package struct Scoreboard: @unchecked Sendable {
 
   /// Whether anybody who drains may take a connection out of the listen queue.
   var mayDrain: Bool { header.pointee.drainQuota.load(ordering: .acquiring) > 0 }
+
+  /// Says to all workers that the pool is to stop.
+  package func stop() { header.pointee.isStopping.store(1, ordering: .releasing) }
+
+  /// Whether the pool is to stop: it may go on accepting, but nobody should be sent here any more.
+  package var isStopping: Bool { header.pointee.isStopping.load(ordering: .acquiring) == 1 }
 
   /// Gives up the request that began at `began`. False if that is no longer under way. Its worker takes no other from now on, so
   /// that whatever is done to it hits this request or none.

@@ -74,8 +74,8 @@ struct StatusServer: ~Copyable {
     clients = kept
   }
 
-  /// Accepts who waits, at most as many as there is room for, so that those who ask get their turn in between. Where all places
-  /// are taken, whoever has had one for the longest makes room.
+  /// Accepts who waits, at most as many as there is space for, so that those who ask get their turn in between. Where all places
+  /// are taken, whoever has had one for the longest gives it up.
   private mutating func accept(_ now: UInt64) {
     for _ in 0..<Self.mostClients {
       switch Acceptance.next(of: listener.number, nonblocking: true) {

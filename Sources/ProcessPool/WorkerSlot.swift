@@ -122,7 +122,7 @@ package struct WorkerSlot {
     slot.pointee.version.store(version &+ 2, ordering: .releasing)
   }
 
-  /// Writes a text of at most `length` bytes from a word on, and a zero behind it where there is room.
+  /// Writes a text of at most `length` bytes from a word on, and a zero behind it where there is space.
   private func write(_ text: Span<UInt8>, first: Int, length: Int) {
     text.withUnsafeBytes { bytes in
       let count = min(bytes.count, length)

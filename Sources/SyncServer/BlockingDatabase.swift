@@ -1,9 +1,9 @@
 // A worker's database connection: made when it is needed, made again when it is gone.
 
 import Logging
+import Orders
 import Platform
 import Postgres
-import Shop
 
 /// Blocks in libpq.
 struct BlockingDatabase {

@@ -5,7 +5,7 @@ import CGI
 import CLinux
 import FastCGI
 import Glibc
-import Shop
+import Orders
 
 /// A request that came over a connection, and the way back. Owns an `FCGX_Request`; nothing of libfcgi leaves this file.
 ///
@@ -78,7 +78,7 @@ struct Exchange: ~Copyable {
 
   /// Lets libfcgi read the request.
   private mutating func accept() -> Bool {
-    clinux_set_last_words_request(preview.requestID ?? RecordHeader.nullRequestID)
+    clinux_set_emergency_answer_request(preview.requestID ?? RecordHeader.nullRequestID)
     handle.pointee.keepConnection = 1
     guard FCGX_Accept_r(handle) == 0 else { return false }
     take(preview.params)
@@ -113,7 +113,7 @@ struct Exchange: ~Copyable {
     return isThere
   }
 
-  private static let limits = RequestLimits(body: Shop.longestBody)
+  private static let limits = RequestLimits(body: Orders.longestBody)
 
   private mutating func take(_ params: [UInt8]) {
     var walk = NameValuePairs()
@@ -126,7 +126,7 @@ struct Exchange: ~Copyable {
     hasTooLongHeader = count > Self.limits.pairs
     request.finish(roots: Mode.prefixes)
     let omitsBody: Int32 = request.method == .head ? 1 : 0
-    request.requestID.withUnsafeBufferPointer { clinux_set_last_words_id($0.baseAddress, $0.count, omitsBody) }
+    request.requestID.withUnsafeBufferPointer { clinux_set_emergency_answer_id($0.baseAddress, $0.count, omitsBody) }
   }
 
   /// Writes the answer. The connection, which is the caller's then, if it was whole and should be kept; otherwise it is
@@ -179,7 +179,7 @@ struct Exchange: ~Copyable {
         }
         return count
       }
-      if start + count > Shop.longestBody {
+      if start + count > Orders.longestBody {
         request.bodyIsTooLarge = true
         request.body = []
       }

@@ -3,10 +3,10 @@
 import CGI
 import Glibc
 import Logging
+import Orders
 import Platform
 import Postgres
 import ProcessPool
-import Shop
 
 /// Answers the request that the environment and standard input hold, on standard output.
 package enum PlainCGI {
@@ -63,8 +63,8 @@ package enum PlainCGI {
       response = answer(request, service)
     } catch {
       let began = MonotonicClock.now
-      var refusal = Shop.misconfigured("\(error)")
-      shop(for: request).seal(
+      var refusal = Orders.misconfigured("\(error)")
+      application(for: request).seal(
         &refusal, for: request, Response.Timing(database: 0, application: MonotonicClock.now - began))
       response = refusal
     }
@@ -77,29 +77,29 @@ package enum PlainCGI {
     return isWritten ? 0 : 1
   }
 
-  private static func shop(for request: borrowing Request, benchHooks: Bool = false) -> Shop {
+  private static func application(for request: borrowing Request, benchHooks: Bool = false) -> Orders {
     let isAsync = request.path.extracting(first: 7).equals("/async/")
-    return Shop(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
+    return Orders(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
   }
 
   private static func answer(_ request: borrowing Request, _ service: Service) -> Response {
-    let shop = shop(for: request, benchHooks: service.hasBenchHooks)
+    let application = application(for: request, benchHooks: service.hasBenchHooks)
     var database = BlockingDatabase(service.database, service.options, log: service.log)
     let began = MonotonicClock.now
     var waited: UInt64 = 0
-    var step = shop.begin(request)
+    var step = application.begin(request)
     while true {
       switch step {
       case .respond(var response):
         let spent = MonotonicClock.now - began
-        shop.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
+        application.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
         return response
       case .query(let operation):
         let asked = MonotonicClock.now
-        for other in operation.others { _ = shop.finish(other, database.execute(other)) }
+        for other in operation.others { _ = application.finish(other, database.execute(other)) }
         let result = database.execute(operation)
         waited += MonotonicClock.now - asked
-        step = shop.finish(operation, result)
+        step = application.finish(operation, result)
       }
     }
   }
@@ -114,7 +114,7 @@ package enum PlainCGI {
       request.lacksLength = true
       return getenv("HTTP_TRANSFER_ENCODING").map { $0.pointee != 0 } ?? false ? .max : 0
     }
-    guard length <= Shop.longestBody else {
+    guard length <= Orders.longestBody else {
       request.bodyIsTooLarge = true
       return length
     }
@@ -148,11 +148,11 @@ package enum PlainCGI {
   }
 
   /// What standard input has within some milliseconds; 0 or less at its end, and if nothing has come.
-  private static func take(_ room: UnsafeMutableRawBufferPointer, for milliseconds: Int32) -> Int {
+  private static func take(_ space: UnsafeMutableRawBufferPointer, for milliseconds: Int32) -> Int {
     var interest = pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0)
     while true {
       let ready = poll(&interest, 1, milliseconds)
-      let count = ready > 0 ? read(STDIN_FILENO, room.baseAddress, room.count) : Int(ready)
+      let count = ready > 0 ? read(STDIN_FILENO, space.baseAddress, space.count) : Int(ready)
       if count >= 0 || errno != EINTR { return count }
     }
   }

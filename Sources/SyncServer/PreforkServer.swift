@@ -2,9 +2,9 @@
 
 import CGI
 import Logging
+import Orders
 import Platform
 import ProcessPool
-import Shop
 
 /// Runs the pool on the calling thread, which should be the main one and alone, until it is told to stop.
 package enum PreforkServer {
@@ -13,38 +13,38 @@ package enum PreforkServer {
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
     let duties = Duties(
-      lastWords: (lastWords(writing: false), lastWords(writing: true)), roots: Mode.prefixes,
-      page: Self.page(Shop(mode: .sync)),
+      emergencyAnswer: (emergencyAnswer(writing: false), emergencyAnswer(writing: true)), roots: Mode.prefixes,
+      page: Self.page(Orders(mode: .sync)),
       worker: { Worker(configuration, $0, log: log).run() })
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
   }
 
   /// The master's answers.
-  private static func page(_ shop: Shop) -> Duties.Page {
+  private static func page(_ application: Orders) -> Duties.Page {
     { state, request, headerIsTooLarge in
       let began = MonotonicClock.now
-      var response = Shop.nothingHere()
+      var response = Orders.nothingHere()
       if headerIsTooLarge {
-        response = Shop.headerTooLarge()
+        response = Orders.headerTooLarge()
       } else if let page = MonitoringPage(path: request.path, mode: .sync) {
-        response = shop.answer(page, to: request) {
+        response = application.answer(page, to: request) {
           page == .status ? StatusPage(state).json() : StatusPage(state).metrics()
         }
       }
       let spent = MonotonicClock.now - began
-      shop.seal(&response, for: request, Response.Timing(database: 0, application: spent))
+      application.seal(&response, for: request, Response.Timing(database: 0, application: spent))
       return response
     }
   }
 
   /// What is said of a request that took too long.
-  private static func lastWords(writing: Bool) -> LastWords {
+  private static func emergencyAnswer(writing: Bool) -> EmergencyAnswer {
     var head: [UInt8] = []
-    var response = Shop.timedOut(writing: writing)
+    var response = Orders.timedOut(writing: writing)
     response.timing = Response.Timing(database: 0, application: 0)
     let none: [UInt8] = []
     response.writeHead(to: &head, requestID: none.span)
-    return LastWords(head: head, body: response.body)
+    return EmergencyAnswer(head: head, body: response.body)
   }
 }

@@ -16,7 +16,7 @@ extension RequestAssembler {
       if count <= 0 { return nil }
       var position = 0
       let action = next(bytes.span.extracting(first: count), &position)
-      clinux_set_last_words_request(firstID ?? RecordHeader.nullRequestID)
+      clinux_set_emergency_answer_request(firstID ?? RecordHeader.nullRequestID)
       if !hasHeader, let params = firstParams {
         hasHeader = true
         header(params)

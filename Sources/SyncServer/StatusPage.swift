@@ -148,7 +148,7 @@ struct StatusPage {
     text.counter("slow_requests", "Requests that took longer than --slow.", counters.slowRequests)
     text.counter("timed_out_requests", "Requests that took longer than --request-timeout.", counters.timedOut)
     text.counter("shed_requests", "Requests that waited longer than --max-queue-wait.", counters.shed)
-    text.counter("workers_recycled", "Workers that made room for a new one.", counters.recycled)
+    text.counter("workers_recycled", "Workers that were replaced.", counters.recycled)
     text.counter("workers_crashed", "Workers that ended otherwise.", counters.crashed)
     text.counter(
       "workers_limit_reached", "Times that a worker more was wanted than there may be.", counters.maxChildrenReached)

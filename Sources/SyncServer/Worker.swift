@@ -4,9 +4,9 @@ import CGI
 import CLinux
 import Glibc
 import Logging
+import Orders
 import Platform
 import ProcessPool
-import Shop
 
 /// Runs in a child of `Master`, until it is told to stop or its master has gone.
 ///
@@ -16,7 +16,7 @@ struct Worker: ~Copyable {
   private let configuration: SyncConfiguration
   private let context: WorkerContext
   private let log: Logger
-  private let shop: Shop
+  private let application: Orders
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
@@ -42,7 +42,7 @@ struct Worker: ~Copyable {
     self.configuration = configuration
     self.context = context
     self.log = log
-    shop = Shop(mode: .sync, benchHooks: configuration.hasBenchHooks)
+    application = Orders(mode: .sync, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
     slot = WorkerSlot(context.scoreboard, context.slot)
     database = BlockingDatabase(configuration.database, configuration.options, log: log)
     ownID = Array(Request.newID())
@@ -58,7 +58,7 @@ struct Worker: ~Copyable {
     // A library's lines reach the log whole, as ours do.
     clinux_write_whole_lines()
     do throws(SystemError) {
-      var waiting = try WorkerWait(listener: context.listener, parking: context.parking?.exit ?? -1)
+      var waiting = try WorkerWait(listener: context.listener, kept: context.kept?.exit ?? -1)
       serve(&waiting)
       LineLog.tellLeftOut()
       return slot.isGivenUp ? Master.timedOut : 0
@@ -85,7 +85,7 @@ struct Worker: ~Copyable {
       waiting.watch(database: database.socket, generation: database.generation)
       let pause = pauseForOthers()
       // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
-      var hasServed = pause == 0 && context.parking == nil && somebodyMayWait && serveNext()
+      var hasServed = pause == 0 && context.kept == nil && somebodyMayWait && serveNext()
       if !hasServed {
         let event = pause > 0 ? waiting.rest(pause) : waiting.wait(atMost: waitLimit())
         isExhausted = false
@@ -170,7 +170,7 @@ struct Worker: ~Copyable {
     return true
   }
 
-  /// Whether it is time to make room for a new worker: never in the middle of a request.
+  /// Whether it is time to give its place to a new worker: never in the middle of a request.
   private func hasHadEnough() -> Bool {
     let limit = configuration.master.limits.memory
     let isOld = mostRequests > 0 && slot.requests >= mostRequests
@@ -207,8 +207,8 @@ struct Worker: ~Copyable {
 
   /// Takes a connection that was parked and answers its request; false if there is none.
   private mutating func serveParked() -> Bool {
-    guard let parking = context.parking else { return false }
-    let connection = clinux_receive_descriptor(parking.exit)
+    guard let kept = context.kept else { return false }
+    let connection = clinux_receive_descriptor(kept.exit)
     return connection >= 0 && serve(connection, isNew: false)
   }
 
@@ -217,22 +217,22 @@ struct Worker: ~Copyable {
     let patience = configuration.master.limits.queueWait
     let hasWaitedTooLong =
       isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
-    ownID.withUnsafeBufferPointer { clinux_begin_last_words(connection, slot.began, $0.baseAddress, $0.count) }
+    ownID.withUnsafeBufferPointer { clinux_begin_emergency_answer(connection, slot.began, $0.baseAddress, $0.count) }
     guard exchange.receive(on: connection) else {
-      clinux_end_last_words()
+      clinux_end_emergency_answer()
       slot.cameToNothing()
       return true
     }
-    if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_last_words(1) }
+    if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_emergency_answer(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
-    let isTooLate = hasWaitedTooLong && !shop.isLivenessCheck(exchange.request)
+    let isTooLate = hasWaitedTooLong && !application.isLivenessCheck(exchange.request)
     if isTooLate { slot.countShed() }
     var response =
       exchange.hasTooLongHeader
-      ? Shop.headerTooLarge() : isTooLate ? Shop.tooBusy() : answer(exchange.request)
-    clinux_end_last_words()
-    shop.seal(&response, for: exchange.request, slot.writes())
+      ? Orders.headerTooLarge() : isTooLate ? Orders.tooBusy() : answer(exchange.request)
+    clinux_end_emergency_answer()
+    application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
     if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
       park(kept)
@@ -253,23 +253,23 @@ struct Worker: ~Copyable {
       var byte: UInt8 = 0
       isWorthIt = recv(connection, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
     }
-    if isWorthIt, let parking = context.parking { _ = clinux_send_descriptor(parking.entrance, connection) }
+    if isWorthIt, let kept = context.kept { _ = clinux_send_descriptor(kept.entrance, connection) }
     close(connection)
   }
 
   private mutating func answer(_ request: borrowing Request) -> Response {
-    var step = shop.begin(request)
+    var step = application.begin(request)
     while true {
       switch step {
       case .respond(let response): return response
       case .query(let operation):
         slot.asksDatabase()
-        clinux_set_last_words_database(slot.databaseBegan, 0)
-        for other in operation.others { _ = shop.finish(other, database.execute(other)) }
+        clinux_set_emergency_answer_database(slot.databaseBegan, 0)
+        for other in operation.others { _ = application.finish(other, database.execute(other)) }
         let result = database.execute(operation)
         slot.hasDatabasesAnswer()
-        clinux_set_last_words_database(slot.databaseBegan, slot.databaseEnded)
-        step = shop.finish(operation, result)
+        clinux_set_emergency_answer_database(slot.databaseBegan, slot.databaseEnded)
+        step = application.finish(operation, result)
       }
     }
   }

@@ -10,25 +10,25 @@ struct WorkerWait: ~Copyable {
 
   private let epoll: Descriptor
   private let listener: Int32
-  private let parking: Int32
+  private let kept: Int32
   private var watchedGeneration = 0
 
-  /// `parking` is where parked connections come from; −1: nowhere.
-  init(listener: Int32, parking: Int32) throws(SystemError) {
+  /// `kept` is where parked connections come from; −1: nowhere.
+  init(listener: Int32, kept: Int32) throws(SystemError) {
     let epoll = Descriptor(owning: try syscall("epoll_create1") { epoll_create1(clinux_EPOLL_CLOEXEC) })
     // EXCLUSIVE: of all workers that wait here, a connection wakes one (epoll_ctl(2)).
     var event = epoll_event(events: clinux_EPOLLIN | clinux_EPOLLEXCLUSIVE, data: epoll_data_t(fd: listener))
     try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, listener, &event) }
-    if parking >= 0 {
-      event.data.fd = parking
-      try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, parking, &event) }
+    if kept >= 0 {
+      event.data.fd = kept
+      try syscall("epoll_ctl") { epoll_ctl(epoll.number, EPOLL_CTL_ADD, kept, &event) }
     }
     self.epoll = epoll
     self.listener = listener
-    self.parking = parking
+    self.kept = kept
   }
 
-  /// Watches the database's socket too: a server that is stopped says farewell there, and a connection that broke while
+  /// Watches the database's socket too: a server that is stopped says that it ends there, and a connection that broke while
   /// nobody used it should not cost the next request. A closed descriptor has left the set by itself.
   mutating func watch(database socket: Int32, generation: Int) {
     guard generation != watchedGeneration, socket >= 0 else { return }
@@ -39,7 +39,7 @@ struct WorkerWait: ~Copyable {
 
   /// Stands no longer where connections are announced.
   mutating func close() {
-    for number in [listener, parking] where number >= 0 { epoll_ctl(epoll.number, EPOLL_CTL_DEL, number, nil) }
+    for number in [listener, kept] where number >= 0 { epoll_ctl(epoll.number, EPOLL_CTL_DEL, number, nil) }
   }
 
   /// Waits at most so many milliseconds; −1: for whatever comes. Signals are let in here.
@@ -51,7 +51,7 @@ struct WorkerWait: ~Copyable {
     guard count > 0 else { return count == 0 ? .nothing : .interrupted }
     switch event.data.fd {
     case listener: return .connection
-    case parking: return .parked
+    case kept: return .parked
     default: return .database
     }
   }

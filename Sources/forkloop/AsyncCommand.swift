@@ -7,14 +7,15 @@ struct AsyncCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "async", abstract: "Serve /async: an event loop with pipelined database access.",
     discussion: """
-      TERM, INT and QUIT let every request that has been accepted end, then stop. HUP (or USR2) becomes the program as it \
-      is now, with the settings as they are now, without losing a request.
+      TERM, INT and QUIT let every request that has been accepted end, then stop; TERM and INT first wait for \
+      --drain-delay. HUP (or USR2) becomes the program as it is now, with the settings as they are now, without losing a \
+      request.
       """)
 
   @OptionGroup var options: ResponderOptions
   @OptionGroup(title: "The loops") var loops: LoopOptions
   @OptionGroup(title: "Limits of a connection") var limits: ConnectionLimitOptions
-  @OptionGroup(title: "The processes") var daemon: DaemonOptions<AsyncDoor>
+  @OptionGroup(title: "The processes") var daemon: DaemonOptions<AsyncName>
 
   func configuration(_ reader: SettingsReader) throws -> AsyncConfiguration {
     let listen = try reader.address(
@@ -23,6 +24,7 @@ struct AsyncCommand: ParsableCommand {
     let count = try reader.integer(loops.loops, "--loops", "FORKLOOP_ASYNC_LOOPS", in: 1...64, default: 1)
     var master = MasterConfiguration(listen: listen, pool: PoolConfiguration(workers: count))
     master.backlog = try options.backlog(reader)
+    master.drainDelay = try options.drainDelay(reader)
     master.drainTimeout = try options.drainTimeout(reader)
     master.daemon = try daemon.configuration(reader)
     try ResponderOptions.refuseClashes(in: master)

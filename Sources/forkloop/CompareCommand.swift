@@ -2,7 +2,7 @@ import ArgumentParser
 import CLinux
 import Comparison
 import Glibc
-import House
+import LocalStack
 import Platform
 
 #if canImport(FoundationEssentials)
@@ -76,7 +76,7 @@ struct CompareCommand: ParsableCommand {
       let folder = tools.program.parts(by: "/").dropLast().joined(separator: "/")
       let machine = Machine.current(tools, sources: "/\(folder)")
       var state = Array("/tmp/forkloop-compare.XXXXXX".utf8CString)
-      guard mkdtemp(&state) != nil else { throw HouseError("no scratch folder can be made in /tmp") }
+      guard mkdtemp(&state) != nil else { throw LocalStackError("no scratch folder can be made in /tmp") }
       chmod(state, 0o755)
       let path = String(decoding: state.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
       defer { try? FileManager.default.removeItem(atPath: path) }
@@ -89,19 +89,21 @@ struct CompareCommand: ParsableCommand {
       let report = try comparison.run(keeping: keep)
       try keep(report)
       _ = try write(report)
-      if let failure = report.failure { throw HouseError("it went no further: \(failure)") }
+      if let failure = report.failure { throw LocalStackError("it went no further: \(failure)") }
       return 0
     }
   }
 
   /// Makes the folder, and sees that it can be written to: not only when there is something to lose.
-  private func makeFolder() throws(HouseError) {
+  private func makeFolder() throws(LocalStackError) {
     do {
       try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
     } catch {
-      throw HouseError("can't make the folder \(out): \(String(cString: strerror(errno)))")
+      throw LocalStackError("can't make the folder \(out): \(String(cString: strerror(errno)))")
     }
-    guard access(out, W_OK) == 0 else { throw HouseError("can't write to \(out): \(String(cString: strerror(errno)))") }
+    guard access(out, W_OK) == 0 else {
+      throw LocalStackError("can't write to \(out): \(String(cString: strerror(errno)))")
+    }
   }
 
   private func keep(_ report: Report) throws {
@@ -114,10 +116,10 @@ struct CompareCommand: ParsableCommand {
   /// The page, and what it comes to at the terminal.
   private func write(_ report: Report) throws -> Int32 {
     try makeFolder()
-    let story = Story(report)
+    let document = ReportDocument(report)
     let library = readText(Self.library)
-    try writeText(Page.html(story, library: library), to: "\(out)/index.html")
-    print(story.summary.map { "- \($0)" }.joined(separator: "\n"))
+    try writeText(Page.html(document, library: library), to: "\(out)/index.html")
+    print(document.summary.map { "- \($0)" }.joined(separator: "\n"))
     if library == nil {
       print("without charts: for these, apt-get install libjs-chart.js and --open-report \(out)/data.json")
     }

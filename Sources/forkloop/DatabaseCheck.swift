@@ -3,10 +3,10 @@
 
 import CLinux
 import Glibc
+import Orders
 import Platform
 import Postgres
 import ProcessPool
-import Shop
 
 enum DatabaseCheck {
   /// For how long it may look, in milliseconds.

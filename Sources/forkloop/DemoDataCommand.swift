@@ -1,6 +1,6 @@
 import ArgumentParser
+import Orders
 import Postgres
-import Shop
 
 struct DemoDataCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,5 +1,5 @@
 import ArgumentParser
-import House
+import LocalStack
 import Platform
 import Postgres
 

@@ -2,9 +2,9 @@
 
 import ArgumentParser
 import Glibc
+import Orders
 import Platform
 import ProcessPool
-import Shop
 import SyncServer
 
 @main
@@ -72,7 +72,7 @@ struct Forkloop: ParsableCommand {
       DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or DATABASE_URL; libpq's PG* variables for the rest. \
       The responders' log has what is at least as grave as [FORKLOOP_LOG_LEVEL] (default: info).
       """,
-    version: Shop.version,
+    version: Orders.version,
     subcommands: [
       UpCommand.self, SyncCommand.self, AsyncCommand.self, SetupCommand.self, MigrateCommand.self, DemoDataCommand.self,
       EnvCommand.self,

@@ -1,8 +1,8 @@
 import ArgumentParser
-import House
+import LocalStack
+import Orders
 import Platform
 import Postgres
-import Shop
 
 struct MigrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,7 +1,7 @@
 // `forkloop openapi`: the API's description, as it is served under /openapi.json.
 
 import ArgumentParser
-import Shop
+import Orders
 
 struct OpenAPICommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,7 +1,7 @@
 import ArgumentParser
-import House
+import LocalStack
+import Orders
 import Postgres
-import Shop
 
 struct SetupCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -3,7 +3,7 @@
 import ArgumentParser
 import CLinux
 import Glibc
-import House
+import LocalStack
 import Logging
 import Platform
 import Postgres
@@ -134,7 +134,14 @@ struct ResponderOptions: ParsableArguments {
       """)
   var backlog: Int?
 
-  @Option(help: "Seconds that requests may take to end after TERM. [FORKLOOP_DRAIN_TIMEOUT] (default: 30)")
+  @Option(
+    help: """
+      Seconds for which connections are still accepted after TERM or INT, while /health answers 503, so that a load balancer \
+      can send requests elsewhere first. [FORKLOOP_DRAIN_DELAY] (default: 0)
+      """)
+  var drainDelay: Int?
+
+  @Option(help: "Seconds that requests may take to end in a drain. [FORKLOOP_DRAIN_TIMEOUT] (default: 30)")
   var drainTimeout: Int?
 
   @Option(
@@ -173,7 +180,7 @@ struct ResponderOptions: ParsableArguments {
     print("the configuration is good")
   }
 
-  /// A socket from the service manager: the door's, then the status's.
+  /// A socket from the service manager: the server's, then the status's.
   static func handedOn(_ index: Int) -> String? {
     let sockets = ServiceManager.listeningSockets
     return index < sockets.count ? "fd:\(sockets[index])" : nil
@@ -193,6 +200,10 @@ struct ResponderOptions: ParsableArguments {
     for (flag, address) in [("--listen", master.listen), ("--status-listen", master.status)] {
       if address?.isFile(log) == true { throw SettingsError("--log and \(flag) are the same file: \(log)") }
     }
+  }
+
+  func drainDelay(_ reader: SettingsReader) throws(SettingsError) -> Duration {
+    .seconds(try reader.integer(drainDelay, "--drain-delay", "FORKLOOP_DRAIN_DELAY", in: 0...3600, default: 0))
   }
 
   /// With fewer descriptors a process would start and then accept nobody.

@@ -8,15 +8,15 @@ struct SyncCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sync", abstract: "Serve /sync: a prefork pool of processes with blocking database access.",
     discussion: """
-      TERM, INT and QUIT let every request that has been accepted end, then stop. HUP (or USR2) becomes the program as it \
-      is now, with the settings as they are now, without losing a request. TTIN and TTOU allow a worker more or less; \
-      WINCH lets all workers go until HUP or TTIN.
+      TERM, INT and QUIT let every request that has been accepted end, then stop; TERM and INT first wait for \
+      --drain-delay. HUP (or USR2) becomes the program as it is now, with the settings as they are now, without losing a \
+      request. TTIN and TTOU allow a worker more or less; WINCH lets all workers go until HUP or TTIN.
       """)
 
   @OptionGroup var options: ResponderOptions
   @OptionGroup(title: "The pool") var pool: PoolOptions
   @OptionGroup(title: "Limits of a worker") var limits: WorkerLimitOptions
-  @OptionGroup(title: "The processes") var daemon: DaemonOptions<SyncDoor>
+  @OptionGroup(title: "The processes") var daemon: DaemonOptions<SyncName>
 
   @Option(
     help: """
@@ -39,6 +39,7 @@ struct SyncCommand: ParsableCommand {
       listen: listen, status: try status(reader, listen), pool: try pool.configuration(reader))
     master.limits = try limits.limits(reader)
     master.backlog = try options.backlog(reader)
+    master.drainDelay = try options.drainDelay(reader)
     master.drainTimeout = try options.drainTimeout(reader)
     let keeps = try reader.integer(nil, "", "FORKLOOP_SYNC_KEEP_ALIVE", in: 0...1, default: 0)
     master.keepsConnections = keepAlive || keeps == 1

@@ -1,8 +1,8 @@
 import ArgumentParser
-import House
+import LocalStack
+import Orders
 import Platform
 import Postgres
-import Shop
 
 struct UpCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -43,12 +43,12 @@ struct UpCommand: ParsableCommand {
     _ = try SyncCommand.parse([]).configuration(reader)
     _ = try AsyncCommand.parse([]).configuration(reader)
     try exitUnlessZero {
-      let house = House(
+      let stack = LocalStack(
         folders: try Folders(state: state ?? reader.stateFolder), port: UInt16(port),
         demoData: empty ? nil : demoData ? .empty : .new, external: external,
         databaseName: reader.settings["DB_NAME"], databaseUser: reader.settings["DB_USER"],
         environment: reader.settings.all)
-      return try house.run()
+      return try stack.run()
     }
   }
 }

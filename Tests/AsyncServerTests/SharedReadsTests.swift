@@ -5,7 +5,7 @@ import Postgres
 import Testing
 
 @testable import AsyncServer
-@testable import Shop
+@testable import Orders
 
 @Suite struct SharedReadsTests {
   private func read(_ id: Int64) -> Operation {

@@ -42,6 +42,45 @@ import Testing
     }
   }
 
+  @Test(
+    "a single run of any length makes no fast one slow, and two in a row do",
+    arguments: [20, 200, 20_000] as [UInt64])
+  func standstill(length: UInt64) {
+    var times = StatementTimes()
+    for _ in 0..<10 { times.note([fast], took: millisecond) }
+    // However many were in the segment that it held up.
+    times.note(Array(repeating: fast, count: 3), took: 3 * length * millisecond)
+    #expect(!times.isSlow(fast))
+    times.note([fast], took: length * millisecond)
+    #expect(times.isSlow(fast))
+    var runs = 0
+    while times.isSlow(fast), runs < 100 {
+      times.note([fast], took: millisecond / 4)
+      runs += 1
+    }
+    #expect(runs <= 2)
+  }
+
+  @Test("one that is given up is slow at once, and not tried for longer each time, until it has been fast")
+  func givenUp() {
+    var times = StatementTimes()
+    let blockade = StatementTimes.blockade
+    var now = blockade
+    times.note([slow], took: millisecond)
+    for pause in [2, 4, 8, 16, 16] as [UInt64] {
+      times.isGivenUp(slow, at: now)
+      // Asked for again before it has stopped.
+      times.isGivenUp(slow, at: now + 1)
+      times.note([slow], took: blockade)
+      #expect(times.isSlow(slow) && times.isPaused(slow, at: now + pause * blockade - 1))
+      now += pause * blockade
+      #expect(!times.isPaused(slow, at: now) && !times.isPaused(fast, at: now - 1))
+    }
+    times.isGivenUp(slow, at: now)
+    times.note([slow], took: millisecond)
+    #expect(!times.isPaused(slow, at: now + 1))
+  }
+
   @Test("one that was only near a slow one is cleared as soon as it has run alone")
   func cleared() {
     var times = StatementTimes()

@@ -9,14 +9,14 @@ import Testing
   func few(_ count: Int) {
     let processors = Processors(allowed: Array(0..<count))
     #expect(!processors.areDivided)
-    #expect(processors.house == Array(0..<count) && processors.count == count)
+    #expect(processors.servers == Array(0..<count) && processors.count == count)
   }
 
   @Test("from four on the generator has a quarter to itself", arguments: [(4, 1), (7, 1), (8, 2), (64, 16)])
   func many(_ count: Int, _ own: Int) {
     let processors = Processors(allowed: Array(0..<count))
     #expect(processors.generator.count == own && processors.count == count)
-    #expect(Set(processors.generator).isDisjoint(with: processors.house))
+    #expect(Set(processors.generator).isDisjoint(with: processors.servers))
   }
 
   @Test("the kernel's lists are read, and what is none is nothing")
@@ -32,7 +32,7 @@ import Testing
   func current() {
     let processors = Processors.current()
     #expect(processors.count >= 1)
-    #expect(Set(processors.house).count == processors.house.count)
+    #expect(Set(processors.servers).count == processors.servers.count)
   }
 
   @Test("only what is divided is run on some of them")
@@ -40,9 +40,9 @@ import Testing
     var tools = Tools(program: "forkloop", taskset: "/usr/bin/taskset", processors: Processors(allowed: [0, 1, 2, 3]))
     #expect(
       tools.divided(tools.processors.generator, ["x"]) == ["/usr/bin/taskset", "-c", "3", "x"])
-    #expect(tools.divided(tools.processors.house, ["x"]) == ["/usr/bin/taskset", "-c", "0,1,2", "x"])
+    #expect(tools.divided(tools.processors.servers, ["x"]) == ["/usr/bin/taskset", "-c", "0,1,2", "x"])
     tools.processors = Processors(allowed: [0, 1])
-    #expect(tools.divided(tools.processors.house, ["x"]) == ["x"])
+    #expect(tools.divided(tools.processors.servers, ["x"]) == ["x"])
     tools.taskset = nil
     #expect(tools.on([1], ["x"]) == ["x"])
   }

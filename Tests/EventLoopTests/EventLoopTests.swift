@@ -94,8 +94,8 @@ struct EventLoopTests {
         group.addTask {
           await loop.sleep(.milliseconds(3))
           notes.lines.append("drained")
-          var room = [UInt8](repeating: 0, count: 64 << 10)
-          while read(there, &room, room.count) > 0 {}
+          var space = [UInt8](repeating: 0, count: 64 << 10)
+          while read(there, &space, space.count) > 0 {}
         }
       }
       watch.cancel()
@@ -137,10 +137,10 @@ struct EventLoopTests {
       guard let watch = try? loop.watch(here, for: [.readable, .hungUp], edgeTriggered: true) else { return }
       _ = write(there, "xy", 2)
       close(there)
-      var room = [UInt8](repeating: 0, count: 100)
+      var space = [UInt8](repeating: 0, count: 100)
       for _ in 0..<2 {
         await watch.readable()
-        notes.lines.append("read \(read(here, &room, room.count))")
+        notes.lines.append("read \(read(here, &space, space.count))")
       }
       watch.cancel()
     }

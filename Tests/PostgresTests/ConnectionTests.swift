@@ -83,7 +83,7 @@ struct BlockingTests {
       let other = try Connection.connect(to: info, options)
       let process = try connection.execute("select pg_backend_pid()").integer(0, 0)
       try other.execute("select pg_terminate_backend(\(process), 5000)")
-      // The farewell and the end of the stream may come one after the other.
+      // The last message and the end of the stream may come one after the other.
       var reads = 0
       while connection.stillAliveAfterReading(), reads < 10 {
         poll(connection, for: .readable)

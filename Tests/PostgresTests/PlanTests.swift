@@ -1,6 +1,6 @@
 // What the lists' statements read on a large database, as EXPLAIN ANALYZE tells.
 
-import Shop
+import Orders
 import Testing
 
 @testable import Postgres
@@ -37,7 +37,7 @@ struct PlanTests {
         to: info, .init(applicationName: "tests", statementTimeout: 600_000))
       _ = try Schema.migrations.run(on: connection)
       try connection.execute(data)
-      let statements = Shop.statements.filter { $0.name.contains("_list") }
+      let statements = Orders.statements.filter { $0.name.contains("_list") }
       #expect(statements.map(\.name).sorted() == Self.lists.map(\.name).sorted())
       for (name, values) in Self.lists {
         let statement = try #require(statements.first { $0.name == name })

@@ -1,4 +1,4 @@
-import Shop
+import Orders
 import Testing
 
 @testable import Postgres
@@ -57,7 +57,7 @@ struct MigrationTests {
 
 @Suite("Schema")
 struct SchemaTests {
-  private func withShop(_ body: (Connection) throws -> Void) throws {
+  private func withOrders(_ body: (Connection) throws -> Void) throws {
     try withDatabase { info in
       let connection = try Connection.connect(to: info, options)
       _ = try Schema.migrations.run(on: connection)
@@ -65,9 +65,9 @@ struct SchemaTests {
     }
   }
 
-  @Test("takes every statement of the shop")
+  @Test("takes every statement of the application")
   func statements() throws {
-    try withShop { connection in for statement in Shop.statements { try connection.prepare(statement) } }
+    try withOrders { connection in for statement in Orders.statements { try connection.prepare(statement) } }
   }
 
   @Test(
@@ -84,7 +84,7 @@ struct SchemaTests {
       ("insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, 10000000000)", "22003"),
     ])
   func ranges(_ sql: String, _ state: String) throws {
-    try withShop { connection in
+    try withOrders { connection in
       let error = #expect(throws: PostgresError.self) { try connection.execute(sql) }
       guard case .statement(let fault) = error else {
         Issue.record("\(String(describing: error))")
@@ -98,7 +98,7 @@ struct SchemaTests {
 
   @Test("makes nothing of an order that refers to something missing, and says what is")
   func missing() throws {
-    try withShop { connection in
+    try withOrders { connection in
       try connection.execute("insert into product (name) values ('p')")
       try connection.execute("insert into tag (name) values ('t')")
       #expect(try connection.execute(newOrder).table == [["3", "1"], ["4", "2"], ["5", "2"]])
@@ -116,7 +116,7 @@ struct SchemaTests {
 
   @Test("gives an order up that something else than what is looked for keeps from being made")
   func foreign() throws {
-    try withShop { connection in
+    try withOrders { connection in
       try connection.execute(
         """
         insert into contact (name, email) values ('a', 'a@b');
@@ -134,9 +134,24 @@ struct SchemaTests {
     }
   }
 
+  @Test("reads an order by its tables, not by a call of a function, and makes one alike by both ways")
+  func rows() throws {
+    try withOrders { connection in
+      let plan = try connection.execute("explain select * from order_rows(1)").table.map { $0[0] ?? "" }
+      #expect(plan.contains { $0.contains("order_pkey") } && !plan.contains { $0.contains("Function Scan") }, "\(plan)")
+      try connection.execute(
+        """
+        insert into contact (name, email) values ('a', 'a@b'); insert into product (name) values ('p'), ('q');
+        insert into tag (name) values ('t'), ('u')
+        """)
+      let plain = try connection.execute(newOrder.replacing("order_insert", with: "order_insert_unchecked")).table
+      #expect(try connection.execute(newOrder).table.map(\.first) == plain.map(\.first))
+    }
+  }
+
   @Test("has an index under every reference")
   func indexes() throws {
-    try withShop { connection in
+    try withOrders { connection in
       let missing = try connection.execute(
         """
         select c.conrelid::regclass::text, c.conname from pg_constraint c
@@ -149,7 +164,7 @@ struct SchemaTests {
 
   @Test("loads the demo data once")
   func demoData() throws {
-    try withShop { connection in
+    try withOrders { connection in
       #expect(try DemoData.load(on: connection))
       #expect(try !DemoData.load(on: connection))
       let counts = try connection.execute(

@@ -188,7 +188,7 @@ struct InheritanceTests {
       workers: [11, 12])
     #expect(Inheritance(left.text) == left)
     #expect(left.descriptors == [5, 7])
-    left.parking = [23, 9, 24, 10]
+    left.kept = [23, 9, 24, 10]
     left.parked = [30] + Array(40...20_000) + [20_002]
     left.movedAt = 2
     left.formers = [.init(number: 6, address: "unix:/run/c d.sock"), .init(number: 8, address: "[::1]:9000")]

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from house import House, temporary_folder
+from local_stack import LocalStack, temporary_folder
 from signal_server import SEED
 
 
@@ -18,39 +18,39 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def _template(tmp_path_factory):
     own = tmp_path_factory.getbasetemp()
-    House.template = f"{own.parent if 'PYTEST_XDIST_WORKER' in os.environ else own}/house"
+    LocalStack.template = f"{own.parent if 'PYTEST_XDIST_WORKER' in os.environ else own}/stack"
 
 
 @pytest.fixture(scope="session")
 def _shared(_template):
     with temporary_folder() as folder:
-        house = House(folder)
-        yield house
-        assert house.stop() == 0, house.output()
+        stack = LocalStack(folder)
+        yield stack
+        assert stack.stop() == 0, stack.output()
 
 
 @pytest.fixture
-def house(_shared):
-    """A house that stands for all tests, its tables empty and its ids starting over. Leave it as it is."""
+def stack(_shared):
+    """A stack that stands for all tests, its tables empty and its ids starting over. Leave it as it is."""
     _shared.psql('truncate contact, product, tag, "order", order_line, order_tag_rel, idempotency_key restart identity cascade')
     yield _shared
 
 
 @pytest.fixture
-def stocked(house):
+def stocked(stack):
     """The same with the contract's example around it: two contacts, two products, three tags."""
-    house.psql("""
+    stack.psql("""
         insert into contact (name, email) values ('Ann', 'ann@example.org'), ('Bob', 'bob@example.org');
         insert into product (name) values ('Pen'), ('Ink'); insert into tag (name) values ('shopping'), ('food'), ('IT')""")
-    return house
+    return stack
 
 
 @pytest.fixture
-def own_house():
-    """A house of the test's own, to be ill-treated."""
+def own_stack():
+    """A stack of the test's own, to be ill-treated."""
     with temporary_folder() as folder:
-        house = House(folder)
-        house.psql("insert into contact (name, email) select 'c' || i, 'c@example.org' from generate_series(1, 20) i;"
+        stack = LocalStack(folder)
+        stack.psql("insert into contact (name, email) select 'c' || i, 'c@example.org' from generate_series(1, 20) i;"
                    "insert into product (name) values ('p')")
-        yield house
-        house.stop()
+        yield stack
+        stack.stop()

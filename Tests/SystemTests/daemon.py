@@ -1,4 +1,4 @@
-"""One responder as a daemon: `forkloop sync` or `forkloop async` in a folder of its own with a `.env`, on the database of a house."""
+"""One responder as a daemon: `forkloop sync` or `forkloop async` in a folder of its own with a `.env`, on the database of a stack."""
 
 import contextlib
 import os
@@ -9,17 +9,17 @@ import subprocess
 import time
 
 from fastcgi_client import answer, fastcgi
-from house import PROGRAM, clean_environment, descendants, eventually, free_port, temporary_folder
+from local_stack import PROGRAM, clean_environment, descendants, eventually, free_port, temporary_folder
 
 
 class Responder:
     """`settings` are its own, as in `workers=2`; `listener` a socket that it is handed as a service manager would."""
 
-    def __init__(self, house, mode, folder, tcp=False, listener=None, program=PROGRAM, stderr=None, begin=None, environment=(), **settings):
-        self.house, self.mode, self.folder = house, mode, folder
+    def __init__(self, stack, mode, folder, tcp=False, listener=None, program=PROGRAM, stderr=None, begin=None, environment=(), **settings):
+        self.stack, self.mode, self.folder = stack, mode, folder
         self.log_path = f"{folder}/log"
         self.address = ("127.0.0.1", free_port()) if tcp else listener.getsockname() if listener else f"{folder}/s.sock"
-        self.settings = {"DB_HOST": house.path("run"), "DB_NAME": "forkloop", "DB_USER": "forkloop", "FORKLOOP_DRAIN_TIMEOUT": 10}
+        self.settings = {"DB_HOST": stack.path("run"), "DB_NAME": "forkloop", "DB_USER": "forkloop", "FORKLOOP_DRAIN_TIMEOUT": 10}
         if not listener:
             self.set(listen=f"{self.address[0]}:{self.address[1]}" if tcp else f"unix:{self.address}")
         if mode == "sync":
@@ -104,14 +104,14 @@ class Responder:
 
 
 @contextlib.contextmanager
-def responder(house, mode, **settings):
+def responder(stack, mode, **settings):
     """One that answers; ended in the end, whatever has become of it."""
     folder = settings.pop("folder", None)
     waits = settings.pop("waits", True)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as exits:
         if not folder:
-            folder = stack.enter_context(temporary_folder())
-        server = Responder(house, mode, folder, **settings)
+            folder = exits.enter_context(temporary_folder())
+        server = Responder(stack, mode, folder, **settings)
         try:
             if waits:
                 eventually(lambda: server.process.poll() is None and server.answers(), message="it did not start")

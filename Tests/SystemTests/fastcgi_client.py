@@ -33,8 +33,8 @@ def fastcgi(path, method="GET", query="", body=b"", keep=1, content_type="", **m
     return begin(keep=keep) + record(4, params) + record(4) + bodies + record(5)
 
 
-def connect(house, mode):
-    return connect_to(house.path(f"run/{mode}.sock"))
+def connect(stack, mode):
+    return connect_to(stack.path(f"run/{mode}.sock"))
 
 
 def connect_to(path):
@@ -100,11 +100,11 @@ def one_answer(stream):
     raise AssertionError(f"the connection ended after {content}")
 
 
-class Crowd:
+class Clients:
     """Many who ask for the same at once, each over a connection of its own."""
 
-    def __init__(self, house, path, count, **fields):
-        self.clients = [connect(house, "async") for _ in range(count)]
+    def __init__(self, stack, path, count, **fields):
+        self.clients = [connect(stack, "async") for _ in range(count)]
         for client in self.clients:
             client.sendall(fastcgi(path, **fields))
 

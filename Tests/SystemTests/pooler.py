@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of a house's PostgreSQL."""
+"""A real PgBouncer in front of a stack's PostgreSQL."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from house import eventually, listens, temporary_folder
+from local_stack import eventually, listens, temporary_folder
 
 # Another one, as of a newer system's root, with its own loader: "ROOT/lib64/ld-linux-x86-64.so.2 --library-path … ROOT/usr/sbin/pgbouncer".
 PGBOUNCER = shlex.split(os.environ.get("PGBOUNCER", "")) or [shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")]
@@ -25,7 +25,7 @@ def version():
 
 
 @contextlib.contextmanager
-def pooler(house, mode, user="forkloop", **settings):
+def pooler(stack, mode, user="forkloop", **settings):
     """The settings of responders that use it: the stock configuration but for the pool's mode, and what is said."""
     if not PGBOUNCER[0]:
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
@@ -34,7 +34,7 @@ def pooler(house, mode, user="forkloop", **settings):
         said = {"listen_addr": "", "unix_socket_dir": folder, "listen_port": 6432, "auth_type": "trust", "auth_file": f"{folder}/users", "pool_mode": mode,
                 "logfile": f"{folder}/log", "pidfile": f"{folder}/pid", **settings}
         pathlib.Path(folder, "ini").write_text(
-            f"[databases]\n* = host={house.path('run')} port=5432\n[pgbouncer]\n" + "".join(f"{name} = {value}\n" for name, value in said.items()))
+            f"[databases]\n* = host={stack.path('run')} port=5432\n[pgbouncer]\n" + "".join(f"{name} = {value}\n" for name, value in said.items()))
         as_other = {}
         if os.geteuid() == 0:
             account = pwd.getpwnam(USER)

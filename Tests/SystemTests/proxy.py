@@ -47,7 +47,7 @@ class Proxy:
         """Harms nobody from now on."""
         # Bytes still to pass in a direction ("down" to the responder, "up" to the server) before the connection that
         # they stand on is cut; what to say instead of the rest; whether to be silent instead of cutting.
-        self.left, self.last_words, self.is_silent, self.refuses = {}, b"", False, False
+        self.left, self.last_bytes, self.is_silent, self.refuses = {}, b"", False, False
         # What comes is passed on in pieces of so many bytes, each after so many seconds.
         self.piece, self.delay = 65536, 0
         # How long a new connection is left alone before anything is passed on.
@@ -55,9 +55,9 @@ class Proxy:
         # A conversation ends when the server has said this.
         self.ends_with = b""
 
-    def cut_after(self, count, direction, last_words=b"", silent=False):
+    def cut_after(self, count, direction, last_bytes=b"", silent=False):
         with self.lock:
-            self.last_words, self.is_silent = last_words, silent
+            self.last_bytes, self.is_silent = last_bytes, silent
             self.left = {direction: count}
 
     def drop_all(self):
@@ -172,7 +172,7 @@ class Proxy:
                     if self.is_silent:
                         silent.add(source)
                         continue
-                    sink.sendall(self.last_words if direction == "down" else b"")
+                    sink.sendall(self.last_bytes if direction == "down" else b"")
                     return
 
     def __enter__(self):
@@ -183,8 +183,8 @@ class Proxy:
             self.leave()
 
 
-def in_front_of(house, tls=None, folder=None):
-    return Proxy(os.path.join(house.path("run"), ".s.PGSQL.5432"), tls, folder)
+def in_front_of(stack, tls=None, folder=None):
+    return Proxy(os.path.join(stack.path("run"), ".s.PGSQL.5432"), tls, folder)
 
 
 def certified(folder):

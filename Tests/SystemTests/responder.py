@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 from fastcgi_client import answer, connect_to, fastcgi
-from house import PROGRAM, clean_environment, eventually, listens, temporary_folder
+from local_stack import PROGRAM, clean_environment, eventually, listens, temporary_folder
 
 ONE_CONNECTION = {"FORKLOOP_ASYNC_DB_CONNECTIONS": 1, "FORKLOOP_SYNC_WORKERS": 1}
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import NamedTuple
 
-from house import PROGRAM, ROOT, clean_environment
+from local_stack import PROGRAM, ROOT, clean_environment
 
 
 class Setting(NamedTuple):
@@ -51,7 +51,7 @@ def sources(*folders):
 
 def defaults_of_the_code():
     """What the commands fall back to, where that is a number or a text: by the setting's name."""
-    name = r'"((?:FORKLOOP_|\\\(Door\.prefix\))[A-Z_]+)"'
+    name = r'"((?:FORKLOOP_|\\\(Name\.prefix\))[A-Z_]+)"'
     forms = [name + r",(?:\s*in: [^,]+,)?\s*default:\s*((?:[^(),]|\([^)]*\))+)", r"settings\[" + name + r'\] \?\? ("[^"]*")']
     found = {}
     for text in sources("Sources/forkloop").values():
@@ -60,5 +60,5 @@ def defaults_of_the_code():
                 literal = re.fullmatch(r'(?:.*\?\? )?(?:([\d_]+)|"(.+)")', fallback.strip(), re.DOTALL)
                 if literal:
                     for prefix in ("FORKLOOP_SYNC_", "FORKLOOP_ASYNC_"):
-                        found[name.replace("\\(Door.prefix)", prefix)] = literal[2] or literal[1].replace("_", "")
+                        found[name.replace("\\(Name.prefix)", prefix)] = literal[2] or literal[1].replace("_", "")
     return found

@@ -9,7 +9,7 @@ import socket
 import time
 
 from fastcgi_client import fastcgi
-from house import temporary_folder
+from local_stack import temporary_folder
 from signal_client import Asked, Leftover, Load, post
 from signal_model import DRAIN, LIMIT, OBEYED, RELOADS, STOPS, WORKERS, outcomes
 from signal_server import Server
@@ -22,8 +22,8 @@ class Failure(Exception):
 class Cell:
     """A cell, and what became of it: `problems` is empty if all was as it should be."""
 
-    def __init__(self, name, seed, number, house):
-        self.name, self.seed, self.house = name, seed, house
+    def __init__(self, name, seed, number, stack):
+        self.name, self.seed, self.stack = name, seed, stack
         self.mode, self.first, self.second, self.phase, self.kind = name.split()
         self.contact = 1001 + number
         self.prefix = f"{number}-{seed}"
@@ -44,7 +44,7 @@ class Cell:
 
     def run(self, database):
         with temporary_folder() as folder:
-            self.server = Server(self.house, folder, self.mode, self.kind, self.flags())
+            self.server = Server(self.stack, folder, self.mode, self.kind, self.flags())
             self.address = self.server.address
             try:
                 self.start()

@@ -1,7 +1,10 @@
 """Those who ask a server while it gets signals: what they sent and when, and what became of it."""
 
+import errno
 import json
+import os
 import re
+import select
 import socket
 import threading
 import time
@@ -40,19 +43,28 @@ class Asked:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.began_at = time.monotonic()
         try:
-            if not isinstance(self.address, str):
-                # A server that stops lets the port hear of nobody new until its queue is empty: a second later the next try is
-                # refused, or finds whoever comes after it.
-                self.socket.settimeout(0.7)
-            self.socket.connect(self.address)
-        except ConnectionRefusedError as error:
-            # By whom it was refused counts, and not when we meant to connect: the processor may have been another's meanwhile.
-            if not isinstance(self.address, str):
-                self.began_at = time.monotonic()
-            self._ends("refused", error)
+            if isinstance(self.address, str):
+                self.socket.connect(self.address)
+            else:
+                self._connect_tcp()
         except OSError as error:
             self._ends("refused", error)
         return self
+
+    def _connect_tcp(self):
+        self.socket.setblocking(False)
+        code = self.socket.connect_ex(self.address)
+        # The SYN has gone at last: the processor may have been another's before.
+        self.began_at = time.monotonic()
+        if code == errno.EINPROGRESS:
+            # A server that stops lets the port hear of nobody new until its queue is empty: a second later the next try is
+            # refused, or finds whoever comes after it.
+            if not select.select([], [self.socket], [], 0.7)[1]:
+                raise TimeoutError("timed out")
+            code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        self.socket.settimeout(5)
 
     def send(self, piece=None, last=True):
         """Sends a piece, by default all."""

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from house import PROGRAM, clean_environment, command_line, is_running
+from local_stack import PROGRAM, clean_environment, command_line, is_running
 
 # What is drawn is drawn from this; set it to what a failure told to see it again. Processes of the tests share it.
 SEED = os.environ.setdefault("FORKLOOP_SIGNALS_SEED", str(random.SystemRandom().randrange(1_000_000)))
@@ -38,7 +38,7 @@ def next_port():
 class Server:
     """`forkloop sync` or `async` with two workers, in the foreground, in a session of its own."""
 
-    def __init__(self, house, folder, mode, kind, flags):
+    def __init__(self, stack, folder, mode, kind, flags):
         self.folder, self.mode, self.kind = folder, mode, kind
         self.log, self.old_log = pathlib.Path(folder, "log"), pathlib.Path(folder, "log.old")
         self.listener, inherited = None, []
@@ -57,7 +57,7 @@ class Server:
         self._lifeline, held = os.pipe()
         held_high = fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, 60)
         os.close(held)
-        environment = clean_environment(DB_HOST=house.path("run"), DB_NAME="forkloop", DB_USER="forkloop")
+        environment = clean_environment(DB_HOST=stack.path("run"), DB_NAME="forkloop", DB_USER="forkloop")
         with open(f"{folder}/errors", "w") as errors:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
                                             pass_fds=[held_high, *inherited], start_new_session=True)

@@ -1,4 +1,4 @@
-"""One table of requests, sent to both doors through nginx: equal status, headers and bytes."""
+"""One table of requests, sent to both servers through nginx: equal status, headers and bytes."""
 
 import contextlib
 import glob
@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from house import MODES, descendants, eventually
+from local_stack import MODES, descendants, eventually
 
 ORDER = {
     "name": "SO001", "contact_id": 2,
@@ -38,11 +38,11 @@ def test_the_contracts_order_is_created_and_read_exactly(stocked, mode):
     ("product", {"name": "Pen"}, b'{"id":1,"name":"Pen"}'),
     ("tag", {"name": "IT"}, b'{"id":1,"name":"IT"}'),
 ])
-def test_small_resources_are_created_and_read(house, mode, resource, sent, read):
-    created = house.request("POST", f"/{mode}/{resource}", sent)
+def test_small_resources_are_created_and_read(stack, mode, resource, sent, read):
+    created = stack.request("POST", f"/{mode}/{resource}", sent)
     assert (created.status, created.body, created.header("Location")) == (201, read, f"/{mode}/{resource}/1"), created
-    assert house.both("GET", f"/{resource}/1").body == read
-    assert house.both("GET", f"/{resource}").body == b"[" + read + b"]"
+    assert stack.both("GET", f"/{resource}/1").body == read
+    assert stack.both("GET", f"/{resource}").body == b"[" + read + b"]"
 
 
 TABLE = [
@@ -99,7 +99,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize("method, path, body, headers, status", TABLE, ids=[f"{t[0]} {t[1]} {t[4]}" for t in TABLE])
-def test_both_doors_answer_alike(stocked, method, path, body, headers, status):
+def test_both_servers_answer_alike(stocked, method, path, body, headers, status):
     answer = stocked.both(method, path, body, headers)
     assert answer.status == status, answer
     assert answer.header("X-Content-Type-Options") == "nosniff"
@@ -135,11 +135,11 @@ def test_a_422_names_every_fault_and_every_missing_id(stocked):
 @pytest.mark.parametrize("name", [
     "😀" * 255, "\"quotes\" and \\back\\slashes\\", "x" * 255, "line\nbreak\ttab", "<script>&amp;", "ünïcödé ‮ \u2028", "\x01\x1f\x7f", "null", "'; drop table tag; --",
 ], ids=range(9))
-def test_names_come_back_as_they_were_sent(house, name):
+def test_names_come_back_as_they_were_sent(stack, name):
     for mode in MODES:
-        created = house.request("POST", f"/{mode}/product", {"name": name})
+        created = stack.request("POST", f"/{mode}/product", {"name": name})
         assert created.status == 201 and created.json["name"] == name, created
-    assert {p["name"] for p in house.both("GET", "/product").json} == {name}
+    assert {p["name"] for p in stack.both("GET", "/product").json} == {name}
 
 
 @pytest.mark.parametrize("price, quantity, total", [
@@ -184,15 +184,15 @@ def test_there_is_no_link_when_the_last_page_is_exactly_full(stocked):
     assert stocked.both("GET", "/tag?limit=2").header("Link") == '</sync/tag?limit=2&after=2>; rel="next"'
 
 
-def test_a_client_s_sane_request_id_is_kept_and_another_replaced(house):
-    assert house.request("GET", "/async/tag", headers={"X-Request-Id": "abc-1.2_3"}).header("X-Request-Id") == "abc-1.2_3"
+def test_a_client_s_sane_request_id_is_kept_and_another_replaced(stack):
+    assert stack.request("GET", "/async/tag", headers={"X-Request-Id": "abc-1.2_3"}).header("X-Request-Id") == "abc-1.2_3"
     for bad in ("a b", "x" * 129, '"', "a;b"):
-        assert house.request("GET", "/sync/tag", headers={"X-Request-Id": bad}).header("X-Request-Id") not in (bad, None)
+        assert stack.request("GET", "/sync/tag", headers={"X-Request-Id": bad}).header("X-Request-Id") not in (bad, None)
 
 
-def test_no_two_requests_have_one_id_of_nginx_s_and_the_log_has_the_same(house):
+def test_no_two_requests_have_one_id_of_nginx_s_and_the_log_has_the_same(stack):
     ids = []
-    for client in [http.client.HTTPConnection("127.0.0.1", house.port) for _ in range(8)]:
+    for client in [http.client.HTTPConnection("127.0.0.1", stack.port) for _ in range(8)]:
         for mode in (*MODES, "no/such", *MODES):
             client.request("GET", f"/{mode}/tag")
             answer = client.getresponse()
@@ -200,19 +200,19 @@ def test_no_two_requests_have_one_id_of_nginx_s_and_the_log_has_the_same(house):
             ids.append(answer.headers["X-Request-Id"])
         client.close()
     assert len(set(ids)) == 8 * 5 and all(re.fullmatch(r"[0-9]+\.[0-9]{3}-[0-9]+-[1-5]", id) for id in ids), ids
-    log = pathlib.Path(house.path("log/access.log"))
+    log = pathlib.Path(stack.path("log/access.log"))
     eventually(lambda: all(f'"id":"{id}"' in log.read_text() for id in ids), message="nginx has not logged every id")
 
 
-def test_a_body_of_20_mb_is_refused(house):
-    answer = house.both("POST", "/tag", b" " * (20 << 20))
+def test_a_body_of_20_mb_is_refused(stack):
+    answer = stack.both("POST", "/tag", b" " * (20 << 20))
     assert answer.status == 413 and answer.json["status"] == 413
 
 
-def test_a_chunked_body_is_taken(house):
+def test_a_chunked_body_is_taken(stack):
     import http.client
     for mode in MODES:
-        connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=30)
         connection.request("POST", f"/{mode}/tag", iter([b'{"na', b'me":"' + mode.encode(), b'"}']), {"Content-Type": "application/json"}, encode_chunked=True)
         response = connection.getresponse()
         assert (response.status, json.loads(response.read())["name"]) == (201, mode)
@@ -220,57 +220,57 @@ def test_a_chunked_body_is_taken(house):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_body_just_below_the_limit_is_taken(house, mode):
+def test_a_body_just_below_the_limit_is_taken(stack, mode):
     body = b'{"name":"big"' + b" " * (1048576 - 14) + b"}"
     assert len(body) == 1048576
-    answer = house.request("POST", f"/{mode}/tag", body)
+    answer = stack.request("POST", f"/{mode}/tag", body)
     assert answer.status == 201, answer
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_hundreds_of_header_fields_are_no_harm(house, mode):
-    answer = house.request("GET", f"/{mode}/tag", headers={f"X-{i}": "v" for i in range(500)})
+def test_hundreds_of_header_fields_are_no_harm(stack, mode):
+    answer = stack.request("GET", f"/{mode}/tag", headers={f"X-{i}": "v" for i in range(500)})
     assert (answer.status, answer.body) == (200, b"[]"), answer
 
 
-def test_a_header_that_is_too_long_is_a_problem_too(house):
-    answer = house.request("GET", "/sync/tag", headers={"X-Long": "v" * 40_000})
+def test_a_header_that_is_too_long_is_a_problem_too(stack):
+    answer = stack.request("GET", "/sync/tag", headers={"X-Long": "v" * 40_000})
     assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (431, "application/problem+json", 431), answer
 
 
 @pytest.mark.parametrize("length", [8_000, 9_000, 40_000, 200_000])
-def test_a_uri_that_is_too_long_is_a_problem_too(house, length):
-    answer = house.request("GET", "/sync/product?limit=1&x=" + "x" * length)
+def test_a_uri_that_is_too_long_is_a_problem_too(stack, length):
+    answer = stack.request("GET", "/sync/product?limit=1&x=" + "x" * length)
     expected = 422 if length < 8_192 else 414
     assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (expected, "application/problem+json", expected), answer
     assert answer.header("X-Request-Id") and answer.header("Server-Timing") and answer.header("X-Content-Type-Options") == "nosniff"
 
 
-def test_nginx_s_own_404_is_a_problem_too(house):
-    answer = house.request("GET", "/nowhere")
+def test_nginx_s_own_404_is_a_problem_too(stack):
+    answer = stack.request("GET", "/nowhere")
     assert (answer.status, answer.header("Content-Type"), answer.json["status"]) == (404, "application/problem+json", 404)
 
 
-def test_the_front_page_links_to_both_doors(house):
-    page = house.request("GET", "/")
+def test_the_front_page_links_to_both_servers(stack):
+    page = stack.request("GET", "/")
     assert page.status == 200 and b"/sync/order" in page.body and b"/async/order" in page.body
 
 
-def test_reads_see_what_was_written_before_them(house):
+def test_reads_see_what_was_written_before_them(stack):
     for number in range(50):
-        created = house.request("POST", f"/{MODES[number % 2]}/tag", {"name": f"t{number}"})
+        created = stack.request("POST", f"/{MODES[number % 2]}/tag", {"name": f"t{number}"})
         for mode in MODES:
-            assert created.json in house.request("GET", f"/{mode}/tag?limit=1000").json
+            assert created.json in stack.request("GET", f"/{mode}/tag?limit=1000").json
 
 
-def test_connections_that_are_kept_are_shared_out_among_nginx_workers(house):
-    workers = [w for master in house.children("nginx") for w in descendants(master, 1)]
-    clients = [http.client.HTTPConnection("127.0.0.1", house.port) for _ in range(32 * len(workers))]
+def test_connections_that_are_kept_are_shared_out_among_nginx_workers(stack):
+    workers = [w for master in stack.children("nginx") for w in descendants(master, 1)]
+    clients = [http.client.HTTPConnection("127.0.0.1", stack.port) for _ in range(32 * len(workers))]
     try:
         for client in clients:
             client.request("GET", "/async/tag")
             assert client.getresponse().read() == b"[]"
-        held = {worker: sockets_of(worker) & established(house.port) for worker in workers}
+        held = {worker: sockets_of(worker) & established(stack.port) for worker in workers}
         # Of 32 each, if it is left to chance.
         assert len(workers) == os.cpu_count() and all(len(s) >= 8 for s in held.values()), {w: len(s) for w, s in held.items()}
     finally:

@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-from fastcgi_client import Crowd, answer, connect, fastcgi, one_answer, record, records, with_id
-from house import PROGRAM, House, clean_environment, descendants, eventually, is_running, locked, temporary_folder
+from fastcgi_client import Clients, answer, connect, fastcgi, one_answer, record, records, with_id
+from local_stack import PROGRAM, LocalStack, clean_environment, descendants, eventually, is_running, locked, temporary_folder
 from test_faults import ORDER, Load
 
 STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
@@ -25,22 +25,22 @@ LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' a
 
 @contextlib.contextmanager
 def settings(**values):
-    """A house whose event loop has settings of its own."""
+    """A stack whose event loop has settings of its own."""
     with temporary_folder() as folder:
-        house = House(folder, FORKLOOP_BENCH_HOOKS=1, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
-        house.psql(STOCK)
+        stack = LocalStack(folder, FORKLOOP_BENCH_HOOKS=1, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
+        stack.psql(STOCK)
         try:
-            yield house
+            yield stack
         finally:
-            house.stop()
+            stack.stop()
 
 
-def status(house):
-    return house.request("GET", "/async/status").json
+def status(stack):
+    return stack.request("GET", "/async/status").json
 
 
-def master(house):
-    return house.children("async")[0]
+def master(stack):
+    return stack.children("async")[0]
 
 
 def memory(process):
@@ -48,132 +48,132 @@ def memory(process):
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{process}/status").read_text()).group(1))
 
 
-def log(house):
-    return pathlib.Path(house.path("log/async.log")).read_text()
+def log(stack):
+    return pathlib.Path(stack.path("log/async.log")).read_text()
 
 
 # Shared reads
 
 def test_equal_reads_that_wait_are_answered_by_one_statement():
-    with settings() as house, locked(house, "tag") as lock:
-        before = status(house)["database"]
-        with Crowd(house, "/async/tag", 1) as first:
-            eventually(lambda: house.psql(LOCKED) == [("1",)])
-            with Crowd(house, "/async/tag", 20) as crowd:
-                eventually(lambda: status(house)["requests_under_way"] == 22, message="they have not all arrived")
-                assert house.psql(LOCKED) == [("1",)], "more than one statement was sent"
+    with settings() as stack, locked(stack, "tag") as lock:
+        before = status(stack)["database"]
+        with Clients(stack, "/async/tag", 1) as first:
+            eventually(lambda: stack.psql(LOCKED) == [("1",)])
+            with Clients(stack, "/async/tag", 20) as clients:
+                eventually(lambda: status(stack)["requests_under_way"] == 22, message="they have not all arrived")
+                assert stack.psql(LOCKED) == [("1",)], "more than one statement was sent"
                 lock.kill()
-                answers = first.answers() + crowd.answers()
-        after = status(house)["database"]
+                answers = first.answers() + clients.answers()
+        after = status(stack)["database"]
     assert len({re.sub(rb"(Server-Timing|X-Request-Id): .*", b"", a) for a in answers}) == 1 and answers[0].endswith(b"[]")
     assert after["statements"] - before["statements"] == 2 and after["shared_reads"] - before["shared_reads"] == 19, (before, after)
 
 
 def test_of_a_read_that_costs_little_two_run_at_a_time_and_no_more():
     """What it costs is what it has lately taken: on a machine that is busy with other things it may have to be asked for again."""
-    def two_run(house):
+    def two_run(stack):
         for _ in range(50):
-            assert house.request("GET", "/async/tag").status == 200
-        with locked(house, "tag") as lock, contextlib.ExitStack() as stack:
-            before = status(house)["database"]
-            crowds = [stack.enter_context(Crowd(house, "/async/tag", 1))]
-            eventually(lambda: house.psql(LOCKED) == [("1",)])
-            crowds.append(stack.enter_context(Crowd(house, "/async/tag", 1)))
-            eventually(lambda: status(house)["requests_under_way"] == 3, message="they have not all arrived")
-            if house.psql(LOCKED) != [("2",)]:
+            assert stack.request("GET", "/async/tag").status == 200
+        with locked(stack, "tag") as lock, contextlib.ExitStack() as exits:
+            before = status(stack)["database"]
+            groups = [exits.enter_context(Clients(stack, "/async/tag", 1))]
+            eventually(lambda: stack.psql(LOCKED) == [("1",)])
+            groups.append(exits.enter_context(Clients(stack, "/async/tag", 1)))
+            eventually(lambda: status(stack)["requests_under_way"] == 3, message="they have not all arrived")
+            if stack.psql(LOCKED) != [("2",)]:
                 lock.kill()
-                assert all(b"200 OK" in answer for crowd in crowds for answer in crowd.answers())
+                assert all(b"200 OK" in answer for clients in groups for answer in clients.answers())
                 return False
-            crowds.append(stack.enter_context(Crowd(house, "/async/tag", 10)))
-            eventually(lambda: status(house)["requests_under_way"] == 13, message="they have not all arrived")
-            assert house.psql(LOCKED) == [("2",)], "more than two statements were sent"
+            groups.append(exits.enter_context(Clients(stack, "/async/tag", 10)))
+            eventually(lambda: status(stack)["requests_under_way"] == 13, message="they have not all arrived")
+            assert stack.psql(LOCKED) == [("2",)], "more than two statements were sent"
             lock.kill()
-            assert all(b"200 OK" in answer for crowd in crowds for answer in crowd.answers())
-            after = status(house)["database"]
+            assert all(b"200 OK" in answer for clients in groups for answer in clients.answers())
+            after = status(stack)["database"]
         assert after["statements"] - before["statements"] == 3 and after["shared_reads"] - before["shared_reads"] == 9, (before, after)
         return True
 
-    with settings() as house:
-        eventually(lambda: two_run(house), 60, "the second waited for the first")
+    with settings() as stack:
+        eventually(lambda: two_run(stack), 60, "the second waited for the first")
 
 
 def test_reads_that_are_not_equal_are_not_shared(stocked):
     with locked(stocked, "tag") as lock:
         paths = ["/async/tag", "/async/tag/1", "/async/tag/2"]
-        with contextlib.ExitStack() as stack:
-            crowds = [stack.enter_context(Crowd(stocked, path, 1)) for path in paths]
+        with contextlib.ExitStack() as exits:
+            groups = [exits.enter_context(Clients(stocked, path, 1)) for path in paths]
             eventually(lambda: status(stocked)["requests_under_way"] >= 4)
             lock.kill()
-            answers = [crowd.answers()[0] for crowd in crowds]
+            answers = [clients.answers()[0] for clients in groups]
     assert len(set(answers)) == 3 and b'"id":1' in answers[1] and b'"id":2' in answers[2]
 
 
 def test_without_sharing_each_read_is_its_own_statement():
-    with settings(share_reads=0) as house:
-        with locked(house, "tag") as lock:
-            before = status(house)["database"]
-            with Crowd(house, "/async/tag", 10) as crowd:
-                eventually(lambda: status(house)["requests_under_way"] >= 11)
+    with settings(share_reads=0) as stack:
+        with locked(stack, "tag") as lock:
+            before = status(stack)["database"]
+            with Clients(stack, "/async/tag", 10) as clients:
+                eventually(lambda: status(stack)["requests_under_way"] >= 11)
                 lock.kill()
-                assert all(b"200 OK" in a for a in crowd.answers())
-        after = status(house)["database"]
+                assert all(b"200 OK" in a for a in clients.answers())
+        after = status(stack)["database"]
         assert after["statements"] - before["statements"] == 10 and after["shared_reads"] == 0
 
 
-def test_whoever_was_told_of_a_write_reads_it(house):
+def test_whoever_was_told_of_a_write_reads_it(stack):
     """Eight write and read at once, eight more keep the same read going: nobody misses what it has just written."""
     missed, ended = [], threading.Event()
 
     def read_on():
         while not ended.is_set():
-            house.request("GET", "/async/contact?limit=100")
+            stack.request("GET", "/async/contact?limit=100")
 
     def write_and_read(number):
         for turn in range(10):
-            created = house.request("POST", "/async/contact", {"name": f"{number}-{turn}", "email": "a@example.org"})
-            seen = house.request("GET", "/async/contact?limit=100").json
+            created = stack.request("POST", "/async/contact", {"name": f"{number}-{turn}", "email": "a@example.org"})
+            seen = stack.request("GET", "/async/contact?limit=100").json
             if created.json["id"] not in [row["id"] for row in seen]:
                 missed.append(created.json)
 
     readers = [threading.Thread(target=read_on) for _ in range(8)]
     for reader in readers:
         reader.start()
-    with concurrent.futures.ThreadPoolExecutor(8) as crowd:
-        list(crowd.map(write_and_read, range(8)))
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(write_and_read, range(8)))
     ended.set()
     for reader in readers:
         reader.join()
-    assert missed == [] and house.psql("select count(*) from contact") == [("80",)]
-    assert status(house)["database"]["shared_reads"] > 0, "nothing was shared: this has shown nothing"
+    assert missed == [] and stack.psql("select count(*) from contact") == [("80",)]
+    assert status(stack)["database"]["shared_reads"] > 0, "nothing was shared: this has shown nothing"
 
 
 def test_a_client_that_leaves_a_shared_read_takes_nobody_with_it():
-    with settings() as house, locked(house, "tag") as lock:
-        with Crowd(house, "/async/tag", 1) as first:
-            eventually(lambda: house.psql(LOCKED) == [("1",)])
-            with Crowd(house, "/async/tag", 3) as crowd:
-                eventually(lambda: status(house)["requests_under_way"] == 5)
-                crowd.clients.pop().close()
-                eventually(lambda: status(house)["requests_under_way"] == 4, message="who has gone still waits")
+    with settings() as stack, locked(stack, "tag") as lock:
+        with Clients(stack, "/async/tag", 1) as first:
+            eventually(lambda: stack.psql(LOCKED) == [("1",)])
+            with Clients(stack, "/async/tag", 3) as clients:
+                eventually(lambda: status(stack)["requests_under_way"] == 5)
+                clients.clients.pop().close()
+                eventually(lambda: status(stack)["requests_under_way"] == 4, message="who has gone still waits")
                 lock.kill()
-                assert all(b"200 OK" in a for a in first.answers() + crowd.answers())
+                assert all(b"200 OK" in a for a in first.answers() + clients.answers())
 
 
 # Fairness
 
 def test_a_slow_statement_holds_up_nobody_behind_it():
     """Two connections are reserved for reads that are known to be fast. Of the others one is stuck: the rest goes through those."""
-    with settings(db_connections=5) as house, locked(house, "tag") as lock, contextlib.ExitStack() as stack:
+    with settings(db_connections=5) as stack, locked(stack, "tag") as lock, contextlib.ExitStack() as exits:
         stuck = []
         for path in ("/async/tag", "/async/tag/1"):
-            stuck.append(stack.enter_context(Crowd(house, path, 1)))
-            eventually(lambda: house.psql(LOCKED) == [(str(len(stuck)),)], message="it was put behind one that is stuck")
+            stuck.append(exits.enter_context(Clients(stack, path, 1)))
+            eventually(lambda: stack.psql(LOCKED) == [(str(len(stuck)),)], message="it was put behind one that is stuck")
         for _ in range(40):
-            assert house.request("GET", "/async/contact/1").status == 200
-            assert house.request("POST", "/async/product", {"name": "x"}).status == 201
-        assert house.psql(LOCKED) == [("2",)]
+            assert stack.request("GET", "/async/contact/1").status == 200
+            assert stack.request("POST", "/async/product", {"name": "x"}).status == 201
+        assert stack.psql(LOCKED) == [("2",)]
         lock.kill()
-        answers = [answer for crowd in stuck for answer in crowd.answers()]
+        answers = [answer for clients in stuck for answer in clients.answers()]
         assert [answer.split()[1] for answer in answers] == [b"200", b"404"]
 
 
@@ -182,15 +182,15 @@ SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' a
 
 def test_slow_reads_take_a_connection_each_but_for_two_and_the_others_pass_them():
     """Two of the four are reserved for reads that are known to be fast: else as many slow ones as there are connections stop all."""
-    with settings(db_connections=4, share_reads=0) as house:
-        assert house.request("GET", "/async/contact/1").status == 200
-        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="300") as slow:
-            eventually(lambda: house.psql(SLEEPING) == [("2",)], message="connections stayed idle although reads waited")
+    with settings(db_connections=4, share_reads=0) as stack:
+        assert stack.request("GET", "/async/contact/1").status == 200
+        with Clients(stack, "/async/contact/1", 12, HTTP_BENCH_DELAY="300") as slow:
+            eventually(lambda: stack.psql(SLEEPING) == [("2",)], message="connections stayed idle although reads waited")
             slow.answers()
-        with Crowd(house, "/async/contact/1", 12, HTTP_BENCH_DELAY="500") as slow:
-            eventually(lambda: status(house)["database"]["slow_queue"] == 10, message="the slow ones do not wait for each other")
-            assert house.request("GET", "/async/contact/1").status == 200
-            assert status(house)["requests_under_way"] > 4, "a fast read waited for the slow ones before it"
+        with Clients(stack, "/async/contact/1", 12, HTTP_BENCH_DELAY="500") as slow:
+            eventually(lambda: status(stack)["database"]["slow_queue"] == 10, message="the slow ones do not wait for each other")
+            assert stack.request("GET", "/async/contact/1").status == 200
+            assert status(stack)["requests_under_way"] > 4, "a fast read waited for the slow ones before it"
             assert all(b"200 OK" in answer for answer in slow.answers())
 
 
@@ -208,7 +208,7 @@ def test_a_header_that_is_too_long_is_a_431(stocked):
 
 
 def test_a_peer_that_sends_a_byte_a_moment_is_let_go_and_an_idle_one_is_not():
-    with settings(peer_timeout=1) as house, connect(house, "async") as slow, connect(house, "async") as idle:
+    with settings(peer_timeout=1) as stack, connect(stack, "async") as slow, connect(stack, "async") as idle:
         whole = fastcgi("/async/tag")
         with pytest.raises(OSError):
             for byte in whole * 100:
@@ -218,43 +218,43 @@ def test_a_peer_that_sends_a_byte_a_moment_is_let_go_and_an_idle_one_is_not():
                 time.sleep(0.05)
         idle.sendall(whole)
         assert answer(idle).startswith(b"Status: 200 ")
-        assert "a peer took too long" in log(house)
+        assert "a peer took too long" in log(stack)
 
 
 def test_a_peer_that_takes_no_answers_costs_a_bounded_buffer_and_is_let_go():
-    with settings(peer_timeout=2) as house:
-        house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
-        (loop,) = descendants(master(house), 1)
+    with settings(peer_timeout=2) as stack:
+        stack.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
+        (loop,) = descendants(master(stack), 1)
         before = memory(loop)
-        with connect(house, "async") as greedy:
+        with connect(stack, "async") as greedy:
             greedy.settimeout(1)
             with pytest.raises(OSError):
                 for number in range(1, 60_000):
                     greedy.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
             assert memory(loop) - before < 20_000, "kB: what it does not take is heaped up"
-            eventually(lambda: "a peer took too long" in log(house), message="it was not let go")
-        assert house.request("GET", "/async/contact").status == 200
+            eventually(lambda: "a peer took too long" in log(stack), message="it was not let go")
+        assert stack.request("GET", "/async/contact").status == 200
 
 
 def test_a_peer_that_takes_its_answers_late_gets_all_of_them():
-    with settings() as house, connect(house, "async") as late:
-        house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
+    with settings() as stack, connect(stack, "async") as late:
+        stack.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
         stream = records(late)
-        before = status(house)["memory"]["backlogged_answers"]
+        before = status(stack)["memory"]["backlogged_answers"]
         for _ in range(3):
             for number in range(1, 17):
                 late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
-            time.sleep(0.2)  # More than half of them no longer find room in the socket.
+            time.sleep(0.2)  # More than half of them no longer find space in the socket.
             answers = [one_answer(stream) for _ in range(16)]
             assert sorted(number for number, _ in answers) == list(range(1, 17))
             (body,) = {whole.partition(b"\r\n\r\n")[2] for _, whole in answers}
             assert body.count(b"x" * 200) == 99 and body.endswith(b"]")
-        assert status(house)["memory"]["backlogged_answers"] > before, "the socket took them all: this has shown nothing"
+        assert status(stack)["memory"]["backlogged_answers"] > before, "the socket took them all: this has shown nothing"
 
 
 def test_a_peer_that_is_always_behind_is_kept_as_long_as_it_takes_what_waits():
-    with settings(peer_timeout=1) as house, connect(house, "async") as late:
-        house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
+    with settings(peer_timeout=1) as stack, connect(stack, "async") as late:
+        stack.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 100)")
         stream = records(late)
         for number in range(1, 17):
             late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
@@ -263,24 +263,24 @@ def test_a_peer_that_is_always_behind_is_kept_as_long_as_it_takes_what_waits():
             assert whole.endswith(b"]")
             late.sendall(with_id(fastcgi("/async/contact", query="limit=100"), number))
             time.sleep(0.01)
-        assert status(house)["memory"]["backlogged_answers"] > 300, "it was not behind: this has shown nothing"
+        assert status(stack)["memory"]["backlogged_answers"] > 300, "it was not behind: this has shown nothing"
 
 
 def test_a_connection_that_nobody_uses_is_closed_at_last():
-    with settings(idle_timeout=1) as house, connect(house, "async") as client:
+    with settings(idle_timeout=1) as stack, connect(stack, "async") as client:
         client.sendall(fastcgi("/async/tag"))
         assert answer(client).startswith(b"Status: 200 ")
         assert client.recv(1) == b""
 
 
 def test_connections_beyond_the_limit_wait_until_one_has_gone():
-    with settings(max_connections=5) as house:
-        clients = [connect(house, "async") for _ in range(8)]
+    with settings(max_connections=5) as stack:
+        clients = [connect(stack, "async") for _ in range(8)]
         for client in clients:
             client.sendall(fastcgi("/async/contact/1"))
         for client in clients[:5]:
             assert answer(client).startswith(b"Status: 200 ")
-        eventually(lambda: "5 connections: no more are accepted for now" in log(house))
+        eventually(lambda: "5 connections: no more are accepted for now" in log(stack))
         for client in clients[:5]:
             client.close()
         for client in clients[5:]:
@@ -293,9 +293,9 @@ def test_ten_thousand_connections_most_idle_a_few_slow_are_all_served():
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 24_000), hard))
     clients = []
     try:
-        with settings() as house:
-            clients = [connect(house, "async") for _ in range(10_000)]
-            eventually(lambda: status(house)["connections"] > 10_000, 60, "they were not all accepted")
+        with settings() as stack:
+            clients = [connect(stack, "async") for _ in range(10_000)]
+            eventually(lambda: status(stack)["connections"] > 10_000, 60, "they were not all accepted")
             whole = fastcgi("/async/contact/1")
             for client in clients[::100]:
                 client.sendall(whole[:20])
@@ -306,7 +306,7 @@ def test_ten_thousand_connections_most_idle_a_few_slow_are_all_served():
             for client in clients[::100]:
                 client.sendall(whole[20:])
                 assert answer(client).startswith(b"Status: 200 ")
-            (loop,) = descendants(master(house), 1)
+            (loop,) = descendants(master(stack), 1)
             pss = int(re.search(r"^Pss:\s+(\d+)", pathlib.Path(f"/proc/{loop}/smaps_rollup").read_text(), re.M).group(1))
             assert pss < 120_000, f"{pss} kB for 10,000 idle connections"
     finally:
@@ -317,17 +317,17 @@ def test_ten_thousand_connections_most_idle_a_few_slow_are_all_served():
 
 def test_bodies_do_not_stay_in_memory_while_their_requests_wait():
     """Two hundred megabytes of white space, around orders that wait for their contact's row."""
-    with settings() as house:
-        (loop,) = descendants(master(house), 1)
-        lock = house.psql_open("begin; select from contact where id = 1 for update")
+    with settings() as stack:
+        (loop,) = descendants(master(stack), 1)
+        lock = stack.psql_open("begin; select from contact where id = 1 for update")
         clients = []
         try:
             padded = json.dumps(ORDER).encode() + b" " * 1_000_000
             whole = fastcgi("/async/order", "POST", body=padded, content_type="application/json", keep=0)
             for _ in range(200):
-                clients.append(connect(house, "async"))
+                clients.append(connect(stack, "async"))
                 clients[-1].sendall(whole)
-            eventually(lambda: status(house)["requests_under_way"] == 201, message="they have not all arrived")
+            eventually(lambda: status(stack)["requests_under_way"] == 201, message="they have not all arrived")
             taken = memory(loop)
             assert taken < 100_000, f"the loop takes {taken} kB"
             lock.kill()
@@ -339,58 +339,58 @@ def test_bodies_do_not_stay_in_memory_while_their_requests_wait():
 
 
 def test_a_write_whose_client_has_gone_before_it_was_sent_is_not_carried_out():
-    with settings(db_connections=1) as house:
-        house.request("POST", "/async/tag", {"name": "known"})
-        with locked(house, "tag") as lock:
-            with Crowd(house, "/async/tag", 1):
-                eventually(lambda: house.psql(LOCKED) == [("1",)])
+    with settings(db_connections=1) as stack:
+        stack.request("POST", "/async/tag", {"name": "known"})
+        with locked(stack, "tag") as lock:
+            with Clients(stack, "/async/tag", 1):
+                eventually(lambda: stack.psql(LOCKED) == [("1",)])
                 # Held up: nothing is put behind a statement that does not end.
                 time.sleep(0.02)
-                gone, stays = [connect(house, "async") for _ in range(2)]
+                gone, stays = [connect(stack, "async") for _ in range(2)]
                 for client, name in ((gone, b"gone"), (stays, b"stays")):
                     client.sendall(fastcgi("/async/tag", "POST", body=b'{"name":"%s"}' % name, content_type="application/json"))
-                eventually(lambda: status(house)["database"]["queue"] == 2, message="they do not wait in the queue")
+                eventually(lambda: status(stack)["database"]["queue"] == 2, message="they do not wait in the queue")
                 gone.close()
-                eventually(lambda: status(house)["requests_under_way"] == 3)
+                eventually(lambda: status(stack)["requests_under_way"] == 3)
                 lock.kill()
                 assert b"201 Created" in answer(stays)
                 stays.close()
-        assert house.psql("select name from tag order by id") == [("known",), ("stays",)]
-        assert status(house)["database"]["abandoned"] >= 1
+        assert stack.psql("select name from tag order by id") == [("known",), ("stays",)]
+        assert status(stack)["database"]["abandoned"] >= 1
 
 
 # Its own health
 
 def test_a_read_that_is_lost_with_its_connection_is_not_repeated_for_a_client_that_has_gone():
-    with settings() as house, locked(house, "tag") as lock:
-        with connect(house, "async") as client:
+    with settings() as stack, locked(stack, "tag") as lock:
+        with connect(stack, "async") as client:
             client.sendall(fastcgi("/async/tag"))
-            eventually(lambda: house.psql(LOCKED) == [("1",)])
-        house.psql(LOCKED.replace("count(*)", "pg_terminate_backend(pid)"))
-        eventually(lambda: status(house)["requests_under_way"] == 1)
-        assert status(house)["database"]["statements"] == 1, "it was sent once more"
+            eventually(lambda: stack.psql(LOCKED) == [("1",)])
+        stack.psql(LOCKED.replace("count(*)", "pg_terminate_backend(pid)"))
+        eventually(lambda: status(stack)["requests_under_way"] == 1)
+        assert status(stack)["database"]["statements"] == 1, "it was sent once more"
         lock.kill()
 
 
 def test_the_status_is_answered_while_the_database_is_away_and_the_queue_is_full():
-    with settings(db_queue=1, db_connections=1) as house:
-        assert house.request("GET", "/async/contact/1").status == 200
-        with locked(house, "contact"):
-            clients = [connect(house, "async") for _ in range(2)]
+    with settings(db_queue=1, db_connections=1) as stack:
+        assert stack.request("GET", "/async/contact/1").status == 200
+        with locked(stack, "contact"):
+            clients = [connect(stack, "async") for _ in range(2)]
             clients[0].sendall(fastcgi("/async/contact/1"))
-            eventually(lambda: house.psql(LOCKED) == [("1",)])
+            eventually(lambda: stack.psql(LOCKED) == [("1",)])
             clients[1].sendall(fastcgi("/async/contact/2"))
-            eventually(lambda: status(house)["database"]["queue"] == 1, message="nothing waits in the queue")
-            assert house.request("GET", "/async/contact/3").status == 503
-            now = status(house)
+            eventually(lambda: status(stack)["database"]["queue"] == 1, message="nothing waits in the queue")
+            assert stack.request("GET", "/async/contact/3").status == 503
+            now = status(stack)
             assert now["requests_under_way"] == 3 and now["database"]["refused"] == 1, now
             for client in clients:
                 client.close()
-        os.kill(house.children("postgres")[0], signal.SIGSTOP)
+        os.kill(stack.children("postgres")[0], signal.SIGSTOP)
         try:
-            assert status(house)["mode"] == "async"
+            assert status(stack)["mode"] == "async"
         finally:
-            os.kill(house.children("postgres")[0], signal.SIGCONT)
+            os.kill(stack.children("postgres")[0], signal.SIGCONT)
 
 
 def test_the_metrics_are_open_metrics(stocked):
@@ -425,61 +425,61 @@ def test_the_loop_tells_what_it_does_and_what_it_saves(stocked):
 
 
 def test_a_turn_that_takes_long_is_logged_with_what_it_did():
-    with settings(slow_turn=1) as house:
-        house.psql("""
+    with settings(slow_turn=1) as stack:
+        stack.psql("""
             insert into "order" (name, contact_id) select 'o' || i, 1 from generate_series(1, 100) i;
             insert into order_line (order_id, product_id, quantity, price) select o, 1, 1, 1 from generate_series(1, 100) o, generate_series(1, 500)""")
-        assert house.request("GET", "/async/order?limit=100").status == 200
-        eventually(lambda: re.search(r"slow: a turn of the loop took \d+ ms, .* bytes for order_list", log(house)), message=log(house))
-        assert status(house)["loop"]["slow_turns"] > 0
+        assert stack.request("GET", "/async/order?limit=100").status == 200
+        eventually(lambda: re.search(r"slow: a turn of the loop took \d+ ms, .* bytes for order_list", log(stack)), message=log(stack))
+        assert status(stack)["loop"]["slow_turns"] > 0
 
 
 # Processes
 
 def test_reloads_under_load_lose_nothing():
-    with settings() as house:
-        with Load(house.port, "/async/contact", threads=2) as reads, Load(house.port, "/async/order", ORDER, threads=2) as writes:
-            before = master(house)
+    with settings() as stack:
+        with Load(stack.port, "/async/contact", threads=2) as reads, Load(stack.port, "/async/order", ORDER, threads=2) as writes:
+            before = master(stack)
             for _ in range(20):
-                done = status(house)["reloads"]
+                done = status(stack)["reloads"]
                 os.kill(before, signal.SIGHUP)
-                eventually(lambda: status(house)["reloads"] > done, message="it did not reload")
+                eventually(lambda: status(stack)["reloads"] > done, message="it did not reload")
         assert reads.broken == writes.broken == [], (reads.broken, writes.broken)
         assert set(reads.answers) == {200} and set(writes.answers) == {201}, (set(reads.answers), set(writes.answers))
-        assert house.psql('select count(*) from "order"') == [(str(len(writes.answers)),)]
-        assert master(house) == before, "a reload changed the process id"
-        now = eventually(lambda: (s := status(house)) and len(s["loops"]) == 1 and s, message="the old loops did not go")
+        assert stack.psql('select count(*) from "order"') == [(str(len(writes.answers)),)]
+        assert master(stack) == before, "a reload changed the process id"
+        now = eventually(lambda: (s := status(stack)) and len(s["loops"]) == 1 and s, message="the old loops did not go")
         assert now["requests"] >= len(reads.answers) + len(writes.answers), "counters were lost in a reload"
 
 
 def test_a_request_under_way_survives_a_reload(stocked):
-    with locked(stocked, "tag") as lock, Crowd(stocked, "/async/tag", 3) as crowd:
+    with locked(stocked, "tag") as lock, Clients(stocked, "/async/tag", 3) as clients:
         eventually(lambda: stocked.psql(LOCKED) != [("0",)])
         old = descendants(master(stocked), 1)
         os.kill(master(stocked), signal.SIGHUP)
         eventually(lambda: set(descendants(master(stocked), 1)) - set(old), message="no new loop came")
         eventually(lambda: {l["state"] for l in status(stocked)["loops"]} == {"draining", "serving"})
         lock.kill()
-        assert all(b"shopping" in a for a in crowd.answers())
+        assert all(b"shopping" in a for a in clients.answers())
     eventually(lambda: not any(map(is_running, old)), message="the old loop did not go")
 
 
 def test_connections_are_spread_evenly_over_loops_and_a_dead_loop_is_replaced():
-    with settings(loops=3) as house:
+    with settings(loops=3) as stack:
         def counts():
-            return sorted(loop["connections"] for loop in status(house)["loops"])
+            return sorted(loop["connections"] for loop in status(stack)["loops"])
         eventually(lambda: len(counts()) == 3)
-        clients = [connect(house, "async") for _ in range(60)]
+        clients = [connect(stack, "async") for _ in range(60)]
         eventually(lambda: sum(counts()) >= 61)
         # Two may accept in the same moment; a loop that is always the first would have had them all.
         assert counts()[0] >= 12, f"60 connections were spread as {counts()}"
         for client in clients:
             client.sendall(fastcgi("/async/contact/1"))
             assert answer(client).startswith(b"Status: 200 ")
-        loops = descendants(master(house), 1)
-        lost = next(loop["connections"] for loop in status(house)["loops"] if loop["pid"] == loops[0])
+        loops = descendants(master(stack), 1)
+        lost = next(loop["connections"] for loop in status(stack)["loops"] if loop["pid"] == loops[0])
         os.kill(loops[0], signal.SIGKILL)
-        eventually(lambda: len(now := descendants(master(house), 1)) == 3 and loops[0] not in now, message="it was not replaced")
+        eventually(lambda: len(now := descendants(master(stack), 1)) == 3 and loops[0] not in now, message="it was not replaced")
         alive = 0
         for client in clients:
             with contextlib.suppress(OSError, AssertionError):
@@ -488,22 +488,22 @@ def test_connections_are_spread_evenly_over_loops_and_a_dead_loop_is_replaced():
             client.close()
         # Of those that were lost some may have been nginx's.
         assert 60 - lost <= alive <= 60 - lost + 3, f"{alive} of 60 connections live after a loop with {lost} died"
-        eventually(lambda: status(house)["crashed_loops"] == 1)
+        eventually(lambda: status(stack)["crashed_loops"] == 1)
         for _ in range(20):
-            assert house.request("GET", "/async/contact").status == 200
+            assert stack.request("GET", "/async/contact").status == 200
 
 
-def test_no_loop_outlives_a_killed_master(own_house):
-    loops = descendants(master(own_house), 1)
-    os.kill(master(own_house), signal.SIGKILL)
+def test_no_loop_outlives_a_killed_master(own_stack):
+    loops = descendants(master(own_stack), 1)
+    os.kill(master(own_stack), signal.SIGKILL)
     eventually(lambda: not any(map(is_running, loops)), 5, "a loop outlived its master")
 
 
-def test_the_log_is_begun_anew_on_usr1(own_house):
+def test_the_log_is_begun_anew_on_usr1(own_stack):
     with temporary_folder() as folder:
         path = pathlib.Path(folder, "log")
         command = [PROGRAM, "async", "--listen", f"unix:{folder}/s.sock", "--log", str(path)]
-        process = subprocess.Popen(command, env=clean_environment(DB_HOST=own_house.path("run"), DB_NAME="forkloop", DB_USER="forkloop"))
+        process = subprocess.Popen(command, env=clean_environment(DB_HOST=own_stack.path("run"), DB_NAME="forkloop", DB_USER="forkloop"))
         try:
             eventually(lambda: path.exists() and "listening" in path.read_text())
             loops = eventually(lambda: descendants(process.pid, 1))

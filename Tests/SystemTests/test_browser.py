@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from house import MODES
+from local_stack import MODES
 from test_api import EXAMPLE
 from test_openapi import OPERATIONS as DESCRIBED, operation
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 def browser(folder):
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1000,800", f"--user-data-dir={folder}",
-                     # Nobody but the house answers.
+                     # Nobody but the stack answers.
                      "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
         options.add_argument(argument)
     options.binary_location = "/usr/bin/chromium"
@@ -66,17 +66,17 @@ def keep_picture(page, name):
         page.save_screenshot(os.path.join(folder, f"{name}.png"))
 
 
-def open_docs(page, house):
-    page.get(f"http://127.0.0.1:{house.port}/docs")
+def open_docs(page, stack):
+    page.get(f"http://127.0.0.1:{stack.port}/docs")
     find(page, ".opblock")
 
 
-def test_swagger_ui_shows_both_groups(house, page):
-    open_docs(page, house)
+def test_swagger_ui_shows_both_groups(stack, page):
+    open_docs(page, stack)
     groups = find(page, ".opblock-tag[data-tag]")
     assert [g.get_attribute("data-tag") for g in groups] == ["Sync routes", "Async routes"]
     assert len(find(page, ".opblock")) == len(OPERATIONS) == 44
-    assert [a.get_attribute("href") for a in find(page, ".info hgroup a")] == [f"http://127.0.0.1:{house.port}/openapi.json"]
+    assert [a.get_attribute("href") for a in find(page, ".info hgroup a")] == [f"http://127.0.0.1:{stack.port}/openapi.json"]
     keep_picture(page, "docs")
     assert complaints(page) == []
 
@@ -152,8 +152,8 @@ def test_every_operation_can_be_tried(stocked, page, mode):
     assert complaints(page) == []
 
 
-def test_limits_are_shown_as_they_are(house, page):
-    open_docs(page, house)
+def test_limits_are_shown_as_they_are(stack, page):
+    open_docs(page, stack)
     click(page, find(page, '[id$="-syncCreateOrder"] .opblock-summary-control')[0])
     answer = '.opblock.is-open .response[data-code="201"]'
     click(page, find(page, f'{answer} button[data-name="model"]')[0])
@@ -169,10 +169,10 @@ def test_limits_are_shown_as_they_are(house, page):
     assert "9223372036854776000" not in text and "\\u" not in text and "matches" not in text, text
 
 
-def test_an_answer_s_numbers_are_shown_as_they_came(house, page):
+def test_an_answer_s_numbers_are_shown_as_they_came(stack, page):
     greatest = 2**63 - 1
-    house.psql(f"insert into contact (id, name, email) overriding system value values ({greatest}, 'Ann', 'a@b')")
-    open_docs(page, house)
+    stack.psql(f"insert into contact (id, name, email) overriding system value values ({greatest}, 'Ann', 'a@b')")
+    open_docs(page, stack)
     status, _, body = try_out(page, "syncReadContact", id=str(greatest))
     assert (status, body) == (200, {"id": greatest, "name": "Ann", "email": "a@b"})
 
@@ -189,17 +189,17 @@ def ground(page):
 
 
 @pytest.mark.parametrize("path, ready", [("/", "main"), ("/docs", ".opblock"), ("/redoc", "h1")])
-def test_a_page_is_dark_where_the_browser_is(house, page, path, ready):
+def test_a_page_is_dark_where_the_browser_is(stack, page, path, ready):
     for scheme, range_ in (("dark", range(0, 60)), ("light", range(200, 256))):
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
         if scheme == "dark":
-            page.get(f"http://127.0.0.1:{house.port}{path}")
+            page.get(f"http://127.0.0.1:{stack.port}{path}")
         find(page, ready)
         wait(page, lambda d: all(c in range_ for c in ground(d)), f"{path} is {ground(page)} where the browser is {scheme}", 5)
 
 
-def test_redoc_shows_the_same(house, page):
-    page.get(f"http://127.0.0.1:{house.port}/redoc")
+def test_redoc_shows_the_same(stack, page):
+    page.get(f"http://127.0.0.1:{stack.port}/redoc")
     find(page, "h1", message="Redoc has not drawn anything")
     for group in ("Sync-routes", "Async-routes"):
         find(page, f'[data-item-id="tag/{group}"]')
@@ -207,11 +207,11 @@ def test_redoc_shows_the_same(house, page):
     assert complaints(page) == []
 
 
-def test_the_front_page_s_links_lead_somewhere(house, page):
-    page.get(f"http://127.0.0.1:{house.port}/")
+def test_the_front_page_s_links_lead_somewhere(stack, page):
+    page.get(f"http://127.0.0.1:{stack.port}/")
     links = [a.get_attribute("href") for a in find(page, "a")]
     assert len(links) == 15
     for link in links:
-        assert house.request("GET", link.split(str(house.port))[1]).status == 200, link
+        assert stack.request("GET", link.split(str(stack.port))[1]).status == 200, link
     keep_picture(page, "front")
     assert complaints(page) == []

@@ -14,23 +14,23 @@ import threading
 import pytest
 
 from fastcgi_client import answer, connect_to, record
-from house import PROGRAM, clean_environment, eventually, free_port, listens, request, temporary_folder
+from local_stack import PROGRAM, clean_environment, eventually, free_port, listens, request, temporary_folder
 
 CONTACT = b'{"name":"Ann","email":"ann@example.org"}'
 
 
-def variables(house, method, path, **more):
+def variables(stack, method, path, **more):
     return clean_environment(**{
-        "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": method, "SCRIPT_NAME": "/cgi-bin/forkloop", "PATH_INFO": path, "DB_HOST": house.path("run"),
+        "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": method, "SCRIPT_NAME": "/cgi-bin/forkloop", "PATH_INFO": path, "DB_HOST": stack.path("run"),
         "DB_NAME": "forkloop", "DB_USER": "forkloop", **more})
 
 
-def run(house, method, path, body=b"", stdin=None, **more):
+def run(stack, method, path, body=b"", stdin=None, **more):
     """(status, header fields, body) of one run."""
     if body:
         more = {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": len(body), **more}
     reads = {"input": body} if stdin is None else {"stdin": stdin}
-    done = subprocess.run([PROGRAM], capture_output=True, env={**variables(house, method, path), **{n: str(v) for n, v in more.items() if v is not None}}, timeout=60, **reads)
+    done = subprocess.run([PROGRAM], capture_output=True, env={**variables(stack, method, path), **{n: str(v) for n, v in more.items() if v is not None}}, timeout=60, **reads)
     assert done.returncode == 0, done.stderr
     head, _, rest = done.stdout.partition(b"\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
@@ -38,13 +38,13 @@ def run(house, method, path, body=b"", stdin=None, **more):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_script_answers_as_the_doors_do(house, mode):
-    status, fields, body = run(house, "POST", f"/{mode}/contact", CONTACT)
+def test_a_script_answers_as_the_servers_do(stack, mode):
+    status, fields, body = run(stack, "POST", f"/{mode}/contact", CONTACT)
     assert (status, body) == ("201 Created", b'{"id":1,"name":"Ann","email":"ann@example.org"}')
-    status, fields, body = run(house, "GET", f"/{mode}/contact", QUERY_STRING="limit=1")
-    assert (status, body) == ("200 OK", house.request("GET", f"/{mode}/contact?limit=1").body)
+    status, fields, body = run(stack, "GET", f"/{mode}/contact", QUERY_STRING="limit=1")
+    assert (status, body) == ("200 OK", stack.request("GET", f"/{mode}/contact?limit=1").body)
     assert fields["Content-Length"] == str(len(body))
-    assert run(house, "HEAD", f"/{mode}/contact/1")[2] == b""
+    assert run(stack, "HEAD", f"/{mode}/contact/1")[2] == b""
 
 
 # Where a script is mounted, as SCRIPT_NAME and PATH_INFO of /tag under it, and what its links begin with (RFC 3875 §4.1.13).
@@ -79,8 +79,8 @@ def test_links_lead_to_where_the_script_is_mounted(stocked, where):
     ("POST", "/sync/contact", b"{", {}, "400 Bad Request"), ("POST", "/sync/contact", b"{}", {}, "422 Unprocessable Content"),
     ("POST", "/sync/contact", CONTACT, {"CONTENT_TYPE": "text/plain"}, "415 Unsupported Media Type"),
     ("GET", "/sync/contact", b"", {"DB_HOST": "/nowhere"}, "503 Service Unavailable")])
-def test_a_script_says_what_is_wrong(house, method, path, body, more, status):
-    assert run(house, method, path, body, **more)[0] == status
+def test_a_script_says_what_is_wrong(stack, method, path, body, more, status):
+    assert run(stack, method, path, body, **more)[0] == status
 
 
 # What stands in CONTENT_LENGTH before a body of 40 bytes, and the status. Without a length nobody knows where a body ends.
@@ -93,20 +93,20 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_the_length_of_a_body_decides(house, length):
+def test_the_length_of_a_body_decides(stack, length):
     assert len(CONTACT) == 40
-    assert run(house, "POST", "/sync/contact", CONTACT, CONTENT_LENGTH=length)[0] == LENGTHS[length]
+    assert run(stack, "POST", "/sync/contact", CONTACT, CONTENT_LENGTH=length)[0] == LENGTHS[length]
 
 
-def test_a_body_shorter_than_announced_is_not_stored(house):
-    assert run(house, "POST", "/sync/contact", CONTACT, CONTENT_LENGTH=500)[0] == "400 Bad Request"
-    assert house.psql("select count(*) from contact") == [("0",)]
+def test_a_body_shorter_than_announced_is_not_stored(stack):
+    assert run(stack, "POST", "/sync/contact", CONTACT, CONTENT_LENGTH=500)[0] == "400 Bad Request"
+    assert stack.psql("select count(*) from contact") == [("0",)]
 
 
 @pytest.mark.parametrize("what, more, status", [
     ("too long", {"CONTENT_LENGTH": 3 << 20}, "413 Content Too Large"),
     ("in chunks", {"HTTP_TRANSFER_ENCODING": "chunked"}, "411 Length Required")])
-def test_a_body_that_nobody_wants_is_read_all_the_same(house, what, more, status):
+def test_a_body_that_nobody_wants_is_read_all_the_same(stack, what, more, status):
     """A web server that can't get rid of it takes the script for one that has failed. No more is read than there is of it."""
     exit, entrance = os.pipe()
 
@@ -117,7 +117,7 @@ def test_a_body_that_nobody_wants_is_read_all_the_same(house, what, more, status
     sender = threading.Thread(target=send)
     sender.start()
     with open(exit, "rb") as stdin:
-        got = run(house, "POST", "/sync/contact", stdin=stdin, CONTENT_TYPE="application/json", **more)[0]
+        got = run(stack, "POST", "/sync/contact", stdin=stdin, CONTENT_TYPE="application/json", **more)[0]
         assert (got, stdin.read()) == (status, b"rest" if "CONTENT_LENGTH" in more else b""), f"a body that is {what}"
     sender.join()
 
@@ -139,9 +139,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("setting", WRONG, ids=str)
-def test_a_wrong_setting_is_an_answer_that_tells_the_log_alone(house, setting):
+def test_a_wrong_setting_is_an_answer_that_tells_the_log_alone(stack, setting):
     for method in ("GET", "HEAD"):
-        done = subprocess.run([PROGRAM], capture_output=True, env=variables(house, method, "/sync/tag", HTTP_X_REQUEST_ID="mine", **setting), timeout=60)
+        done = subprocess.run([PROGRAM], capture_output=True, env=variables(stack, method, "/sync/tag", HTTP_X_REQUEST_ID="mine", **setting), timeout=60)
         head, _, body = done.stdout.partition(b"\r\n\r\n")
         assert done.returncode == 0 and b"\r\nStatus: 500 " in head and b"Content-Type: application/problem+json" in head, done
         assert b"X-Request-Id: mine\r\n" in head and b"\r\nServer-Timing: " in head and bool(body) == (method == "GET"), done
@@ -158,11 +158,11 @@ def pairs(values):
 
 
 @pytest.fixture
-def fcgiwrap(house):
+def fcgiwrap(stack):
     """Sends a request with its body to the script behind fcgiwrap, and returns the answer."""
     with temporary_folder() as folder:
         path = f"{folder}/s.sock"
-        database = {"DB_HOST": house.path("run"), "DB_NAME": "forkloop", "DB_USER": "forkloop"}
+        database = {"DB_HOST": stack.path("run"), "DB_NAME": "forkloop", "DB_USER": "forkloop"}
         process = subprocess.Popen(["/usr/sbin/fcgiwrap", "-s", f"unix:{path}"], env={**clean_environment(), **database})
 
         def ask(body, path_info="/sync/contact"):
@@ -246,7 +246,7 @@ def apache(_shared):
             process.wait(20)
 
 
-def test_a_script_runs_under_apache(house, apache):
+def test_a_script_runs_under_apache(stack, apache):
     made = request(apache, "POST", "/api/sync/contact", CONTACT, {"Content-Type": "application/json"})
     assert (made.status, made.body) == (201, b'{"id":1,"name":"Ann","email":"ann@example.org"}')
     missing = request(apache, "GET", "/api/sync/contact/99")
@@ -264,7 +264,7 @@ def test_links_lead_to_where_apache_has_the_script(stocked, apache, below):
 
 
 @pytest.mark.parametrize("coding, status", [("none", 413), ("chunked", 411)])
-def test_apache_tells_what_is_wrong_with_a_long_body(house, apache, coding, status):
+def test_apache_tells_what_is_wrong_with_a_long_body(stack, apache, coding, status):
     connection = http.client.HTTPConnection("127.0.0.1", apache, timeout=60)
     body = [b"x" * (1 << 20)] * 3 if coding == "chunked" else b"x" * (3 << 20)
     connection.request("POST", "/api/sync/contact", body, {"Content-Type": "application/json"}, encode_chunked=coding == "chunked")

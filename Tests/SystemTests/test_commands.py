@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from house import PROGRAM, ROOT, House, clean_environment, eventually, free_port, temporary_folder
+from local_stack import PROGRAM, ROOT, LocalStack, clean_environment, eventually, free_port, temporary_folder
 
 
 def run(*arguments, cwd=None, **environment):
@@ -112,13 +112,13 @@ def test_a_log_that_can_not_be_written_is_named(command):
         assert done.returncode in (1, 2) and "/nowhere/x" in done.stderr and done.stderr.count("\n") == 1, done
 
 
-def test_what_can_not_be_executed_is_told_in_its_log(house):
+def test_what_can_not_be_executed_is_told_in_its_log(stack):
     """A script whose interpreter is not there: that shows only when it is executed."""
     with temporary_folder() as folder:
         pathlib.Path(folder, "nginx").write_text("#!/nowhere/interpreter\n")
         os.chmod(f"{folder}/nginx", 0o755)
         done = run("up", "--state", f"{folder}/var", "--port", str(free_port()), cwd=ROOT, PATH=f"{folder}:{os.environ['PATH']}",
-                   DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop")
+                   DB_HOST=stack.path("run"), DB_USER="forkloop", DB_NAME="forkloop")
         assert done.returncode == 1 and f"can't execute {folder}/nginx: No such file" in done.stderr, done
         assert f"can't execute {folder}/nginx" in pathlib.Path(folder, "var/log/nginx.log").read_text()
 
@@ -140,29 +140,29 @@ def test_no_database_is_one_line_and_exit_code_1():
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done
 
 
-def test_migrate_and_demo_data_can_be_run_twice(house):
-    where = {"DB_HOST": house.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
+def test_migrate_and_demo_data_can_be_run_twice(stack):
+    where = {"DB_HOST": stack.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
     assert run("migrate", **where).stdout == "the schema is up to date\n"
     assert run("demo-data", **where).stdout == "loaded the demo data\n"
     assert run("demo-data", **where).stdout == "nothing done: the database is not empty\n"
-    assert house.both("GET", "/order").json[0]["name"] == "SO001"
+    assert stack.both("GET", "/order").json[0]["name"] == "SO001"
 
 
-def test_a_newer_database_is_refused(house):
-    where = {"DB_HOST": house.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
-    house.psql("insert into schema_migration (number, name) values (999, 'future')")
+def test_a_newer_database_is_refused(stack):
+    where = {"DB_HOST": stack.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
+    stack.psql("insert into schema_migration (number, name) values (999, 'future')")
     try:
         done = run("migrate", **where)
         assert done.returncode == 1 and "newer" in done.stderr, done
     finally:
-        house.psql("delete from schema_migration where number = 999")
+        stack.psql("delete from schema_migration where number = 999")
 
 
-def test_up_says_in_one_line_that_a_port_or_a_folder_is_taken(house):
+def test_up_says_in_one_line_that_a_port_or_a_folder_is_taken(stack):
     with temporary_folder() as folder:
-        done = run("up", "--port", str(house.port), "--state", folder, cwd=ROOT)
-        assert done.returncode == 1 and f"port {house.port} is taken" in done.stderr and done.stderr.count("\n") == 1, done
-    done = run("up", "--port", "1", "--state", house.path(""), cwd=ROOT)
+        done = run("up", "--port", str(stack.port), "--state", folder, cwd=ROOT)
+        assert done.returncode == 1 and f"port {stack.port} is taken" in done.stderr and done.stderr.count("\n") == 1, done
+    done = run("up", "--port", "1", "--state", stack.path(""), cwd=ROOT)
     assert done.returncode == 1 and "another 'forkloop up'" in done.stderr and done.stderr.count("\n") == 1, done
 
 
@@ -183,16 +183,16 @@ def test_of_two_that_start_on_one_port_at_once_one_is_told_that_it_is_taken():
 
 
 @pytest.mark.parametrize("command", ["sync", "async"])
-def test_a_socket_that_somebody_answers_on_is_not_taken(house, command):
-    done = run(command, "--listen", f"unix:{house.path(f'run/{command}.sock')}", DB_HOST=house.path("run"))
+def test_a_socket_that_somebody_answers_on_is_not_taken(stack, command):
+    done = run(command, "--listen", f"unix:{stack.path(f'run/{command}.sock')}", DB_HOST=stack.path("run"))
     assert done.returncode == 1 and "already listens" in done.stderr and done.stderr.count("\n") == 1, done
-    assert house.request("GET", f"/{command}/tag").status == 200
+    assert stack.request("GET", f"/{command}/tag").status == 200
 
 
-def test_up_uses_a_database_that_the_settings_name(house):
-    house.psql("insert into tag (name) values ('shared')")
+def test_up_uses_a_database_that_the_settings_name(stack):
+    stack.psql("insert into tag (name) values ('shared')")
     with temporary_folder() as folder:
-        other = House(folder, DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop")
+        other = LocalStack(folder, DB_HOST=stack.path("run"), DB_USER="forkloop", DB_NAME="forkloop")
         try:
             assert other.children("postgres") == [] and not os.path.exists(other.path("postgres/PG_VERSION"))
             assert other.both("GET", "/tag").json == [{"id": 1, "name": "shared"}]
@@ -201,12 +201,12 @@ def test_up_uses_a_database_that_the_settings_name(house):
 
 
 @pytest.mark.parametrize("command", ["sync", "async"])
-def test_responders_take_a_socket_from_their_parent(house, command):
+def test_responders_take_a_socket_from_their_parent(stack, command):
     with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/s")
         listener.listen()
         process = subprocess.Popen([PROGRAM, command, "--listen", "fd:0"], stdin=listener, stderr=subprocess.DEVNULL,
-                                   env=clean_environment(DB_HOST=house.path("run"), DB_USER="forkloop", DB_NAME="forkloop"))
+                                   env=clean_environment(DB_HOST=stack.path("run"), DB_USER="forkloop", DB_NAME="forkloop"))
         try:
             from fastcgi_client import answer, fastcgi
             with socket.socket(socket.AF_UNIX) as client:

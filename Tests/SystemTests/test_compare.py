@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from selenium.webdriver.common.by import By
 
-from house import PROGRAM, ROOT, clean_environment, eventually, temporary_folder
+from local_stack import PROGRAM, ROOT, clean_environment, eventually, temporary_folder
 from test_browser import browser, find, keep_picture
 
 # One run for all that look at it, and one browser.

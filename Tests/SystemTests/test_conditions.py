@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from house import MODES, eventually
+from local_stack import MODES, eventually
 from test_api import ORDER
 from test_rest import PARTS
 
@@ -53,8 +53,8 @@ def status(method, conditions, otherwise):
 class Thing:
     """One object of a kind that nothing refers to, or the list of its kind."""
 
-    def __init__(self, house, mode, resource):
-        self.house, self.mode, self.resource = house, mode, resource
+    def __init__(self, stack, mode, resource):
+        self.stack, self.mode, self.resource = stack, mode, resource
         self.list, self.count = f"/{mode}/{resource}", 0
         self.make()
 
@@ -63,16 +63,16 @@ class Thing:
         return {**PARTS[self.resource], "name": f"{self.mode} {self.count}"}
 
     def make(self):
-        made = self.house.request("POST", self.list, self.body())
+        made = self.stack.request("POST", self.list, self.body())
         assert made.status == 201, made
         self.path = made.header("Location")
 
     def state(self):
-        return [(a.status, a.header("ETag"), a.body) for a in (self.house.request("GET", path) for path in (self.path, self.list))]
+        return [(a.status, a.header("ETag"), a.body) for a in (self.stack.request("GET", path) for path in (self.path, self.list))]
 
     def ask(self, method, path, headers):
         body = self.body() if method in ("POST", "PATCH", "PUT") else None
-        return self.house.request(method, path, body, headers)
+        return self.stack.request(method, path, body, headers)
 
 
 @pytest.mark.parametrize("resource", PARTS)

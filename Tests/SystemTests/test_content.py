@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, clean_environment, eventually
+from local_stack import MODES, PROGRAM, clean_environment, eventually
 from responder import responder
 from test_api import ORDER
 
@@ -27,34 +27,34 @@ def database(_shared):
     _shared.psql(f"alter database {DATABASE} set session_preload_libraries = 'auto_explain';" + ";".join(
         f"alter database {DATABASE} set auto_explain.{name} = {value}"
         for name, value in (("log_min_duration", 0), ("log_analyze", "on"), ("log_buffers", "on"), ("log_timing", "off"))), user="postgres")
-    with contextlib.ExitStack() as stack:
-        doors = {mode: stack.enter_context(responder(mode, **settings)) for mode in MODES}
-        yield lambda sql: _shared.psql(sql, database=DATABASE), doors, pathlib.Path(_shared.path("log/postgres.log"))
+    with contextlib.ExitStack() as exits:
+        servers = {mode: exits.enter_context(responder(mode, **settings)) for mode in MODES}
+        yield lambda sql: _shared.psql(sql, database=DATABASE), servers, pathlib.Path(_shared.path("log/postgres.log"))
     _shared.psql(f"drop database {DATABASE} with (force)", user="postgres")
 
 
 @pytest.fixture
 def content(database):
-    sql, doors, log = database
+    sql, servers, log = database
     sql("""truncate contact, product, tag, "order", order_line, order_tag_rel, idempotency_key restart identity;
            insert into contact (name, email) values ('Ann', 'ann@example.org'), ('Bob', 'bob@example.org');
            insert into product (name) values ('Pen'), ('Ink'); insert into tag (name) values ('shopping'), ('food'), ('IT');
            insert into "order" (name, contact_id) values ('SO1', 1);
            insert into order_line (order_id, product_id, quantity, price) values (1, 1, 1, 1); insert into order_tag_rel values (1, 1)""")
-    return sql, doors, log
+    return sql, servers, log
 
 
-def ask(door, method, path, body=None, **fields):
+def ask(server, method, path, body=None, **fields):
     """(status, JSON)"""
     path, _, query = path.partition("?")
-    status, whole = door.ask(path, method, json.dumps(body).encode() if body else b"", query, **fields)
+    status, whole = server.ask(path, method, json.dumps(body).encode() if body else b"", query, **fields)
     return status, json.loads(whole.split(b"\r\n\r\n", 1)[1] or b"null")
 
 
-def is_ours(door, answer, told):
+def is_ours(server, answer, told):
     """A 500 that tells the client nothing, and the log what there is to do."""
     assert answer == (500, {"type": "about:blank", "title": "Internal Server Error", "status": 500, "detail": "Something went wrong here."}), answer
-    eventually(lambda: told in door.log.read_text(), 5, f"{told!r} is not in the log")
+    eventually(lambda: told in server.log.read_text(), 5, f"{told!r} is not in the log")
 
 
 # Which sequence is behind, and who is in its way.
@@ -69,25 +69,25 @@ BEHIND = [
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("table, method, path, body", BEHIND, ids=[" ".join(row[:2]) for row in BEHIND])
 def test_a_sequence_that_is_behind_is_no_name_that_is_taken(content, mode, table, method, path, body):
-    sql, doors, _ = content
+    sql, servers, _ = content
     sql("""insert into "order" (id, name, contact_id) values (9, 'imported', 1)""")
     name = '"order"' if table == "order" else table
     for fields in ({}, {"HTTP_IDEMPOTENCY_KEY": f"{table} {method}".replace(" ", "-")}) if method == "POST" else ({},):
         sql(f"select setval(pg_get_serial_sequence('{name}', 'id'), 1, false)")
-        is_ours(doors[mode], ask(doors[mode], method, path, body, **fields), f"select setval(pg_get_serial_sequence('{name}', 'id'), (select max(id) from {name}))")
+        is_ours(servers[mode], ask(servers[mode], method, path, body, **fields), f"select setval(pg_get_serial_sequence('{name}', 'id'), (select max(id) from {name}))")
     sql(f"select setval(pg_get_serial_sequence('{name}', 'id'), (select max(id) from {name}))")
-    assert ask(doors[mode], method, path, body)[0] in (200, 201), "what the log says does not help"
+    assert ask(servers[mode], method, path, body)[0] in (200, 201), "what the log says does not help"
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_a_name_that_is_taken_is_told_so(content, mode):
-    sql, doors, _ = content
-    assert ask(doors[mode], "POST", "/tag", {"name": "IT"})[1]["detail"] == "The name is taken."
-    assert ask(doors[mode], "PATCH", "/tag/1", {"name": "IT"})[1]["detail"] == "The name is taken."
+    sql, servers, _ = content
+    assert ask(servers[mode], "POST", "/tag", {"name": "IT"})[1]["detail"] == "The name is taken."
+    assert ask(servers[mode], "PATCH", "/tag/1", {"name": "IT"})[1]["detail"] == "The name is taken."
     sql("create unique index their_own on contact (email)")
     try:
         for method, path in (("POST", "/contact"), ("PATCH", "/contact/1")):
-            status, told = ask(doors[mode], method, path, {"name": "x", "email": "bob@example.org"})
+            status, told = ask(servers[mode], method, path, {"name": "x", "email": "bob@example.org"})
             assert status == 409 and "name" not in told["detail"], told
     finally:
         sql("drop index their_own")
@@ -95,11 +95,11 @@ def test_only_a_name_that_is_taken_is_told_so(content, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_row_that_is_older_than_a_constraint_is_not_what_was_sent(content, mode):
-    sql, doors, _ = content
+    sql, servers, _ = content
     sql(r"""alter table contact drop constraint if exists contact_name_not_blank; update contact set name = ' ' where id = 1;
             alter table contact add constraint contact_name_not_blank check (btrim(name, E' \t\n\x0b\f\r') <> '') not valid""")
-    is_ours(doors[mode], ask(doors[mode], "PATCH", "/contact/1", {"email": "x@y"}), "contact_name_not_blank")
-    assert ask(doors[mode], "PATCH", "/contact/1", {"name": "x"})[0] == 200
+    is_ours(servers[mode], ask(servers[mode], "PATCH", "/contact/1", {"email": "x@y"}), "contact_name_not_blank")
+    assert ask(servers[mode], "PATCH", "/contact/1", {"name": "x"})[0] == 200
     sql("alter table contact validate constraint contact_name_not_blank")
 
 
@@ -134,23 +134,23 @@ UNSPEAKABLE = [*(f"price = {price}" for price in ("'NaN'", "'Infinity'", "'-Infi
 
 def test_what_json_can_not_say_is_a_fault_of_ours_and_no_number_is_made_up(content):
     """From before the schema kept it out, or where somebody has dropped a constraint."""
-    sql, doors, _ = content
+    sql, servers, _ = content
     sql(LOOSE)
     try:
         sql("""insert into "order" (name, contact_id) select 'fine', 1 from generate_series(2, 4);
                insert into order_line (order_id, product_id, quantity, price) select id, 1, 1, 1 from "order" where id <> 1""")
-        for mode, door in doors.items():
+        for mode, server in servers.items():
             for value in UNSPEAKABLE:
                 sql(f"update order_line set price = 1, quantity = 1, product_id = 1; update order_line set {value} where order_id = 3")
                 for path in ("/order/3", "/order", "/order?contact_id=1", "/order?limit=1&after=2"):
-                    is_ours(door, ask(door, "GET", path), "order 3 can't be written as JSON")
-                is_ours(door, ask(door, "PATCH", "/order/3", {"name": "x"}), "order 3 can't be written as JSON")
+                    is_ours(server, ask(server, "GET", path), "order 3 can't be written as JSON")
+                is_ours(server, ask(server, "PATCH", "/order/3", {"name": "x"}), "order 3 can't be written as JSON")
                 for path, ids in (("/order?limit=2", [1, 2]), ("/order?after=3", [4])):
-                    status, orders = ask(door, "GET", path)
+                    status, orders = ask(server, "GET", path)
                     assert (status, [order["id"] for order in orders]) == (200, ids), (mode, value, orders)
             # More decimals than ours, but none that is lost; and the largest.
             sql("update order_line set price = 1.250000, quantity = 1, product_id = 1; update order_line set price = 9999999999.9999 where order_id = 4")
-            assert [order["amount_total"] for order in ask(door, "GET", "/order?after=2")[1]] == [1.25, 10000000000], mode
+            assert [order["amount_total"] for order in ask(server, "GET", "/order?after=2")[1]] == [1.25, 10000000000], mode
     finally:
         sql(STRICT)
 
@@ -160,25 +160,25 @@ TYPES = [("contact", "name"), ("contact", "email"), ("product", "name"), ("tag",
 
 @pytest.mark.parametrize("table, column", TYPES)
 def test_a_text_column_may_be_a_varchar(content, table, column):
-    sql, doors, _ = content
+    sql, servers, _ = content
     resource = table.strip('"')
     sql(f"alter table {table} alter column {column} type varchar(255)")
     try:
-        for number, (mode, door) in enumerate(doors.items()):
+        for number, (mode, server) in enumerate(servers.items()):
             new = {"contact": {"name": "a", "email": "a@b"}, "order": ORDER}.get(resource, {"name": f"new {mode}"})
             for key in ({}, {"HTTP_IDEMPOTENCY_KEY": f"{resource}-{column}-{mode}"}):
                 if key and resource == "tag":
                     new = {"name": f"keyed {mode}"}
-                status, made = ask(door, "POST", f"/{resource}", new, **key)
+                status, made = ask(server, "POST", f"/{resource}", new, **key)
                 assert status == 201, (mode, made)
             path = f"/{resource}/{made['id']}"
-            assert ask(door, "GET", path) == (200, made)
-            assert ask(door, "PATCH", path, {"name": f"b {mode}"}) == (200, {**made, "name": f"b {mode}"})
-            assert ask(door, "POST", "/order", {**ORDER, "contact_id": 9999})[0] == 422
-            assert ask(door, "PATCH", "/order/1", {"tag_ids": [1, 2, 3]})[0] == 200
+            assert ask(server, "GET", path) == (200, made)
+            assert ask(server, "PATCH", path, {"name": f"b {mode}"}) == (200, {**made, "name": f"b {mode}"})
+            assert ask(server, "POST", "/order", {**ORDER, "contact_id": 9999})[0] == 422
+            assert ask(server, "PATCH", "/order/1", {"tag_ids": [1, 2, 3]})[0] == 200
             for query in ("", "?contact_id=1", "?contact_id=1&product_id=1&tag=shopping"):
-                assert ask(door, "GET", f"/order{query}")[0] == 200
-            assert ask(door, "DELETE", path)[0] == 204
+                assert ask(server, "GET", f"/order{query}")[0] == 200
+            assert ask(server, "DELETE", path)[0] == 204
     finally:
         sql(f"alter table {table} alter column {column} type text")
 
@@ -196,7 +196,7 @@ def pages(log, act):
 
 
 def test_filters_that_find_nothing_do_not_walk_through_all_that_one_of_them_finds(content):
-    sql, doors, log = content
+    sql, servers, log = content
     sql("""insert into product (name) values ('nobody''s'), ('seldom'); insert into tag (name) values ('nobody''s'), ('late');
            insert into "order" (name, contact_id) select 'o', 1 from generate_series(2, 8000);
            insert into order_line (order_id, product_id, quantity, price) select id, 1, 1, 1 from "order";
@@ -210,25 +210,25 @@ def test_filters_that_find_nothing_do_not_walk_through_all_that_one_of_them_find
         ("contact_id=1&product_id=4&tag=food", 10), ("contact_id=1&product_id=1&tag=late", 10), ("product_id=4&tag=late", 1), ("contact_id=1&tag=food", 100),
         ("contact_id=1&tag=shopping", 1), ("contact_id=1&product_id=1&tag=food&after=6000", 100), ("tag=none", 0), ("product_id=3", 0), ("contact_id=2", 0),
     ]
-    door = doors["async"]
+    server = servers["async"]
     costs = {}
     for query, count in cases:
         for _ in range(2):  # The first of a connection reads the catalogue as well.
             answers = []
-            costs[query] = pages(log, lambda: answers.append(ask(door, "GET", f"/order?{query}")))
+            costs[query] = pages(log, lambda: answers.append(ask(server, "GET", f"/order?{query}")))
         (status, orders), = answers
         assert (status, len(orders)) == (200, count), query
-        assert ask(doors["sync"], "GET", f"/order?{query}") == (200, orders)
+        assert ask(servers["sync"], "GET", f"/order?{query}") == (200, orders)
     assert max(costs.values()) < 4000, costs
 
 
 def test_a_key_costs_the_same_however_many_are_gone_that_a_snapshot_keeps(content, _shared):
-    sql, doors, log = content
-    door = doors["async"]
+    sql, servers, log = content
+    server = servers["async"]
 
     def cost(name):
         for number in range(2):
-            pages_seen = pages(log, lambda: ask(door, "POST", "/product", {"name": name}, HTTP_IDEMPOTENCY_KEY=f"{name}-{number}"))
+            pages_seen = pages(log, lambda: ask(server, "POST", "/product", {"name": name}, HTTP_IDEMPOTENCY_KEY=f"{name}-{number}"))
         return pages_seen
 
     few = cost("few")
@@ -243,10 +243,10 @@ def test_a_key_costs_the_same_however_many_are_gone_that_a_snapshot_keeps(conten
 
 
 def test_keys_that_have_expired_go_as_new_ones_come(content):
-    sql, doors, _ = content
+    sql, servers, _ = content
     sql("insert into idempotency_key select 'old' || i, '', 'sync', '[]', now() - interval '2 days' from generate_series(1, 2000) i")
     for number in range(300):
-        assert ask(doors[MODES[number % 2]], "POST", "/product", {"name": "p"}, HTTP_IDEMPOTENCY_KEY=f"new-{number}")[0] == 201
+        assert ask(servers[MODES[number % 2]], "POST", "/product", {"name": "p"}, HTTP_IDEMPOTENCY_KEY=f"new-{number}")[0] == 201
     ((left,),) = sql("select count(*) from idempotency_key where key like 'old%'")
     assert int(left) < 400, f"{left} of 2,000 are left"
     assert sql("select count(*) from idempotency_key where key like 'new%'") == [("300",)]

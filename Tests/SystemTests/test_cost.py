@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from fastcgi_client import answer, begin, connect, fastcgi, pairs, record, variables
-from house import MODES, descendants, eventually
+from local_stack import MODES, descendants, eventually
 
 # Of a responder's processor time, for one request; and of what it answers.
 MOST_SECONDS, MOST_BYTES = 0.1, 100_000
@@ -151,42 +151,42 @@ def rested(processes):
     return sum(int(pathlib.Path(path).read_text().split()[0]) for p in processes for path in glob.glob(f"/proc/{p}/task/*/schedstat")) / 1e9
 
 
-def ask(house, mode, request):
+def ask(stack, mode, request):
     """Status and body of the answer to a request, and the processor time that its responder has spent on it."""
-    masters = house.children(mode)
+    masters = stack.children(mode)
     processes = masters + descendants(masters[0], 2)
     before = rested(processes)
-    with connect(house, mode) as client:
+    with connect(stack, mode) as client:
         client.sendall(request)
         head, body = answer(client).split(b"\r\n\r\n", 1)
     return int(head.split()[1]), body, rested(processes) - before
 
 
-def assert_cheap(house, statuses, request, what):
+def assert_cheap(stack, statuses, request, what):
     """That both responders answer so, in little time and with little. `request` makes it for a mode."""
     for mode in MODES:
-        status, body, seconds = ask(house, mode, request(mode))
+        status, body, seconds = ask(stack, mode, request(mode))
         assert status in statuses, f"{what}: {mode} answers {status}, not {statuses}: {body[:300]}"
         assert seconds < MOST_SECONDS, f"{what}: {mode} was busy for {seconds * 1000:.0f} ms"
         assert len(body) < MOST_BYTES, f"{what}: {mode} answers with {len(body)} bytes"
 
 
 @pytest.mark.parametrize("what", BODIES)
-def test_a_mebibyte_of_body_costs_little_whatever_is_in_it(house, what):
+def test_a_mebibyte_of_body_costs_little_whatever_is_in_it(stack, what):
     make, status = BODIES[what]
     body = make(MIB)
     assert len(body) <= MIB
-    assert_cheap(house, {status}, lambda mode: fastcgi(f"/{mode}/order", "POST", body=body, content_type="application/json"), what)
+    assert_cheap(stack, {status}, lambda mode: fastcgi(f"/{mode}/order", "POST", body=body, content_type="application/json"), what)
 
 
 @pytest.mark.parametrize("what", QUERIES)
-def test_a_full_query_string_costs_little(house, what):
+def test_a_full_query_string_costs_little(stack, what):
     make, status = QUERIES[what]
-    assert_cheap(house, {status}, lambda mode: fastcgi(f"/{mode}/order", query=make(LONG_HEADER).decode()), what)
+    assert_cheap(stack, {status}, lambda mode: fastcgi(f"/{mode}/order", query=make(LONG_HEADER).decode()), what)
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_a_full_header_costs_little(house, variable):
+def test_a_full_header_costs_little(stack, variable):
     method, statuses = VARIABLES[variable]
     body = b'{"name":"\xff"}' if method == "POST" else b""
 
@@ -196,34 +196,34 @@ def test_a_full_header_costs_little(house, variable):
         return begin() + record(4, params) + record(4) + (record(5, body) if body else b"") + record(5)
 
     for text in TEXTS:
-        assert_cheap(house, statuses, lambda mode: request(mode, text), f"{variable} of {text}")
+        assert_cheap(stack, statuses, lambda mode: request(mode, text), f"{variable} of {text}")
 
 
 @pytest.mark.parametrize("what", PATHS)
-def test_a_long_path_costs_little(house, what):
-    assert_cheap(house, {404}, lambda mode: fastcgi(PATHS[what](LONG_HEADER).decode().replace("MODE", mode)), what)
+def test_a_long_path_costs_little(stack, what):
+    assert_cheap(stack, {404}, lambda mode: fastcgi(PATHS[what](LONG_HEADER).decode().replace("MODE", mode)), what)
 
 
-def errors(house, mode, body):
-    status, answered, _ = ask(house, mode, fastcgi(f"/{mode}/tag", "POST", body=body.encode(), content_type="application/json"))
+def errors(stack, mode, body):
+    status, answered, _ = ask(stack, mode, fastcgi(f"/{mode}/tag", "POST", body=body.encode(), content_type="application/json"))
     assert status == 422, answered
     return [(error["pointer"], error["code"]) for error in json.loads(answered)["errors"]]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_keys_are_the_same_if_their_bytes_are(house, mode):
-    assert errors(house, mode, f'{{"name":"a","{FORM_C}":1,"{FORM_D}":1}}') == [(f"/{FORM_C}", "unknown"), (f"/{FORM_D}", "unknown")]
-    assert errors(house, mode, f'{{"name":"a","{FORM_D}":1,"{FORM_D}":1}}') == [(f"/{FORM_D}", "unknown"), (f"/{FORM_D}", "duplicate_key")]
+def test_keys_are_the_same_if_their_bytes_are(stack, mode):
+    assert errors(stack, mode, f'{{"name":"a","{FORM_C}":1,"{FORM_D}":1}}') == [(f"/{FORM_C}", "unknown"), (f"/{FORM_D}", "unknown")]
+    assert errors(stack, mode, f'{{"name":"a","{FORM_D}":1,"{FORM_D}":1}}') == [(f"/{FORM_D}", "unknown"), (f"/{FORM_D}", "duplicate_key")]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_of_thousands_of_faults_some_hundreds_are_told_and_how_many_there_are(house, mode):
+def test_of_thousands_of_faults_some_hundreds_are_told_and_how_many_there_are(stack, mode):
     many = '{"name":"a","contact_id":1,"order_lines":[' + "{}," * 999 + "{}]}"
-    status, body, _ = ask(house, mode, fastcgi(f"/{mode}/order", "POST", body=many.encode(), content_type="application/json"))
+    status, body, _ = ask(stack, mode, fastcgi(f"/{mode}/order", "POST", body=many.encode(), content_type="application/json"))
     problem = json.loads(body)
     assert (status, len(problem["errors"])) == (422, 300), f"{len(problem['errors'])} faults are told"
     assert problem["detail"] == "There are 3000 faults in the request, of which the first 300 are told."
-    status, body, _ = ask(house, mode, fastcgi(f"/{mode}/order", query="a&" * 4000))
+    status, body, _ = ask(stack, mode, fastcgi(f"/{mode}/order", query="a&" * 4000))
     problem = json.loads(body)
     assert (status, len(problem["errors"])) == (422, 300), f"{len(problem['errors'])} faults are told"
     assert problem["detail"] == "There are 4000 faults in the request, of which the first 300 are told."

@@ -14,13 +14,13 @@ import subprocess
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import MODES, PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, listens, temporary_folder
+from local_stack import MODES, PROGRAM, ROOT, clean_environment, descendants, eventually, free_port, is_running, listens, temporary_folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def environment(house, **more):
-    return clean_environment(DB_HOST=house.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=2, **more)
+def environment(stack, **more):
+    return clean_environment(DB_HOST=stack.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=2, **more)
 
 
 @contextlib.contextmanager
@@ -53,20 +53,20 @@ def answers(address, path="/sync/tag"):
         return False
 
 
-def test_a_service_manager_s_sockets_are_served_and_survive(house):
-    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as door, socket.socket(socket.AF_UNIX) as status:
-        for listener, name in ((door, "d"), (status, "s")):
+def test_a_service_manager_s_sockets_are_served_and_survive(stack):
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as status:
+        for listener, name in ((server, "d"), (status, "s")):
             listener.bind(f"{folder}/{name}")
             listener.listen(50)
 
         def inherit():
             # To 3 and 4, by way of numbers that are free.
-            copies = [os.dup2(listener.fileno(), 100 + i) for i, listener in enumerate((door, status))]
+            copies = [os.dup2(listener.fileno(), 100 + i) for i, listener in enumerate((server, status))]
             for i, copy in enumerate(copies):
                 os.dup2(copy, 3 + i)
 
         command = ["sh", "-c", f"LISTEN_PID=$$ LISTEN_FDS=2 exec {PROGRAM} sync"]
-        with running(command, env=environment(house), preexec_fn=inherit, close_fds=False) as process:
+        with running(command, env=environment(stack), preexec_fn=inherit, close_fds=False) as process:
             eventually(lambda: answers(f"{folder}/d"), message="the handed-on socket is not served")
             assert b'"workers_max":2' in ask(f"{folder}/s", "/sync/status")
             process.send_signal(signal.SIGHUP)
@@ -76,11 +76,11 @@ def test_a_service_manager_s_sockets_are_served_and_survive(house):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_listening_socket_on_standard_input_is_served(house, mode):
-    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as door:
-        door.bind(f"{folder}/d")
-        door.listen(50)
-        with running([PROGRAM, mode, "--listen", "fd:0"], env=environment(house), stdin=door.fileno()) as process:
+def test_a_listening_socket_on_standard_input_is_served(stack, mode):
+    with temporary_folder() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/d")
+        server.listen(50)
+        with running([PROGRAM, mode, "--listen", "fd:0"], env=environment(stack), stdin=server.fileno()) as process:
             eventually(lambda: answers(f"{folder}/d", f"/{mode}/tag"), message="descriptor 0 is not served")
             before = descendants(process.pid, 1)
             process.send_signal(signal.SIGHUP)
@@ -89,7 +89,7 @@ def test_a_listening_socket_on_standard_input_is_served(house, mode):
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_a_service_manager_is_told_what_happens(house, abstract):
+def test_a_service_manager_is_told_what_happens(stack, abstract):
     with temporary_folder() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         name = f"{folder}/notify"
         manager.bind("\0" + name if abstract else name)
@@ -102,7 +102,7 @@ def test_a_service_manager_is_told_what_happens(house, abstract):
             told.clear()
 
         more = dict(NOTIFY_SOCKET=f"@{name}" if abstract else name, WATCHDOG_USEC=200_000)
-        with running([PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock"], env=environment(house, **more)) as process:
+        with running([PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock"], env=environment(stack, **more)) as process:
             hears("READY=1")
             hears("WATCHDOG=1")
             process.send_signal(signal.SIGHUP)
@@ -113,11 +113,11 @@ def test_a_service_manager_is_told_what_happens(house, abstract):
 
 
 @as_root
-def test_workers_and_sockets_belong_to_the_user_that_was_named(house):
+def test_workers_and_sockets_belong_to_the_user_that_was_named(stack):
     with temporary_folder() as folder:
         os.chmod(folder, 0o755)
         command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--user", "www-data", "--group", "daemon", "--rlimit-files", "64", "--rlimit-core", "4096"]
-        with running(command, env=environment(house)) as process:
+        with running(command, env=environment(stack)) as process:
             workers = eventually(lambda: (w := descendants(process.pid, 1)) and len(w) == 2 and w)
             # The group that was named has no way to the database, and this path has no need of it.
             assert b"404 Not Found" in ask(f"{folder}/s.sock", "/sync/nothing")
@@ -135,18 +135,18 @@ def test_workers_and_sockets_belong_to_the_user_that_was_named(house):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_the_allowed_may_connect_over_tcp(house, mode):
+def test_only_the_allowed_may_connect_over_tcp(stack, mode):
     port = free_port()
-    with running([PROGRAM, mode, "--listen", f"[::]:{port}", "--allow", "127.0.0.1, ::2"], env=environment(house)):
+    with running([PROGRAM, mode, "--listen", f"[::]:{port}", "--allow", "127.0.0.1, ::2"], env=environment(stack)):
         eventually(lambda: answers(("127.0.0.1", port), f"/{mode}/tag"), message="an allowed peer was not served")
         assert not answers(("::1", port), f"/{mode}/tag"), "a peer that is not on the list was served"
 
 
-def test_the_log_is_begun_anew_on_usr1_by_all(house):
+def test_the_log_is_begun_anew_on_usr1_by_all(stack):
     with temporary_folder() as folder:
         log = pathlib.Path(folder, "log")
         command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--log", str(log), "--slow", "1"]
-        with running(command, env=environment(house)) as process:
+        with running(command, env=environment(stack)) as process:
             eventually(lambda: answers(f"{folder}/s.sock"))
             log.rename(f"{folder}/old")
             process.send_signal(signal.SIGUSR1)
@@ -174,16 +174,16 @@ int FCGX_Accept_r(void *request) {
 """
 
 
-def test_what_a_library_writes_in_pieces_reaches_the_log_a_line_at_a_time(house):
+def test_what_a_library_writes_in_pieces_reaches_the_log_a_line_at_a_time(stack):
     with temporary_folder() as folder:
         pathlib.Path(folder, "talkative.c").write_text("#define _GNU_SOURCE" + TALKATIVE)
         subprocess.run(["clang", "-shared", "-fPIC", "-o", f"{folder}/talkative.so", f"{folder}/talkative.c"], check=True)
         log = pathlib.Path(folder, "log")
         command = [PROGRAM, "sync", "--listen", f"unix:{folder}/s.sock", "--log", str(log), "--workers", "4"]
-        with running(command, env={**environment(house), "LD_PRELOAD": f"{folder}/talkative.so"}):
+        with running(command, env={**environment(stack), "LD_PRELOAD": f"{folder}/talkative.so"}):
             eventually(lambda: listens(f"{folder}/s.sock"))
-            with concurrent.futures.ThreadPoolExecutor(4) as crowd:
-                assert all(crowd.map(lambda _: answers(f"{folder}/s.sock"), range(40)))
+            with concurrent.futures.ThreadPoolExecutor(4) as threads:
+                assert all(threads.map(lambda _: answers(f"{folder}/s.sock"), range(40)))
         lines = [line for line in log.read_text().splitlines() if "half" in line or "a line of" in line]
         assert len({line for line in lines}) > 1 and all(re.fullmatch(r"half of a line of \d+", line) for line in lines), lines[:10]
 
@@ -200,10 +200,10 @@ def zombies(parent):
 
 
 @as_root
-def test_as_process_1_it_reaps_children_that_are_not_its_own(house):
+def test_as_process_1_it_reaps_children_that_are_not_its_own(stack):
     with temporary_folder() as folder:
         script = f"(sleep 0.3 &) ; exec {PROGRAM} sync --listen unix:{folder}/s.sock"
-        with running(["unshare", "--pid", "--fork", "--kill-child=TERM", "sh", "-c", script], env=environment(house)) as outer:
+        with running(["unshare", "--pid", "--fork", "--kill-child=TERM", "sh", "-c", script], env=environment(stack)) as outer:
             eventually(lambda: answers(f"{folder}/s.sock"))
             (init,) = descendants(outer.pid, 1)
             eventually(lambda: len(descendants(init, 1)) == 2, message="the orphan is still there")

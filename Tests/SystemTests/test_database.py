@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import PROGRAM, clean_environment, descendants, eventually, listens, temporary_folder
+from local_stack import PROGRAM, clean_environment, descendants, eventually, listens, temporary_folder
 from proxy import certified, in_front_of
 
 
@@ -52,8 +52,8 @@ def loop(**settings):
 
 
 @contextlib.contextmanager
-def behind_proxy(house, **settings):
-    with in_front_of(house) as proxy, loop(**{"DB_HOST": "127.0.0.1", "DB_PORT": proxy.port, "FORKLOOP_ASYNC_DB_CONNECTIONS": 2, **settings}) as one:
+def behind_proxy(stack, **settings):
+    with in_front_of(stack) as proxy, loop(**{"DB_HOST": "127.0.0.1", "DB_PORT": proxy.port, "FORKLOOP_ASYNC_DB_CONNECTIONS": 2, **settings}) as one:
         eventually(one.is_well, message="it does not work through the proxy")
         yield proxy, one
 
@@ -71,8 +71,8 @@ def sizes(proxy, one, work):
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_a_read_is_answered_wherever_its_conversation_breaks(own_house, direction):
-    with behind_proxy(own_house) as (proxy, one):
+def test_a_read_is_answered_wherever_its_conversation_breaks(own_stack, direction):
+    with behind_proxy(own_stack) as (proxy, one):
         count = sizes(proxy, one, lambda: one.ask("/async/contact/1"))[direction]
         assert 50 < count < 1000
         for at in range(count):
@@ -85,8 +85,8 @@ def test_a_read_is_answered_wherever_its_conversation_breaks(own_house, directio
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_no_write_is_lost_or_done_twice_wherever_its_conversation_breaks(own_house, direction):
-    with behind_proxy(own_house) as (proxy, one):
+def test_no_write_is_lost_or_done_twice_wherever_its_conversation_breaks(own_stack, direction):
+    with behind_proxy(own_stack) as (proxy, one):
         count = sizes(proxy, one, lambda: one.ask("/async/tag", "POST", b'{"name":"measure"}'))[direction]
         told = {}
         for at in range(count):
@@ -96,14 +96,14 @@ def test_no_write_is_lost_or_done_twice_wherever_its_conversation_breaks(own_hou
             eventually(one.is_well, message=f"it did not recover from a cut after byte {at} {direction}")
         assert set(told.values()) <= {201, 503}, told
         # Names are unique: done twice would have been a 409. What was acknowledged is there, the rest may be.
-        rows = {row[0] for row in own_house.psql("select name from tag where name like 't%'")}
+        rows = {row[0] for row in own_stack.psql("select name from tag where name like 't%'")}
         assert {name for name, status in told.items() if status == 201} <= rows
         assert 503 in told.values(), "nothing was ever cut"
 
 
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.long)])
-def test_it_connects_again_wherever_connecting_breaks(own_house, step):
-    with behind_proxy(own_house, FORKLOOP_ASYNC_DB_CONNECTIONS=1) as (proxy, one):
+def test_it_connects_again_wherever_connecting_breaks(own_stack, step):
+    with behind_proxy(own_stack, FORKLOOP_ASYNC_DB_CONNECTIONS=1) as (proxy, one):
         def connects_again():
             proxy.drop_all()
             eventually(one.is_well)
@@ -117,16 +117,16 @@ def test_it_connects_again_wherever_connecting_breaks(own_house, step):
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 64, b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(range(256)), b"Z\xff\xff\xff\xff", b"D\0\0\0\x08\0\xff\0\0"])
-def test_a_server_that_talks_nonsense_is_left(own_house, garbage):
-    with behind_proxy(own_house) as (proxy, one):
+def test_a_server_that_talks_nonsense_is_left(own_stack, garbage):
+    with behind_proxy(own_stack) as (proxy, one):
         for at in (0, 1, 5, 30):
-            proxy.cut_after(at, "down", last_words=garbage)
+            proxy.cut_after(at, "down", last_bytes=garbage)
             assert one.ask("/async/contact/1")[0] in (200, 500, 503)
             eventually(one.is_well, message="it did not recover from nonsense")
 
 
-def test_a_server_that_falls_silent_costs_its_time_limit_and_nothing_more(own_house):
-    with behind_proxy(own_house, FORKLOOP_STATEMENT_TIMEOUT=200) as (proxy, one):
+def test_a_server_that_falls_silent_costs_its_time_limit_and_nothing_more(own_stack):
+    with behind_proxy(own_stack, FORKLOOP_STATEMENT_TIMEOUT=200) as (proxy, one):
         proxy.cut_after(3, "down", silent=True)
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(60)
@@ -140,13 +140,13 @@ def test_a_server_that_falls_silent_costs_its_time_limit_and_nothing_more(own_ho
 
 
 @pytest.mark.parametrize("piece, delay", [(1, 0), (7, 0.001), (65536, 0.05)])
-def test_a_server_that_is_far_away_is_understood(own_house, piece, delay):
+def test_a_server_that_is_far_away_is_understood(own_stack, piece, delay):
     """Its bytes come late, and in pieces that have nothing to do with its messages."""
-    with behind_proxy(own_house) as (proxy, one), concurrent.futures.ThreadPoolExecutor(6) as crowd:
+    with behind_proxy(own_stack) as (proxy, one), concurrent.futures.ThreadPoolExecutor(6) as threads:
         proxy.piece, proxy.delay = piece, delay
         bodies = [b'{"name":"d%d"}' % number for number in range(6)]
-        written = list(crowd.map(lambda body: one.ask("/async/tag", "POST", body), bodies))
-        read = list(crowd.map(lambda number: one.ask(f"/async/contact/{number}"), range(1, 7)))
+        written = list(threads.map(lambda body: one.ask("/async/tag", "POST", body), bodies))
+        read = list(threads.map(lambda number: one.ask(f"/async/contact/{number}"), range(1, 7)))
     assert [status for status, _ in written] == [201] * 6 and [status for status, _ in read] == [200] * 6, (written, read)
     for number, (_, whole) in enumerate(read, 1):
         assert whole.endswith(b'"name":"c%d","email":"c@example.org"}' % number), whole
@@ -154,10 +154,10 @@ def test_a_server_that_is_far_away_is_understood(own_house, piece, delay):
         assert whole.endswith(b"," + body[1:]), whole
 
 
-def test_records_of_tls_that_are_longer_than_what_libpq_reads_are_read_to_their_end(own_house):
+def test_records_of_tls_that_are_longer_than_what_libpq_reads_are_read_to_their_end(own_stack):
     """What TLS has decrypted does not show at the socket. PostgreSQL's own records are short enough; a proxy's may not be."""
-    own_house.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 1000)")
-    with temporary_folder() as folder, in_front_of(own_house, certified(folder)) as proxy:
+    own_stack.psql("insert into contact (name, email) select repeat('x', 200), 'c@example.org' from generate_series(1, 1000)")
+    with temporary_folder() as folder, in_front_of(own_stack, certified(folder)) as proxy:
         with loop(DB_HOST="127.0.0.1", DB_PORT=proxy.port, PGSSLMODE="require", FORKLOOP_ASYNC_DB_CONNECTIONS=1) as one:
             eventually(one.is_well)
             proxy.delay = 0.005  # So that there is more than a record to be sent.
@@ -166,8 +166,8 @@ def test_records_of_tls_that_are_longer_than_what_libpq_reads_are_read_to_their_
                 assert status == 200 and whole.count(b'"id"') == limit
 
 
-def test_a_server_that_is_away_at_first_is_found_when_it_comes(own_house):
-    with in_front_of(own_house) as proxy:
+def test_a_server_that_is_away_at_first_is_found_when_it_comes(own_stack):
+    with in_front_of(own_stack) as proxy:
         proxy.refuses = True
         with loop(DB_HOST="127.0.0.1", DB_PORT=proxy.port) as one:
             status, whole = one.ask("/async/contact/1")
@@ -176,8 +176,8 @@ def test_a_server_that_is_away_at_first_is_found_when_it_comes(own_house):
             eventually(one.is_well, message="it did not find the server")
 
 
-def test_it_moves_to_another_host_when_the_first_is_away(own_house):
-    with in_front_of(own_house) as first, in_front_of(own_house) as second:
+def test_it_moves_to_another_host_when_the_first_is_away(own_stack):
+    with in_front_of(own_stack) as first, in_front_of(own_stack) as second:
         with loop(DB_HOST="127.0.0.1,localhost", DB_PORT=f"{first.port},{second.port}") as one:
             eventually(one.is_well)
             assert first.pairs and not second.pairs
@@ -187,24 +187,24 @@ def test_it_moves_to_another_host_when_the_first_is_away(own_house):
             eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 8)
 
 
-def test_it_makes_do_with_the_connections_that_it_gets(own_house):
+def test_it_makes_do_with_the_connections_that_it_gets(own_stack):
     # A role of its own: superusers are not counted.
-    own_house.psql("create role small login connection limit 3 in role forkloop; grant all on all tables in schema public to small; grant usage on all sequences in schema public to small", "postgres")
-    with loop(DB_HOST=own_house.path("run"), DB_USER="small", FORKLOOP_ASYNC_DB_CONNECTIONS=8) as one:
+    own_stack.psql("create role small login connection limit 3 in role forkloop; grant all on all tables in schema public to small; grant usage on all sequences in schema public to small", "postgres")
+    with loop(DB_HOST=own_stack.path("run"), DB_USER="small", FORKLOOP_ASYNC_DB_CONNECTIONS=8) as one:
         eventually(one.is_well)
         for _ in range(20):
             assert one.ask("/async/contact/1")[0] == 200
         assert one.ask("/async/status")[1].count(b'"ready"') == 3 and "too many connections" in one.log.read_text()
-        own_house.psql("alter role small connection limit 20", "postgres")
+        own_stack.psql("alter role small connection limit 20", "postgres")
         eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 8, message="it did not use what it may have now")
 
 
-def test_a_changed_password_is_taken_from_the_password_file(own_house):
+def test_a_changed_password_is_taken_from_the_password_file(own_stack):
     """A role with a password, through a server that asks for it."""
-    own_house.psql("create role guarded login password 'one'; grant all on all tables in schema public to guarded", "postgres")
-    hba = pathlib.Path(own_house.path("postgres/pg_hba.conf"))
+    own_stack.psql("create role guarded login password 'one'; grant all on all tables in schema public to guarded", "postgres")
+    hba = pathlib.Path(own_stack.path("postgres/pg_hba.conf"))
     hba.write_text("local all guarded scram-sha-256\n" + hba.read_text())
-    own_house.psql("select pg_reload_conf()", "postgres")
+    own_stack.psql("select pg_reload_conf()", "postgres")
     with temporary_folder() as folder:
         file = pathlib.Path(folder, "pgpass")
 
@@ -213,11 +213,11 @@ def test_a_changed_password_is_taken_from_the_password_file(own_house):
             file.chmod(0o600)
 
         write("one")
-        with loop(DB_HOST=own_house.path("run"), DB_USER="guarded", PGPASSFILE=file) as one:
+        with loop(DB_HOST=own_stack.path("run"), DB_USER="guarded", PGPASSFILE=file) as one:
             eventually(one.is_well)
-            own_house.psql("alter role guarded password 'two'", "postgres")
+            own_stack.psql("alter role guarded password 'two'", "postgres")
             assert one.is_well(), "connections that are up have no need of a password"
-            own_house.psql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'guarded'", "postgres")
+            own_stack.psql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'guarded'", "postgres")
             eventually(lambda: one.ask("/async/contact/1")[0] == 503)
             write("two")
             eventually(one.is_well, message="it did not take the new password")
@@ -247,8 +247,8 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 """
 
 
-def test_a_resolver_that_takes_its_time_does_not_hold_up_the_loop(own_house):
-    with temporary_folder() as folder, in_front_of(own_house) as proxy:
+def test_a_resolver_that_takes_its_time_does_not_hold_up_the_loop(own_stack):
+    with temporary_folder() as folder, in_front_of(own_stack) as proxy:
         pathlib.Path(folder, "slow.c").write_text(SLOW_RESOLVER)
         subprocess.run(["clang", "-shared", "-fPIC", "-o", f"{folder}/slow.so", f"{folder}/slow.c"], check=True)
         notes = pathlib.Path(folder, "notes")
@@ -258,20 +258,20 @@ def test_a_resolver_that_takes_its_time_does_not_hold_up_the_loop(own_house):
             proxy.drop_all()
             eventually(lambda: notes.read_text() == "b", message="the name was not looked up again")
             # Who wants the database waits for the attempt, since the last connection was good.
-            with concurrent.futures.ThreadPoolExecutor(1) as crowd:
-                waiting = crowd.submit(one.ask, "/async/contact/1")
+            with concurrent.futures.ThreadPoolExecutor(1) as threads:
+                waiting = threads.submit(one.ask, "/async/contact/1")
                 assert one.ask("/async/status")[0] == 200
                 assert notes.read_text() == "b", "whoever asked had to wait for the resolver"
                 assert waiting.result()[0] == 200
             assert notes.read_text() == "be"
 
 
-def test_connections_that_the_server_ends_while_idle_are_made_again_before_anybody_asks(own_house):
-    with loop(DB_HOST=own_house.path("run")) as one:
+def test_connections_that_the_server_ends_while_idle_are_made_again_before_anybody_asks(own_stack):
+    with loop(DB_HOST=own_stack.path("run")) as one:
         eventually(one.is_well)
         (process,) = descendants(one.process.pid, 1)
         for _ in range(3):
-            own_house.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'forkloop async'")
+            own_stack.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'forkloop async'")
             eventually(lambda: one.ask("/async/status")[1].count(b'"ready"') == 8)
             assert one.is_well()
         assert descendants(one.process.pid, 1) == [process]

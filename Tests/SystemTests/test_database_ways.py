@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, clean_environment, eventually, temporary_folder
+from local_stack import MODES, PROGRAM, clean_environment, eventually, temporary_folder
 from pooler import pooler
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
@@ -35,18 +35,18 @@ numbers = itertools.count()
 class Database:
     """One of its own, with a contact in it."""
 
-    def __init__(self, house):
-        self.house = house
+    def __init__(self, stack):
+        self.stack = stack
         self.make()
 
     def make(self, options="", migrates=True):
         self.drop()
-        self.house.psql(f"create database {NAME} owner forkloop {options}", "postgres")
+        self.stack.psql(f"create database {NAME} owner forkloop {options}", "postgres")
         if migrates:
             self.migrate()
 
     def drop(self):
-        self.house.psql(f"drop database if exists {NAME} with (force)", "postgres")
+        self.stack.psql(f"drop database if exists {NAME} with (force)", "postgres")
 
     def migrate(self):
         done = self.run("migrate")
@@ -55,13 +55,13 @@ class Database:
 
     @property
     def where(self):
-        return {"DB_HOST": self.house.path("run"), "DB_NAME": NAME, "DB_USER": "forkloop"}
+        return {"DB_HOST": self.stack.path("run"), "DB_NAME": NAME, "DB_USER": "forkloop"}
 
     def run(self, *arguments, **more):
         return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env=clean_environment(**self.where, **more))
 
     def psql(self, sql, user="forkloop"):
-        environment = clean_environment(PGHOST=self.house.path("run"), PGUSER=user, PGDATABASE=NAME)
+        environment = clean_environment(PGHOST=self.stack.path("run"), PGUSER=user, PGDATABASE=NAME)
         done = subprocess.run(["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -76,8 +76,8 @@ class Database:
 
 
 @pytest.fixture
-def database(house):
-    one = Database(house)
+def database(stack):
+    one = Database(stack)
     try:
         yield one
     finally:
@@ -132,20 +132,20 @@ def encoding(name):
 
 def read_only(database, mode):
     with served(database, mode) as one:
-        database.house.psql(f"alter database {NAME} set default_transaction_read_only = on", "postgres")
+        database.stack.psql(f"alter database {NAME} set default_transaction_read_only = on", "postgres")
         database.end()
         yield one
-        database.house.psql(f"alter database {NAME} reset default_transaction_read_only", "postgres")
+        database.stack.psql(f"alter database {NAME} reset default_transaction_read_only", "postgres")
         database.end()
         yield one
 
 
 def out_of_connections(database, mode):
     with served(database, mode) as one:
-        database.house.psql(f"alter database {NAME} connection limit 0", "postgres")
+        database.stack.psql(f"alter database {NAME} connection limit 0", "postgres")
         database.end()
         yield one
-        database.house.psql(f"alter database {NAME} connection limit -1", "postgres")
+        database.stack.psql(f"alter database {NAME} connection limit -1", "postgres")
         yield one
 
 
@@ -166,7 +166,7 @@ def one_ended(database, mode):
 
 
 def restart(database, mode):
-    with in_front_of(database.house) as proxy, served(database, mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port) as one:
+    with in_front_of(database.stack) as proxy, served(database, mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port) as one:
         assert one.ask("/contact/1")[0] == 200
         proxy.refuses = True
         proxy.drop_all()
@@ -176,7 +176,7 @@ def restart(database, mode):
 
 
 def slow_to_accept(database, mode):
-    with in_front_of(database.house) as proxy:
+    with in_front_of(database.stack) as proxy:
         proxy.sleep = 1
         with served(database, mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port) as one:
             yield one
@@ -184,7 +184,7 @@ def slow_to_accept(database, mode):
 
 
 def silent_host_first(database, mode):
-    with silent() as (host, port), in_front_of(database.house) as good:
+    with silent() as (host, port), in_front_of(database.stack) as good:
         with served(database, mode, DB_HOST=f"{host},127.0.0.1", DB_PORT=f"{port},{good.port}", PGCONNECT_TIMEOUT=1) as one:
             yield one
             yield one
@@ -199,7 +199,7 @@ def altered_column(database, mode):
 
 
 def discard_all(database, mode):
-    with in_front_of(database.house) as proxy, served(database, mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port, **ONE_CONNECTION) as one:
+    with in_front_of(database.stack) as proxy, served(database, mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port, **ONE_CONNECTION) as one:
         for _ in range(2):
             assert one.ask("/contact/1")[0] == one.ask("/contact")[0] == 200
             proxy.interject("discard all")
@@ -233,7 +233,7 @@ def not_a_number(database, mode):
 
 def behind_pgbouncer(pool):
     def way(database, mode):
-        with pooler(database.house, pool) as where, served(database, mode, **where) as one:
+        with pooler(database.stack, pool) as where, served(database, mode, **where) as one:
             yield one
             # All of its sessions end: it ends its clients' with them.
             database.end()

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, PSQL, clean_environment, eventually, free_port, temporary_folder
+from local_stack import MODES, PROGRAM, PSQL, clean_environment, eventually, free_port, temporary_folder
 from responder import responder
 from test_api import ORDER
 
@@ -23,23 +23,23 @@ def say(session, sql):
         assert line, f"the session ended at {sql}"
 
 
-def is_told_apart(house, path, old):
+def is_told_apart(stack, path, old):
     """What `old` was an answer to has changed, and whoever has `old` hears of it."""
-    new = house.both("GET", path, headers={"If-None-Match": old.header("ETag")})
+    new = stack.both("GET", path, headers={"If-None-Match": old.header("ETag")})
     assert (new.status, new.body == old.body) == (200, False), new
     assert new.header("ETag") != old.header("ETag")
     for mode in MODES:
         for method, body in (("PATCH", {"name": "lost"}), ("DELETE", None)):
-            answer = house.request(method, f"/{mode}{path}", body, {"If-Match": old.header("ETag")})
+            answer = stack.request(method, f"/{mode}{path}", body, {"If-Match": old.header("ETag")})
             assert answer.status == 412, f"a stale If-Match passes: {answer}"
     return new
 
 
-def the_same_sum(house, sql, act):
+def the_same_sum(stack, sql, act):
     """`act(number)` until what `sql` adds up, the transactions of an order's tags, is the same before and after: it gives the answer
     before. Somebody else may take a number in between, so not each time."""
     for number in range(10):
-        old, sums = act(number, lambda: house.psql(sql))
+        old, sums = act(number, lambda: stack.psql(sql))
         if sums[0] == sums[1]:
             return old
     raise AssertionError("the transactions' numbers do not come as they should")
@@ -204,9 +204,9 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(folder=None, **settings):
-    with contextlib.ExitStack() as stack:
-        one = Cluster(folder or stack.enter_context(temporary_folder()), **settings)
-        stack.callback(one.stop)
+    with contextlib.ExitStack() as exits:
+        one = Cluster(folder or exits.enter_context(temporary_folder()), **settings)
+        exits.callback(one.stop)
         yield one
 
 

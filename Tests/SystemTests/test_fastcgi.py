@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from fastcgi_client import Crowd, answer, begin, connect, fastcgi, one_answer, pairs, record, records, stdout, variables, with_id
-from house import MODES, eventually, locked
+from fastcgi_client import Clients, answer, begin, connect, fastcgi, one_answer, pairs, record, records, stdout, variables, with_id
+from local_stack import MODES, eventually, locked
 from test_async import LOCKED
 
 CONTACT = pairs(variables("/async/contact/2"))
@@ -93,10 +93,10 @@ def unread(client):
     return left[0]
 
 
-def outcome(house, pieces, expected):
+def outcome(stack, pieces, expected):
     """What comes when the pieces are sent, each after the one before has been read. Requests have no order among each other."""
     got = {}
-    with connect(house, "async") as client:
+    with connect(stack, "async") as client:
         for piece in pieces:
             client.sendall(piece)
             while len(pieces) > 1 and unread(client):
@@ -173,9 +173,9 @@ def test_a_body_of_unknown_length_is_taken_up_to_the_bound(stocked, mode, length
     assert status(stocked, mode, begin(keep=0) + record(4, params) + record(4) + bodies + record(5)) == wanted
 
 
-def status(house, mode, whole):
+def status(stack, mode, whole):
     """Of the answer to a request."""
-    with connect(house, mode) as client:
+    with connect(stack, mode) as client:
         client.sendall(whole)
         return int(answer(client).split()[1])
 
@@ -464,7 +464,7 @@ def test_requests_on_one_connection_are_answered_as_they_are_ready(stocked):
 
 
 def test_an_aborted_request_is_ended_and_the_connection_goes_on(stocked):
-    with locked(stocked, "tag") as lock, connect(stocked, "async") as client, Crowd(stocked, "/async/tag", 1):
+    with locked(stocked, "tag") as lock, connect(stocked, "async") as client, Clients(stocked, "/async/tag", 1):
         eventually(lambda: stocked.psql(LOCKED) == [("1",)])
         client.sendall(with_id(fastcgi("/async/tag"), 5) + record(2, request_id=5))
         stream = records(client)

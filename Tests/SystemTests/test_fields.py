@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from fastcgi_client import answer, begin, connect, connect_to, record
-from house import MODES, PROGRAM, clean_environment
+from local_stack import MODES, PROGRAM, clean_environment
 from responder import responder
 
 GUARDS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Idempotency-Key")
@@ -42,20 +42,20 @@ def is_whole(answer):
     return bool(end) and length is not None and len(body) >= int(length[1])
 
 
-def send(house, method, path, body, lines):
+def send(stack, method, path, body, lines):
     """A request with these very header lines."""
     head = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *lines]
     if body:
         head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    return exchange(house.port, "\r\n".join([*head, "", body]).encode())
+    return exchange(stack.port, "\r\n".join([*head, "", body]).encode())
 
 
 def of(fields, name):
     return [value for field, value in fields if field == name.lower()]
 
 
-def tags(house):
-    return house.psql("select id, name from tag order by id")
+def tags(stack):
+    return stack.psql("select id, name from tag order by id")
 
 
 @pytest.mark.parametrize("guard", GUARDS)
@@ -109,8 +109,8 @@ def ask(client, method, path, body="", *more):
     return int(fields[0][1].split()[0]), [(name.lower(), value) for name, value in fields], content
 
 
-def directly(house, mode, method, path, body="", *more):
-    with connect(house, mode) as client:
+def directly(stack, mode, method, path, body="", *more):
+    with connect(stack, mode) as client:
         return ask(client, method, f"/{mode}{path}", body, *more)
 
 
@@ -202,7 +202,7 @@ def test_every_kind_of_answer_has_both_without_nginx(stocked, mode):
     for variables in (many, [("HTTP_X_LONG", "x" * 60_000), ("HTTP_X_LONGER", "x" * 9_000)]):
         status, fields, _ = directly(stocked, mode, "GET", "/tag", "", *variables)
         assert (status, len(of(fields, "X-Request-Id")), of(fields, "X-Content-Type-Options")) == (431, 1, ["nosniff"]), fields
-    # The fields of a header are as many as there is room for.
+    # The fields of a header are as many as there is space for.
     for size, wanted in ((64_000, 200), (70_000, 431)):
         status, _, _ = directly(stocked, mode, "GET", "/tag", "", *((f"HTTP_X_{number:04}", "") for number in range(size // 13)))
         assert status == wanted, size

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, clean_environment, eventually, free_port
+from local_stack import MODES, PROGRAM, clean_environment, eventually, free_port
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
 
@@ -30,10 +30,10 @@ def silent():
 @contextlib.contextmanager
 def unreachable():
     """Answers no SYN: its queue is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+    with contextlib.ExitStack() as exits:
+        listener = exits.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
-            client = stack.enter_context(socket.socket())
+            client = exits.enter_context(socket.socket())
             client.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 client.connect(listener.getsockname())

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, clean_environment, descendants, eventually, listens, temporary_folder
+from local_stack import MODES, PROGRAM, clean_environment, descendants, eventually, listens, temporary_folder
 
 # Whoever starts us may have these ignored (nohup, a shell's `&`, a supervisor) or blocked (one that waits in sigwait).
 SIGNALS = [signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGALRM, signal.SIGQUIT]
@@ -24,11 +24,11 @@ def blocking(*signals):
 
 
 @contextlib.contextmanager
-def responder(house, mode, address, **arguments):
+def responder(stack, mode, address, **arguments):
     process = subprocess.Popen(
         [PROGRAM, mode, "--listen", f"unix:{address}"],
         **{"stderr": subprocess.DEVNULL,
-           "env": clean_environment(DB_HOST=house.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=1, FORKLOOP_DRAIN_TIMEOUT=20), **arguments})
+           "env": clean_environment(DB_HOST=stack.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=1, FORKLOOP_DRAIN_TIMEOUT=20), **arguments})
     try:
         yield process
     finally:
@@ -43,9 +43,9 @@ def other_worker(process, before):
 
 @pytest.mark.parametrize("inherit", [ignoring, blocking])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_server_that_was_started_with_a_signal_ignored_or_blocked_serves_as_any_other(house, mode, inherit):
-    with temporary_folder() as folder, contextlib.ExitStack() as stack:
-        started = [(s, stack.enter_context(responder(house, mode, f"{folder}/{s.name}", preexec_fn=inherit(s)))) for s in SIGNALS]
+def test_a_server_that_was_started_with_a_signal_ignored_or_blocked_serves_as_any_other(stack, mode, inherit):
+    with temporary_folder() as folder, contextlib.ExitStack() as exits:
+        started = [(s, exits.enter_context(responder(stack, mode, f"{folder}/{s.name}", preexec_fn=inherit(s)))) for s in SIGNALS]
         workers = {}
         for s, process in started:
             eventually(lambda: listens(f"{folder}/{s.name}"), 20, f"{inherit.__name__} {s.name}: it does not listen")
@@ -65,8 +65,8 @@ def test_a_server_that_was_started_with_a_signal_ignored_or_blocked_serves_as_an
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_server_goes_on_when_nobody_reads_its_log_any_more(house, mode):
-    with temporary_folder() as folder, responder(house, mode, f"{folder}/s", stderr=subprocess.PIPE) as process:
+def test_a_server_goes_on_when_nobody_reads_its_log_any_more(stack, mode):
+    with temporary_folder() as folder, responder(stack, mode, f"{folder}/s", stderr=subprocess.PIPE) as process:
         assert any(b"listening" in line for line in process.stderr), "it did not start"
         process.stderr.close()
         workers = eventually(lambda: descendants(process.pid, 1), 5, "there is no worker")
@@ -83,20 +83,20 @@ def test_a_server_goes_on_when_nobody_reads_its_log_any_more(house, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_server_that_was_started_without_standard_streams_takes_no_file_of_its_own_for_them(house, mode):
+def test_a_server_that_was_started_without_standard_streams_takes_no_file_of_its_own_for_them(stack, mode):
     with temporary_folder() as folder:
         closed = {"stderr": None, "preexec_fn": lambda: [os.close(n) for n in range(3)]}
-        with responder(house, mode, f"{folder}/s", **closed) as process:
+        with responder(stack, mode, f"{folder}/s", **closed) as process:
             eventually(lambda: listens(f"{folder}/s"), 5, "it does not listen")
             files = [os.readlink(f"/proc/{process.pid}/fd/{n}") for n in range(3)]
             assert files == ["/dev/null"] * 3, files
 
 
 @pytest.mark.parametrize("arguments", [["env"], ["openapi"], ["--help"], ["load", "http://127.0.0.1:{port}/sync/tag", "--seconds", "0.1", "--warm-up", "0"]])
-def test_a_command_whose_output_nobody_reads_ends_quietly(house, arguments):
+def test_a_command_whose_output_nobody_reads_ends_quietly(stack, arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([PROGRAM, *(a.format(port=house.port) for a in arguments)], stdout=writer, stderr=subprocess.PIPE, timeout=20,
+    done = subprocess.run([PROGRAM, *(a.format(port=stack.port) for a in arguments)], stdout=writer, stderr=subprocess.PIPE, timeout=20,
                           env=clean_environment(DATABASE_URL="postgresql://u:p@h:6/d"))
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b""), done

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from house import MODES
+from local_stack import MODES
 
 
 def named(text):
@@ -78,28 +78,28 @@ def test_an_integer_may_have_a_fraction_of_zeros(stocked, number):
 
 
 @pytest.mark.parametrize("text", NAMES, ids=range(len(NAMES)))
-def test_a_name_comes_back_as_it_was_meant(house, text):
+def test_a_name_comes_back_as_it_was_meant(stack, text):
     for mode in MODES:
-        made = house.request("POST", f"/{mode}/product", named(text))
+        made = stack.request("POST", f"/{mode}/product", named(text))
         assert made.status == 201, made
-        for door in MODES:
-            assert json.loads(house.request("GET", f"/{door}/product/{made.json['id']}").body)["name"] == NAMES[text]
+        for server in MODES:
+            assert json.loads(stack.request("GET", f"/{server}/product/{made.json['id']}").body)["name"] == NAMES[text]
 
 
-def test_a_duplicate_key_is_named(house):
-    wrong = house.both("POST", "/contact", b'{"name":"a","email":"a@b","na\\u006de":"b"}')
+def test_a_duplicate_key_is_named(stack):
+    wrong = stack.both("POST", "/contact", b'{"name":"a","email":"a@b","na\\u006de":"b"}')
     assert (wrong.status, [(e["pointer"], e["code"]) for e in wrong.json["errors"]]) == (422, [("/name", "duplicate_key")])
-    inner = house.both("POST", "/order", b'{"name":"a","contact_id":1,"order_lines":[{"product_id":1,"price":1,"quantity":1,"price":2}]}')
+    inner = stack.both("POST", "/order", b'{"name":"a","contact_id":1,"order_lines":[{"product_id":1,"price":1,"quantity":1,"price":2}]}')
     assert ("/order_lines/0/price", "duplicate_key") in [(e["pointer"], e["code"]) for e in inner.json["errors"]]
 
 
-def test_64_levels_are_no_harm(house):
-    assert house.both("POST", "/product", b'{"name":' + b"[" * 63 + b"]" * 63 + b"}").status == 422
+def test_64_levels_are_no_harm(stack):
+    assert stack.both("POST", "/product", b'{"name":' + b"[" * 63 + b"]" * 63 + b"}").status == 422
 
 
-def test_a_mebibyte_of_anything_is_answered(house):
+def test_a_mebibyte_of_anything_is_answered(stack):
     size = 1 << 20
     for body, status in ((b"[" + b"1," * (size // 2 - 1) + b"1", 400), (b"[" + b"0," * ((size - 2) // 2) + b"0]", 413), (b'{"name":"' + b"\\n" * (size // 2 - 6) + b'"}', 422),
                          (b'{"' + b"a" * (size - 6) + b'":1}', 422), (b'{"tag_ids":[' + b"1," * (size // 2 - 10) + b"1]}", 422), (b"{" + b'"a":1,' * (size // 6 - 2) + b'"a":1}', 422)):
-        answer = house.both("POST", "/order", body[:size + 1])
+        answer = stack.both("POST", "/order", body[:size + 1])
         assert answer.status == status, (body[:20], len(body), answer)

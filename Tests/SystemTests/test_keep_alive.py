@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import PROGRAM, House, clean_environment, descendants, eventually, free_port, request, temporary_folder
+from local_stack import PROGRAM, LocalStack, clean_environment, descendants, eventually, free_port, request, temporary_folder
 from test_faults import ORDER, Load
 from test_prefork import STOCK, alone, master, pool, status
 
@@ -44,8 +44,8 @@ def parked(folder):
         return int(answer(client).split(b'"parked_connections":')[1].split(b",")[0])
 
 
-def test_ten_thousand_parked_connections_starve_nobody_and_survive_a_reload(own_house, many_files):
-    with alone(own_house, workers=2, keep_alive=1) as (folder, process), contextlib.ExitStack() as clients:
+def test_ten_thousand_parked_connections_starve_nobody_and_survive_a_reload(own_stack, many_files):
+    with alone(own_stack, workers=2, keep_alive=1) as (folder, process), contextlib.ExitStack() as clients:
         kept = []
         for _ in range(10_000):
             client = clients.enter_context(connected(f"{folder}/s.sock"))
@@ -67,8 +67,8 @@ def test_ten_thousand_parked_connections_starve_nobody_and_survive_a_reload(own_
         assert kept[-1].recv(1) == b""
 
 
-def test_a_request_on_a_kept_connection_has_a_worker_started_where_there_is_none(own_house):
-    with alone(own_house, keep_alive=1, pm="ondemand", workers=3, idle_timeout=1) as (folder, process), connected(f"{folder}/s.sock") as client:
+def test_a_request_on_a_kept_connection_has_a_worker_started_where_there_is_none(own_stack):
+    with alone(own_stack, keep_alive=1, pm="ondemand", workers=3, idle_timeout=1) as (folder, process), connected(f"{folder}/s.sock") as client:
         assert b"200 OK" in get(client)
         eventually(lambda: descendants(process.pid, 1) == [], message="the idle worker stays")
         assert b"200 OK" in get(client)
@@ -76,21 +76,21 @@ def test_a_request_on_a_kept_connection_has_a_worker_started_where_there_is_none
 
 @contextlib.contextmanager
 def kept_through_nginx(**settings):
-    """A house with keep-alive on, and the port of an nginx that keeps its connections to the pool."""
-    with pool(keep_alive=1, **settings) as house, temporary_folder() as folder:
+    """A stack with keep-alive on, and the port of an nginx that keeps its connections to the pool."""
+    with pool(keep_alive=1, **settings) as stack, temporary_folder() as folder:
         port = free_port()
         user = "user root;" if os.geteuid() == 0 else ""
         temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "fastcgi", "proxy", "scgi", "uwsgi"))
         pathlib.Path(folder, "nginx.conf").write_text(f"""
             daemon off; worker_processes 2; pid {folder}/pid; {user} events {{ }}
             http {{ access_log off; {temporary}
-              upstream pool {{ server unix:{house.path("run/sync.sock")}; keepalive 64; }}
+              upstream pool {{ server unix:{stack.path("run/sync.sock")}; keepalive 64; }}
               server {{ listen 127.0.0.1:{port}; location / {{ include /etc/nginx/fastcgi_params; fastcgi_param PATH_INFO $uri;
                 fastcgi_param SCRIPT_NAME ""; fastcgi_keep_conn on; fastcgi_pass pool; }} }} }}""")
         nginx = subprocess.Popen(["/usr/sbin/nginx", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"], stderr=subprocess.DEVNULL)
         try:
             eventually(lambda: answers(port), message="nginx did not start")
-            yield house, port
+            yield stack, port
         finally:
             nginx.terminate()
             nginx.wait(30)
@@ -102,31 +102,31 @@ def answers(port):
 
 
 def test_more_kept_connections_than_workers_starve_nobody():
-    with kept_through_nginx(workers=2) as (house, port):
-        with Load(port, "/sync/contact", threads=12) as kept, Load(house.port, "/sync/contact", threads=2) as others:
+    with kept_through_nginx(workers=2) as (stack, port):
+        with Load(port, "/sync/contact", threads=12) as kept, Load(stack.port, "/sync/contact", threads=2) as others:
             eventually(lambda: len(kept.answers) > 1000 and len(others.answers) > 100, message="somebody starved")
         assert kept.broken == others.broken == []
         assert set(kept.answers) == set(others.answers) == {200}
-        assert status(house)["parked_connections"] > 2
+        assert status(stack)["parked_connections"] > 2
 
 
 def test_no_write_is_lost_on_a_kept_connection_through_reloads_and_recycling():
-    with kept_through_nginx(workers=3, max_requests=50) as (house, port):
+    with kept_through_nginx(workers=3, max_requests=50) as (stack, port):
         with Load(port, "/sync/order", ORDER, threads=4) as load:
             for _ in range(10):
-                done = status(house)["reloads"]
-                os.kill(master(house), signal.SIGHUP)
-                eventually(lambda: status(house)["reloads"] > done, message="it did not reload")
-            eventually(lambda: status(house)["recycled_workers"] > 10)
+                done = status(stack)["reloads"]
+                os.kill(master(stack), signal.SIGHUP)
+                eventually(lambda: status(stack)["reloads"] > done, message="it did not reload")
+            eventually(lambda: status(stack)["recycled_workers"] > 10)
         assert load.broken == [] and set(load.answers) == {201}, set(load.answers)
-        assert house.psql('select count(*) from "order"') == [(str(len(load.answers)),)]
+        assert stack.psql('select count(*) from "order"') == [(str(len(load.answers)),)]
 
 
 def test_no_write_is_lost_on_a_kept_connection_when_the_pool_is_stopped():
-    with kept_through_nginx(workers=3) as (house, port):
+    with kept_through_nginx(workers=3) as (stack, port):
         with Load(port, "/sync/order", ORDER, threads=4) as load:
-            os.kill(master(house), signal.SIGTERM)
+            os.kill(master(stack), signal.SIGTERM)
             eventually(lambda: 502 in load.answers or 503 in load.answers, message="the pool did not stop")
         assert load.broken == []
         taken = load.answers.count(201)
-        assert house.psql('select count(*) from "order"') == [(str(taken),)], "a write was carried out and not answered"
+        assert stack.psql('select count(*) from "order"') == [(str(taken),)], "a write was carried out and not answered"

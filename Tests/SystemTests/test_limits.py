@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from fastcgi_client import answer, begin, connect, connect_to, one_answer, pairs, record, records, variables, with_id
-from house import MODES, ROOT, locked
+from local_stack import MODES, ROOT, locked
 from settings_help import helps, run, settings
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from house import PROGRAM, clean_environment, free_port
+from local_stack import PROGRAM, clean_environment, free_port
 
 
 class Server:
@@ -71,9 +71,9 @@ def test_it_agrees_with_wrk_and_h2load():
     """Sixteen who each wait 100 ms come to 160 a second, whoever counts. All three count at the same time, so that whatever else
     the machine does meets all; it may still slow one of them, so they get three tries."""
     def compared():
-        with Server(delay=0.1) as server, contextlib.ExitStack() as stack:
+        with Server(delay=0.1) as server, contextlib.ExitStack() as exits:
             def start(*command):
-                return stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()))
+                return exits.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()))
 
             url = f"http://127.0.0.1:{server.port}/"
             ours = start(PROGRAM, "load", url, "--json", "--connections", "16", "--seconds", "4", "--warm-up", "1")

@@ -11,7 +11,7 @@ import termios
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import MODES, eventually, listens, temporary_folder
+from local_stack import MODES, eventually, listens, temporary_folder
 from daemon import responder
 
 
@@ -77,9 +77,9 @@ def output(request):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nobody_waits_for_a_log_that_is_full(house, mode, output):
+def test_nobody_waits_for_a_log_that_is_full(stack, mode, output):
     output.fill()
-    with responder(house, mode, stderr=output.writer, waits=False, DB_HOST="/nowhere") as server:
+    with responder(stack, mode, stderr=output.writer, waits=False, DB_HOST="/nowhere") as server:
         eventually(lambda: listens(server.address), message="it did not begin to listen")
         assert refused(server, 300) == {b"Status: 503"}
         server.signal(signal.SIGHUP)
@@ -92,8 +92,8 @@ def test_nobody_waits_for_a_log_that_is_full(house, mode, output):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nobody_dies_of_a_log_whose_reader_has_gone(house, mode, output):
-    with responder(house, mode, stderr=output.writer, waits=False, DB_HOST="/nowhere") as server:
+def test_nobody_dies_of_a_log_whose_reader_has_gone(stack, mode, output):
+    with responder(stack, mode, stderr=output.writer, waits=False, DB_HOST="/nowhere") as server:
         eventually(lambda: listens(server.address), message="it did not begin to listen")
         output.close()
         assert refused(server, 20) == {b"Status: 503"}
@@ -106,8 +106,8 @@ def test_nobody_dies_of_a_log_whose_reader_has_gone(house, mode, output):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_refusals_of_one_cause_are_a_line_a_second_with_their_number(house, mode):
-    with responder(house, mode, waits=False, DB_HOST="/nowhere", **({"workers": 1} if mode == "sync" else {})) as server:
+def test_refusals_of_one_cause_are_a_line_a_second_with_their_number(stack, mode):
+    with responder(stack, mode, waits=False, DB_HOST="/nowhere", **({"workers": 1} if mode == "sync" else {})) as server:
         eventually(lambda: listens(server.address), message="it did not begin to listen")
         assert refused(server, 1000) == {b"Status: 503"}
 
@@ -121,9 +121,9 @@ def test_refusals_of_one_cause_are_a_line_a_second_with_their_number(house, mode
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_log_that_is_a_fifo_without_a_reader_is_refused_and_does_not_hang(house, mode):
+def test_a_log_that_is_a_fifo_without_a_reader_is_refused_and_does_not_hang(stack, mode):
     with temporary_folder() as folder:
         os.mkfifo(f"{folder}/fifo")
-        with responder(house, mode, folder=folder, waits=False, log=f"{folder}/fifo") as server:
+        with responder(stack, mode, folder=folder, waits=False, log=f"{folder}/fifo") as server:
             assert server.ends() == 1
             assert f"{folder}/fifo" in server.log(), server.log()

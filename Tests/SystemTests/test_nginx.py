@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 from fastcgi_client import record
-from house import MODES, ROOT, eventually, free_port, temporary_folder
+from local_stack import MODES, ROOT, eventually, free_port, temporary_folder
 from test_fields import exchange, of
 
 CLOSE = b"Host: x\r\nConnection: close\r\n"
@@ -35,9 +35,9 @@ UNREADABLE = [
 ]
 
 
-def test_what_nginx_says_by_itself_are_problem_details(house):
+def test_what_nginx_says_by_itself_are_problem_details(stack):
     for request, wanted in UNREADABLE:
-        status, fields, body = exchange(house.port, request + b"\r\n")
+        status, fields, body = exchange(stack.port, request + b"\r\n")
         assert status == wanted, (request[:60], status, body)
         assert of(fields, "Content-Type") == ["application/problem+json"] and json.loads(body)["status"] == wanted, (request[:60], fields, body)
         for name in ("X-Request-Id", "X-Content-Type-Options", "Server-Timing"):
@@ -45,35 +45,35 @@ def test_what_nginx_says_by_itself_are_problem_details(house):
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/assets/swagger-ui.css", "/"])
-def test_what_may_be_compressed_says_that_it_differs_by_what_is_accepted(house, path):
-    tag = house.request("GET", path).header("ETag")
+def test_what_may_be_compressed_says_that_it_differs_by_what_is_accepted(stack, path):
+    tag = stack.request("GET", path).header("ETag")
     for fields in ({}, {"Accept-Encoding": "gzip"}, {"If-None-Match": tag}):
-        answer = house.request("GET", path, headers=fields)
+        answer = stack.request("GET", path, headers=fields)
         assert answer.status == (304 if "If-None-Match" in fields else 200), answer
         assert answer.header("Vary") == "Accept-Encoding", (fields, answer.headers)
 
 
-def test_a_file_that_is_asked_for_and_not_there_is_no_error(house):
-    size = os.path.getsize(house.path("log/nginx-error.log"))
-    icon = house.request("GET", "/favicon.ico")
+def test_a_file_that_is_asked_for_and_not_there_is_no_error(stack):
+    size = os.path.getsize(stack.path("log/nginx-error.log"))
+    icon = stack.request("GET", "/favicon.ico")
     assert (icon.status, icon.header("Content-Type"), icon.body) == (200, "image/svg+xml", pathlib.Path(ROOT, "nginx/html/favicon.svg").read_bytes())
-    assert house.request("POST", "/favicon.ico").status == 405
+    assert stack.request("POST", "/favicon.ico").status == 405
     for path in ("/sync", "/assets/", "/assets/no.js", "/robots.txt", "/apple-touch-icon.png"):
-        assert house.request("GET", path).status == 404, path
-    assert house.request("GET", "/openapi.json", headers={"Range": "bytes=99999999-"}).status == 200
-    added = pathlib.Path(house.path("log/nginx-error.log")).read_bytes()[size:].decode()
+        assert stack.request("GET", path).status == 404, path
+    assert stack.request("GET", "/openapi.json", headers={"Range": "bytes=99999999-"}).status == 200
+    added = pathlib.Path(stack.path("log/nginx-error.log")).read_bytes()[size:].decode()
     assert not [line for line in added.splitlines() if re.search("sync|assets|favicon|robots|touch", line)], added
 
 
-def test_the_log_of_nginx_is_json_whatever_clients_send(house):
+def test_the_log_of_nginx_is_json_whatever_clients_send(stack):
     odd = [b"\xff", "é".encode(), "é".encode()[:1], b"a\xc0\x80b", b"\xed\xa0\x80", "\U0001F600".encode(), b"\xf4\x90\x80\x80", b'"\\\x01'.replace(b"\x01", b"")]
     for number, text in enumerate(odd):
-        exchange(house.port, b"POST /nowhere/" + text + b"?x=" + text + b" HTTP/1.1\r\nX-Request-Id: odd-%d\r\nUser-Agent: agent " % number + text
+        exchange(stack.port, b"POST /nowhere/" + text + b"?x=" + text + b" HTTP/1.1\r\nX-Request-Id: odd-%d\r\nUser-Agent: agent " % number + text
                  + b"\r\ntraceparent: " + text + b"\r\n" + CLOSE + b"\r\n")
-    exchange(house.port, b"DELETE /sync/tag/% HTTP/1.1\r\n" + CLOSE + b"\r\n")
+    exchange(stack.port, b"DELETE /sync/tag/% HTTP/1.1\r\n" + CLOSE + b"\r\n")
 
     def lines():
-        whole = [line for line in pathlib.Path(house.path("log/access.log")).read_bytes().splitlines() if b'"odd-' in line or b'"method":"DELETE","uri":"","status":400' in line]
+        whole = [line for line in pathlib.Path(stack.path("log/access.log")).read_bytes().splitlines() if b'"odd-' in line or b'"method":"DELETE","uri":"","status":400' in line]
         return whole if len(whole) > len(odd) else None
     for line in eventually(lines, 5, "nginx has not logged them"):
         entry = json.loads(line.decode())  # Strict: what is not UTF-8 is an error.
@@ -89,7 +89,7 @@ def test_the_log_of_nginx_is_json_whatever_clients_send(house):
 
 # The site to install, in front of whoever notes what arrives.
 
-BROWSER = """Host: shop.example\r
+BROWSER = """Host: application.example\r
 Connection: close\r
 sec-ch-ua: "Chromium";v="130"\r
 sec-ch-ua-mobile: ?0\r
@@ -101,8 +101,8 @@ Sec-Fetch-Site: same-origin\r
 Sec-Fetch-Mode: cors\r
 Sec-Fetch-User: ?1\r
 Sec-Fetch-Dest: empty\r
-Referer: http://shop.example/docs\r
-Origin: http://shop.example\r
+Referer: http://application.example/docs\r
+Origin: http://application.example\r
 Accept-Encoding: gzip, deflate, br, zstd\r
 Accept-Language: de-DE,de;q=0.9,en;q=0.8\r
 Cookie: a=b\r

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, ROOT, House, temporary_folder
+from local_stack import MODES, PROGRAM, ROOT, LocalStack, temporary_folder
 from test_fields import KEYS, NO_KEYS
 
 TOOLS = f"{ROOT}/.build/python/bin"
@@ -38,10 +38,10 @@ def sent(path, method):
     return operation(path, method)["requestBody"]["content"]["application/json"]["example"]
 
 
-def test_the_description_is_the_program_s_own_and_is_served(house):
+def test_the_description_is_the_program_s_own_and_is_served(stack):
     printed = subprocess.run([PROGRAM, "openapi"], capture_output=True, check=True).stdout
     assert printed == pathlib.Path(ROOT, "nginx/html/openapi.json").read_bytes(), "run: .build/release/forkloop openapi > nginx/html/openapi.json"
-    answer = house.request("GET", "/openapi.json")
+    answer = stack.request("GET", "/openapi.json")
     assert (answer.status, answer.header("Content-Type"), answer.body) == (200, "application/json", printed)
 
 
@@ -205,7 +205,7 @@ def test_every_operation_describes_what_a_web_server_says_for_it():
     assert not missing, missing
 
 
-def provoke(house, path, method, status):
+def provoke(stack, path, method, status):
     """The answer of an operation in a situation that has this status."""
     mode, resource = path.split("/")[1:3]
     own = {"contact": 2, "product": 2, "tag": 3, "order": 1}.get(resource)
@@ -214,7 +214,7 @@ def provoke(house, path, method, status):
     table = '"order"' if resource == "order" else resource
 
     def ask(target=path, content=body, **headers):
-        return house.request(method.upper(), target, content, {n.replace("_", "-"): v for n, v in headers.items()})
+        return stack.request(method.upper(), target, content, {n.replace("_", "-"): v for n, v in headers.items()})
 
     if status in (200, 201, 204):
         return ask()
@@ -237,47 +237,47 @@ def provoke(house, path, method, status):
     if status == 422:
         return ask(f"{path}?unknown=1")
     if status == 409 and method == "post":
-        house.psql("insert into tag (name) values ('shopping') on conflict do nothing")
-        lock = house.psql_open("begin; select pg_advisory_xact_lock(hashtextextended('held', 0))")
+        stack.psql("insert into tag (name) values ('shopping') on conflict do nothing")
+        lock = stack.psql_open("begin; select pg_advisory_xact_lock(hashtextextended('held', 0))")
         answer = ask(Idempotency_Key="held")
         lock.kill()
         return answer
     if status == 409 and method == "patch":
-        house.psql("insert into tag (name) values ('errands')")
+        stack.psql("insert into tag (name) values ('errands')")
         return ask()
     if status == 409:
-        house.psql(f"insert into order_line (order_id, product_id, quantity, price) values (1, 2, 1, 1); insert into order_tag_rel values (1, 3);"
+        stack.psql(f"insert into order_line (order_id, product_id, quantity, price) values (1, 2, 1, 1); insert into order_tag_rel values (1, 3);"
                    "update \"order\" set contact_id = 2")
         return ask()
     if status == 503:
         if resource == "health":
             pytest.skip("shown where a responder has no database")
-        house.psql(f"alter table {table} rename to away")
+        stack.psql(f"alter table {table} rename to away")
         try:
             return ask()
         finally:
-            house.psql(f"alter table away rename to {table}")
+            stack.psql(f"alter table away rename to {table}")
     if status == 504:
-        lock = house.psql_open(f"begin; lock table {table}")
+        lock = stack.psql_open(f"begin; lock table {table}")
         answer = ask()
         lock.kill()
         return answer
     assert status == 500
-    house.psql(f"alter table {table} rename to away; create view {table} as select distinct id, name, {'contact_id' if resource == 'order' else 'name as email'},"
+    stack.psql(f"alter table {table} rename to away; create view {table} as select distinct id, name, {'contact_id' if resource == 'order' else 'name as email'},"
                f" null::xid as xmin from away where 1 / (id - id) > 0")
     try:
         return ask()
     finally:
-        house.psql(f"drop view {table}; alter table away rename to {table}")
+        stack.psql(f"drop view {table}; alter table away rename to {table}")
 
 
 @pytest.fixture(scope="module")
 def impatient():
-    """A house whose statements may take 800 ms."""
+    """A stack whose statements may take 800 ms."""
     with temporary_folder() as folder:
-        house = House(folder, FORKLOOP_STATEMENT_TIMEOUT=800)
-        yield house
-        house.stop()
+        stack = LocalStack(folder, FORKLOOP_STATEMENT_TIMEOUT=800)
+        yield stack
+        stack.stop()
 
 
 @pytest.mark.parametrize("path, method", OPERATIONS)
@@ -314,10 +314,10 @@ def test_the_examples_of_errors_are_the_program_s_answers(stocked, status, reque
 
 
 @pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.long)])
-def test_schemathesis_finds_nothing(house, examples):
+def test_schemathesis_finds_nothing(stack, examples):
     done = subprocess.run(
-        [f"{TOOLS}/schemathesis", "--config-file", f"{ROOT}/Tests/SystemTests/schemathesis.toml", "run", f"http://127.0.0.1:{house.port}/openapi.json",
-         "--checks", "all", "--seed", "1", "--max-examples", str(examples), "--no-color"], capture_output=True, text=True, timeout=1800, cwd=house.folder)
+        [f"{TOOLS}/schemathesis", "--config-file", f"{ROOT}/Tests/SystemTests/schemathesis.toml", "run", f"http://127.0.0.1:{stack.port}/openapi.json",
+         "--checks", "all", "--seed", "1", "--max-examples", str(examples), "--no-color"], capture_output=True, text=True, timeout=1800, cwd=stack.folder)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
         assert f"✅ {phase}" in done.stdout, done.stdout[-3000:]

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, PSQL, clean_environment, eventually
+from local_stack import MODES, PROGRAM, PSQL, clean_environment, eventually
 from pooler import pooler, version
 from responder import ONE_CONNECTION, responder
 from test_preparations import ALTERED, Asking, changing, routes
@@ -25,13 +25,13 @@ def bare(stocked):
 
 
 @contextlib.contextmanager
-def database(house, options=""):
+def database(stack, options=""):
     """One of its own, for as long as no more is wanted of it."""
-    house.psql(f"create database other owner forkloop {options}", "postgres")
+    stack.psql(f"create database other owner forkloop {options}", "postgres")
     try:
         yield "other"
     finally:
-        house.psql("drop database other with (force)", "postgres")
+        stack.psql("drop database other with (force)", "postgres")
 
 
 def psql(where, sql, database="forkloop"):
@@ -75,8 +75,8 @@ def test_many_share_few_sessions_and_each_gets_its_own_answer(changing, mode, pr
                 answers.append((404, "", one.ask(f"/order/{client + 1000}")))
             return answers
 
-        with concurrent.futures.ThreadPoolExecutor(12) as crowd:
-            wrong = [(status, text, whole) for answers in crowd.map(ask, range(12)) for status, text, (got, whole) in answers
+        with concurrent.futures.ThreadPoolExecutor(12) as threads:
+            wrong = [(status, text, whole) for answers in threads.map(ask, range(12)) for status, text, (got, whole) in answers
                      if got != status or text.encode() not in whole]
         assert wrong == [], (len(wrong), wrong[:3])
         assert changing.psql("select count(*), count(distinct name) from tag where name like '% %'") == [("144", "144")]
@@ -86,8 +86,8 @@ def test_many_share_few_sessions_and_each_gets_its_own_answer(changing, mode, pr
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_migrate_works_through_it_and_leaves_nothing_behind_in_its_sessions(house, pool):
-    with database(house) as name, pooler(house, pool, server_reset_query="", default_pool_size=1) as where:
+def test_migrate_works_through_it_and_leaves_nothing_behind_in_its_sessions(stack, pool):
+    with database(stack) as name, pooler(stack, pool, server_reset_query="", default_pool_size=1) as where:
         done = run("migrate", **{**where, "DB_NAME": name})
         assert done.returncode == 0 and "applied migration 1" in done.stdout, done
         assert "statement_timeout = 15000, plan_cache_mode = force_generic_plan, enable_seqscan = off, jit = off" in done.stdout, done

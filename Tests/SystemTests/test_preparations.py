@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fastcgi_client import answer
-from house import MODES
+from local_stack import MODES
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
 from test_api import ORDER
@@ -38,14 +38,14 @@ def routes():
 
 
 @contextlib.contextmanager
-def conversation(house, mode):
-    with in_front_of(house) as proxy, responder(mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port, **ONE_CONNECTION) as one:
+def conversation(stack, mode):
+    with in_front_of(stack) as proxy, responder(mode, DB_HOST="127.0.0.1", DB_PORT=proxy.port, **ONE_CONNECTION) as one:
         yield proxy, one
 
 
-def spoil(house, proxy, way, turn):
+def spoil(stack, proxy, way, turn):
     if way == "another type":
-        house.psql(ALTERED.format(("varchar(255)", "text")[turn % 2]))
+        stack.psql(ALTERED.format(("varchar(255)", "text")[turn % 2]))
     else:
         proxy.interject(way)
 
@@ -64,8 +64,8 @@ def changing(stocked):
 class Asking:
     """Asks a route as often as wanted, for something else each time where it can only be done once."""
 
-    def __init__(self, house, one):
-        self.house, self.one, self.count = house, one, 1000
+    def __init__(self, stack, one):
+        self.stack, self.one, self.count = stack, one, 1000
 
     def ask(self, method, path, query, body, fields, _):
         self.count += 1
@@ -74,7 +74,7 @@ class Asking:
             body = {"name": f"tag {self.count}"}
         if method == "DELETE":
             more = {"contact": ", email) values ({0}, 'x', 'x@y')", "order": ", contact_id) values ({0}, 'x', 2)"}.get(resource, ") values ({0}, 'x{0}')")
-            self.house.psql(f'insert into "{resource}" (id, name' + more.format(self.count))
+            self.stack.psql(f'insert into "{resource}" (id, name' + more.format(self.count))
         fields = {name: value.format(unique=self.count) for name, value in fields.items()}
         return self.one.ask(path.format(unique=self.count), method, json.dumps(body).encode() if body else b"", query, **fields)
 
@@ -97,12 +97,12 @@ def test_every_route_outlives_the_loss_of_its_preparation(changing, mode):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_stands_in_the_pipeline_behind_a_lost_preparation_is_answered_too(changing, mode, way):
-    with conversation(changing, mode) as (proxy, one), concurrent.futures.ThreadPoolExecutor(24) as crowd:
+    with conversation(changing, mode) as (proxy, one), concurrent.futures.ThreadPoolExecutor(24) as threads:
         paths = ["/contact", "/contact/1", "/contact/2", "/tag/1", "/tag/2", "/order/1", "/order", "/health"]
         for turn in range(4):
             made = [one.send("/tag", "POST", b'{"name":"%d %d"}' % (turn, number)) for number in range(8)]
             assert [answer(client)[:11] for client in made] == [b"Status: 201"] * 8
-            assert [status for status, _ in crowd.map(one.ask, paths * 4)] == [200] * 32
+            assert [status for status, _ in threads.map(one.ask, paths * 4)] == [200] * 32
             spoil(changing, proxy, way, turn)
             reads = [one.send(path) for path in paths * 4]
             made = [one.send("/tag", "POST", b'{"name":"new %d %d"}' % (turn, number)) for number in range(8)]
@@ -141,8 +141,8 @@ def test_where_the_preparations_of_all_connections_are_of_no_use_any_more_nobody
                     statuses.append((method, path, one.ask(path, method, body)[0]))
             return statuses
 
-        with concurrent.futures.ThreadPoolExecutor(12) as crowd:
-            asked = [crowd.submit(ask, number) for number in range(12)]
+        with concurrent.futures.ThreadPoolExecutor(12) as threads:
+            asked = [threads.submit(ask, number) for number in range(12)]
             for turn in range(10):
                 time.sleep(0.15)  # for every connection to know every statement
                 for more in range(turn % 3 + 1):

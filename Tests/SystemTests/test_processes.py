@@ -17,7 +17,7 @@ import time
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import MODES, PROGRAM, clean_environment, command_line, descendants, eventually, free_port, is_running, temporary_folder
+from local_stack import MODES, PROGRAM, clean_environment, command_line, descendants, eventually, free_port, is_running, temporary_folder
 from daemon import copy_of_program, lowest_free_descriptor, processor_time, responder, stays
 
 
@@ -29,8 +29,8 @@ def order(mode):
     return fastcgi(f"/{mode}/order", "POST", body=ORDER, content_type="application/json", keep=0)
 
 
-def orders(house):
-    return int(house.psql('select count(*) from "order"')[0][0])
+def orders(stack):
+    return int(stack.psql('select count(*) from "order"')[0][0])
 
 
 # A stop
@@ -230,8 +230,8 @@ def refuses(server):
         return True
 
 
-def test_a_status_socket_that_moves_lets_its_old_place_go(house):
-    with responder(house, "sync") as server, socket.socket(socket.AF_UNIX) as late:
+def test_a_status_socket_that_moves_lets_its_old_place_go(stack):
+    with responder(stack, "sync") as server, socket.socket(socket.AF_UNIX) as late:
         server.set(status=f"unix:{server.folder}/elsewhere.sock")
         server.write()
         server.signal(signal.SIGHUP)
@@ -263,7 +263,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reload_onto_settings_that_can_t_be_had_changes_nothing(house, mode, wrong):
+def test_a_reload_onto_settings_that_can_t_be_had_changes_nothing(stack, mode, wrong):
     if "status" in wrong and mode == "async":
         pytest.skip("it has no status address")
     if "more files" in wrong and os.geteuid() != 0:
@@ -280,7 +280,7 @@ def test_a_reload_onto_settings_that_can_t_be_had_changes_nothing(house, mode, w
                 os.setgid(user.pw_gid)
                 os.setuid(user.pw_uid)
 
-        with responder(house, mode, folder=folder, program=program, begin=begin) as server:
+        with responder(stack, mode, folder=folder, program=program, begin=begin) as server:
             workers = server.workers()
             server.set(**WRONG[wrong](folder, other.getsockname()[1]))
             server.write()
@@ -292,13 +292,13 @@ def test_a_reload_onto_settings_that_can_t_be_had_changes_nothing(house, mode, w
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reload_goes_by_the_name_that_it_was_started_with(house, mode):
+def test_a_reload_goes_by_the_name_that_it_was_started_with(stack, mode):
     with temporary_folder() as folder:
         for version in ("v1", "v2"):
             os.mkdir(f"{folder}/{version}")
             copy_of_program(f"{folder}/{version}")
         os.symlink("v1", f"{folder}/current")
-        with responder(house, mode, folder=folder, program=f"{folder}/current/forkloop") as server:
+        with responder(stack, mode, folder=folder, program=f"{folder}/current/forkloop") as server:
             os.symlink("v2", f"{folder}/next")
             os.rename(f"{folder}/next", f"{folder}/current")
             server.signal(signal.SIGHUP)
@@ -335,8 +335,8 @@ def test_a_kill_for_a_request_past_its_time_never_hits_another(stocked):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_while_no_descriptors_are_left_nothing_spins_and_all_is_well_afterwards(house, mode):
-    with responder(house, mode, **({"workers": 1} if mode == "sync" else {})) as server:
+def test_while_no_descriptors_are_left_nothing_spins_and_all_is_well_afterwards(stack, mode):
+    with responder(stack, mode, **({"workers": 1} if mode == "sync" else {})) as server:
         (worker,) = server.workers()
         soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (lowest_free_descriptor(worker), hard))
@@ -352,8 +352,8 @@ def test_while_no_descriptors_are_left_nothing_spins_and_all_is_well_afterwards(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_without_descriptors_hears_term(house, mode):
-    with responder(house, mode, FORKLOOP_DRAIN_TIMEOUT=2, **({"workers": 1} if mode == "sync" else {})) as server:
+def test_a_worker_without_descriptors_hears_term(stack, mode):
+    with responder(stack, mode, FORKLOOP_DRAIN_TIMEOUT=2, **({"workers": 1} if mode == "sync" else {})) as server:
         (worker,) = server.workers()
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (lowest_free_descriptor(worker), 4096))
         with server.connect():
@@ -365,7 +365,7 @@ def test_a_worker_without_descriptors_hears_term(house, mode):
 @pytest.mark.parametrize("more", [0, 20])
 @pytest.mark.parametrize("limit", ["hard", "soft"])
 @pytest.mark.parametrize("mode", MODES)
-def test_with_the_fewest_descriptors_that_it_takes_a_server_serves_reloads_and_ends(house, mode, limit, more):
+def test_with_the_fewest_descriptors_that_it_takes_a_server_serves_reloads_and_ends(stack, mode, limit, more):
     most = 32 if mode == "sync" else 32 + 7 + more
     connections = {"FORKLOOP_ASYNC_DB_CONNECTIONS": 8 + more} if mode == "async" else {"workers": 2 + more // 4}
 
@@ -373,7 +373,7 @@ def test_with_the_fewest_descriptors_that_it_takes_a_server_serves_reloads_and_e
         hard = files if limit == "hard" else max(files, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
-    with responder(house, mode, begin=lambda: limits(most if limit == "hard" else 6), **connections) as server:
+    with responder(stack, mode, begin=lambda: limits(most if limit == "hard" else 6), **connections) as server:
         read, workers = fastcgi(f"/{mode}/tag", keep=0), server.workers()
         assert Clients(server, 6, read).statuses() == 6 * [200]
         server.signal(signal.SIGHUP)
@@ -393,8 +393,8 @@ def test_with_fewer_descriptors_than_it_takes_a_server_does_not_start_and_says_w
         assert done.returncode == 2 and f"ulimit -Hn` ({fewest - 1})" in done.stderr and str(fewest) in done.stderr, done
 
 
-def test_silent_peers_do_not_shut_the_status_page(house):
-    with responder(house, "sync") as server:
+def test_silent_peers_do_not_shut_the_status_page(stack):
+    with responder(stack, "sync") as server:
         silent = []
         for _ in range(100):
             client = socket.socket(socket.AF_UNIX)
@@ -406,8 +406,8 @@ def test_silent_peers_do_not_shut_the_status_page(house):
             client.close()
 
 
-def test_the_master_does_not_spin_when_it_has_no_descriptors_for_who_asks_for_its_status(house):
-    with responder(house, "sync") as server, socket.socket(socket.AF_UNIX) as client:
+def test_the_master_does_not_spin_when_it_has_no_descriptors_for_who_asks_for_its_status(stack):
+    with responder(stack, "sync") as server, socket.socket(socket.AF_UNIX) as client:
         soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         # What it needs now and then to look at its queue is gone as well.
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (lowest_free_descriptor(server.process.pid), hard))
@@ -436,8 +436,8 @@ def without_netlink():
     assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, header, 0, 0) == 0, ctypes.get_errno()
 
 
-def test_an_ondemand_pool_works_where_the_kernel_tells_no_queue_length(house):
-    with responder(house, "sync", begin=without_netlink, waits=False, pm="ondemand", workers=2, idle_timeout=1) as server:
+def test_an_ondemand_pool_works_where_the_kernel_tells_no_queue_length(stack):
+    with responder(stack, "sync", begin=without_netlink, waits=False, pm="ondemand", workers=2, idle_timeout=1) as server:
         server.says("listening on")
         for _ in range(2):
             eventually(server.answers, message="nobody was started")
@@ -449,8 +449,8 @@ def test_an_ondemand_pool_works_where_the_kernel_tells_no_queue_length(house):
         assert server.ends() == 0
 
 
-def test_while_a_request_comes_in_the_status_does_not_name_the_one_before(house):
-    with responder(house, "sync", workers=1) as server:
+def test_while_a_request_comes_in_the_status_does_not_name_the_one_before(stack):
+    with responder(stack, "sync", workers=1) as server:
         assert server.answers()
         with server.connect() as client:
             whole = fastcgi("/sync/contact", keep=0)
@@ -463,9 +463,9 @@ def test_while_a_request_comes_in_the_status_does_not_name_the_one_before(house)
 
 
 @as_root
-def test_a_socket_that_we_may_not_connect_to_is_not_taken_for_a_dead_server_s(house):
+def test_a_socket_that_we_may_not_connect_to_is_not_taken_for_a_dead_server_s(stack):
     user = pwd.getpwnam("www-data")
-    with responder(house, "async") as server:
+    with responder(stack, "async") as server:
         os.chown(server.folder, user.pw_uid, user.pw_gid)
 
         def begin():
@@ -481,12 +481,12 @@ def test_a_socket_that_we_may_not_connect_to_is_not_taken_for_a_dead_server_s(ho
 @as_root
 @pytest.mark.parametrize("closed", [False, True], ids=["open folder", "closed folder"])
 @pytest.mark.parametrize("mode", MODES)
-def test_workers_of_another_user_write_to_the_new_log_after_usr1(house, mode, closed):
+def test_workers_of_another_user_write_to_the_new_log_after_usr1(stack, mode, closed):
     with temporary_folder() as folder:
         os.mkdir(f"{folder}/logs")
         os.chmod(f"{folder}/logs", 0o700 if closed else 0o755)
         log = pathlib.Path(folder, "logs/log")
-        with responder(house, mode, folder=folder, log=log, user="www-data") as server:
+        with responder(stack, mode, folder=folder, log=log, user="www-data") as server:
             log.rename(f"{folder}/logs/old")
             server.signal(signal.SIGUSR1)
             eventually(log.exists, message="the log was not reopened")
@@ -505,8 +505,8 @@ def test_workers_of_another_user_write_to_the_new_log_after_usr1(house, mode, cl
 # Loops that stand still
 
 
-def test_a_stopped_loop_is_replaced(house):
-    with responder(house, "async", max_turn=2000) as server:
+def test_a_stopped_loop_is_replaced(stack):
+    with responder(stack, "async", max_turn=2000) as server:
         (loop,) = server.workers()
         assert stays(lambda: server.workers() == [loop], 3), "an idle loop was taken for one that hangs"
         os.kill(loop, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Both doors are one API: the same random requests, each door on a database of its own, must leave no difference."""
+"""Both servers are one API: the same random requests, each server on a database of its own, must leave no difference."""
 
 import json
 import random
@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from house import House, comparable, temporary_folder
+from local_stack import LocalStack, comparable, temporary_folder
 
 RESOURCES = ("contact", "product", "tag", "order")
 TEXTS = ["a", "Ann", "é", "日本", "x" * 200, "x" * 201, "", " ", "a\tb", "a\"b\\", "\u0000", "😀", "</script>", "' or 1=1 --", "%"]
@@ -95,7 +95,7 @@ TABLES = {**dict.fromkeys(["contact", "product", "tag", '"order"', "order_line",
 @pytest.mark.parametrize("seed, count", [(1, 600), (2, 600), *(pytest.param(seed, 2000, marks=pytest.mark.long) for seed in range(1, 6))])
 def test_the_same_random_requests_get_the_same_answers_and_leave_the_same_database(seed, count):
     with temporary_folder() as one, temporary_folder() as two:
-        sync, other = House(one), House(two)
+        sync, other = LocalStack(one), LocalStack(two)
         try:
             statuses = set()
             for number, (method, path, content, headers) in enumerate(requests(seed, count)):
@@ -106,7 +106,7 @@ def test_the_same_random_requests_get_the_same_answers_and_leave_the_same_databa
                 statuses.add(left.status)
             assert statuses >= {200, 201, 204, 304, 308, 400, 404, 405, 409, 412, 415, 422}, statuses
             for table, columns in TABLES.items():
-                rows = [house.psql(f"select {columns} from {table} t order by t::text") for house in (sync, other)]
+                rows = [stack.psql(f"select {columns} from {table} t order by t::text") for stack in (sync, other)]
                 assert rows[0] == rows[1], f"{table} is not the same"
                 assert rows[0], f"{table} is empty: this has shown nothing"
         finally:

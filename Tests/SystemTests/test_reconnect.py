@@ -13,7 +13,7 @@ import time
 import pytest
 
 from fastcgi_client import answer
-from house import MODES, children, eventually, temporary_folder
+from local_stack import MODES, children, eventually, temporary_folder
 from proxy import READY, complete, in_front_of
 from responder import responder
 
@@ -68,7 +68,7 @@ def test_reads_do_not_notice_that_all_connections_are_ended(stocked, mode, conne
 
 @pytest.mark.parametrize("method, body", [("GET", b""), ("PATCH", b'{"name":"x"}')])
 def test_what_was_answered_before_the_connection_broke_is_told_though_sending_failed_first(stocked, method, body):
-    with temporary_folder() as folder, in_front_of(stocked, folder=folder) as proxy, contextlib.ExitStack() as stack, \
+    with temporary_folder() as folder, in_front_of(stocked, folder=folder) as proxy, contextlib.ExitStack() as exits, \
             responder("async", "--bench-hooks", DB_HOST=folder, FORKLOOP_ASYNC_DB_CONNECTIONS=1) as one:
         for path in ["/contact/1", "/contact/2"]:
             assert one.ask(path)[0] == one.ask(path, "PATCH", b'{"name":"x"}')[0] == 200
@@ -83,7 +83,7 @@ def test_what_was_answered_before_the_connection_broke_is_told_though_sending_fa
 
         with proxy.taken_over() as (here, there):
             with one_turn():
-                asked = [stack.enter_context(one.send(path, method, body)) for path in ["/contact/1", "/contact/2"]]
+                asked = [exits.enter_context(one.send(path, method, body)) for path in ["/contact/1", "/contact/2"]]
             answers = b""
             while answers.count(b" 1\0") < 2 or not answers.endswith(READY):
                 for source in select.select([here, there], [], [], 20)[0]:
@@ -97,7 +97,7 @@ def test_what_was_answered_before_the_connection_broke_is_told_though_sending_fa
             # broken by then; what was asked first has been answered.
             with one_turn():
                 here.sendall(answers[:complete(answers)])
-                late = [stack.enter_context(one.send("/contact/2", "PATCH", b'{"name":"x"}', HTTP_BENCH_SPIN="500000")) for _ in range(2)]
+                late = [exits.enter_context(one.send("/contact/2", "PATCH", b'{"name":"x"}', HTTP_BENCH_SPIN="500000")) for _ in range(2)]
             time.sleep(0.3)
             here.sendall(answers[complete(answers):])
             proxy.drop_all()

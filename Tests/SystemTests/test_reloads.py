@@ -11,7 +11,7 @@ import pytest
 
 from daemon import responder
 from fastcgi_client import answer, fastcgi
-from house import MODES, PROGRAM, clean_environment, eventually, free_port, temporary_folder
+from local_stack import MODES, PROGRAM, clean_environment, eventually, free_port, temporary_folder
 from test_processes import Clients, order
 
 KINDS = pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
@@ -126,14 +126,14 @@ def test_many_reloads_leave_no_descriptor_behind(stocked, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reload_that_comes_during_the_check_of_another_is_checked_too(house, mode):
+def test_a_reload_that_comes_during_the_check_of_another_is_checked_too(stack, mode):
     with temporary_folder() as folder:
         slow = pathlib.Path(folder, "slow")
         slow.write_text(
             f'#!/bin/sh\ncase "$*" in *--check*) {PROGRAM} "$@"; code=$?; touch {folder}/checked; sleep 0.3; exit $code;; esac\nexec {PROGRAM} "$@"\n')
         slow.chmod(0o755)
         os.symlink(PROGRAM, f"{folder}/program")
-        with responder(house, mode, folder=folder, program=f"{folder}/program") as server:
+        with responder(stack, mode, folder=folder, program=f"{folder}/program") as server:
             os.unlink(f"{folder}/program")
             os.symlink(slow, f"{folder}/program")
             server.signal(signal.SIGHUP)
@@ -150,16 +150,16 @@ def test_a_reload_that_comes_during_the_check_of_another_is_checked_too(house, m
 
 ELSEWHERE = {
     "both change places": ("status.sock", "s.sock"),
-    "the door where the status is": ("status.sock", "new.sock"),
-    "the status where the door is": ("new.sock", "s.sock"),
+    "the server where the status is": ("status.sock", "new.sock"),
+    "the status where the server is": ("new.sock", "s.sock"),
 }
 
 
 @pytest.mark.parametrize("what", ELSEWHERE)
-def test_a_reload_onto_an_address_that_the_other_has_is_refused(house, what):
-    with responder(house, "sync") as server:
-        door, status = ELSEWHERE[what]
-        server.set(listen=f"unix:{server.folder}/{door}", status=f"unix:{server.folder}/{status}")
+def test_a_reload_onto_an_address_that_the_other_has_is_refused(stack, what):
+    with responder(stack, "sync") as server:
+        server, status = ELSEWHERE[what]
+        server.set(listen=f"unix:{server.folder}/{server}", status=f"unix:{server.folder}/{status}")
         server.write()
         server.signal(signal.SIGHUP)
         server.says("not reloaded")
@@ -177,7 +177,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("which", ["listen", "status"])
 @pytest.mark.parametrize("what", SPELLINGS)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reload_knows_a_place_by_its_other_names(house, mode, what, which):
+def test_a_reload_knows_a_place_by_its_other_names(stack, mode, what, which):
     if which == "status" and mode == "async":
         pytest.skip("the loop answers for its status itself")
     with temporary_folder() as folder:
@@ -193,7 +193,7 @@ def test_a_reload_knows_a_place_by_its_other_names(house, mode, what, which):
                 return int(answer(client).split()[1])
 
         settings = {"listen": before} if which == "listen" else {"listen": f"unix:{folder}/other.sock", "status": before}
-        with responder(house, mode, folder=folder, waits=False, **settings) as server:
+        with responder(stack, mode, folder=folder, waits=False, **settings) as server:
             server.says("listening on")
             assert status() == 200
             server.set(**{which: after})
@@ -203,8 +203,8 @@ def test_a_reload_knows_a_place_by_its_other_names(house, mode, what, which):
             assert status() == 200 and "reloaded without" not in server.log()
 
 
-def test_a_person_may_check_settings_while_their_server_runs(house):
-    with responder(house, "sync") as server:
+def test_a_person_may_check_settings_while_their_server_runs(stack):
+    with responder(stack, "sync") as server:
         for more in ({}, {"listen": f"unix:{server.folder}/new"}, {"status": f"unix:{server.folder}/new-status"}):
             server.set(**more)
             server.write()
@@ -233,7 +233,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("case", [*REFUSED, *ACCEPTED])
-def test_the_check_says_what_the_start_says(house, case):
+def test_the_check_says_what_the_start_says(stack, case):
     with temporary_folder() as folder:
         os.symlink("/nowhere/log", f"{folder}/dangling")
         os.symlink("circle", f"{folder}/circle")
@@ -242,7 +242,7 @@ def test_the_check_says_what_the_start_says(house, case):
         port = str(free_port())
         flags = [flag.replace(PORT, port) for flag in (REFUSED | ACCEPTED)[case]]
         command = [PROGRAM, "sync", *([] if "--listen" in flags else ["--listen", "unix:s"]), *flags]
-        environment = clean_environment(DB_HOST=house.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=1)
+        environment = clean_environment(DB_HOST=stack.path("run"), DB_NAME="forkloop", DB_USER="forkloop", FORKLOOP_SYNC_WORKERS=1)
         check = subprocess.run([*command, "--check"], cwd=folder, env=environment, capture_output=True, text=True)
         assert sorted(os.listdir(folder)) == ["circle", "dangling", "file", "link"], "it has left something behind"
         with open(f"{folder}/out", "w") as out, subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out) as server:

@@ -1,4 +1,4 @@
-"""Changing, deleting, filtering, conditions, idempotency keys and what every answer carries: on both doors."""
+"""Changing, deleting, filtering, conditions, idempotency keys and what every answer carries: on both servers."""
 
 import collections
 import concurrent.futures
@@ -15,7 +15,7 @@ import time
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from house import MODES, PROGRAM, clean_environment, eventually, listens, temporary_folder
+from local_stack import MODES, PROGRAM, clean_environment, eventually, listens, temporary_folder
 from test_api import ORDER
 
 OTHER = {"sync": "async", "async": "sync"}
@@ -147,10 +147,10 @@ def test_if_match_lets_only_those_write_who_have_seen_the_latest(stocked, mode, 
         assert stocked.request("DELETE", path, headers={"If-Match": latest}).status == 404
 
 
-def at_once(house, requests):
+def at_once(stack, requests):
     """The answers to many requests sent together."""
-    with concurrent.futures.ThreadPoolExecutor(len(requests)) as crowd:
-        return list(crowd.map(lambda r: house.request(*r[0], **r[1]), requests))
+    with concurrent.futures.ThreadPoolExecutor(len(requests)) as threads:
+        return list(threads.map(lambda r: stack.request(*r[0], **r[1]), requests))
 
 
 @pytest.mark.parametrize("resource", PARTS)
@@ -212,19 +212,19 @@ def test_a_tag_with_odd_letters_stays_in_the_link(stocked):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resource", PARTS)
-def test_the_same_key_and_body_get_the_first_answer_again_from_either_door(stocked, mode, resource):
+def test_the_same_key_and_body_get_the_first_answer_again_from_either_server(stocked, mode, resource):
     body = {**PARTS[resource], "name": "once"}
     key = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
     first = stocked.request("POST", f"/{mode}/{resource}", body, key)
     assert (first.status, first.header("Idempotency-Replayed")) == (201, None), first
     stocked.request("PATCH", first.header("Location"), {"name": "changed since"})
-    for door in MODES:
-        again = stocked.request("POST", f"/{door}/{resource}", body, key)
+    for server in MODES:
+        again = stocked.request("POST", f"/{server}/{resource}", body, key)
         assert (again.status, again.body, again.header("Location"), again.header("ETag")) == (201, first.body, first.header("Location"), first.header("ETag")), again
         assert again.header("Idempotency-Replayed") == "true"
-        other = stocked.request("POST", f"/{door}/{resource}", {**body, "name": "twice"}, key)
+        other = stocked.request("POST", f"/{server}/{resource}", {**body, "name": "twice"}, key)
         assert (other.status, other.json["errors"][0]["code"]) == (422, "reused"), other
-        elsewhere = stocked.request("POST", f"/{door}/{'tag' if resource == 'product' else 'product'}", {"name": "once"}, key)
+        elsewhere = stocked.request("POST", f"/{server}/{'tag' if resource == 'product' else 'product'}", {"name": "once"}, key)
         assert elsewhere.status == 422, elsewhere
     assert len(stocked.both("GET", f"/{resource}").json) == 1 + {"contact": 2, "product": 2, "tag": 3, "order": 0}[resource]
 
@@ -235,10 +235,10 @@ def test_the_first_answer_stays_when_all_that_it_tells_of_has_gone(stocked, mode
     first = stocked.request("POST", f"/{mode}/order", ORDER, key)
     for path in ("order/1", "contact/2", "product/1", "product/2", "tag/1", "tag/2"):
         assert stocked.request("DELETE", f"/{mode}/{path}").status == 204
-    for door in MODES:
-        again = stocked.request("POST", f"/{door}/order", ORDER, key)
+    for server in MODES:
+        again = stocked.request("POST", f"/{server}/order", ORDER, key)
         assert (again.status, again.body, again.header("Idempotency-Replayed")) == (201, first.body, "true"), again
-        assert stocked.request("POST", f"/{door}/order", {**ORDER, "name": "x"}, key).json["errors"][0]["code"] == "reused"
+        assert stocked.request("POST", f"/{server}/order", {**ORDER, "name": "x"}, key).json["errors"][0]["code"] == "reused"
     assert stocked.request("POST", f"/{mode}/order", ORDER).json["errors"][0]["code"] == "not_found"
 
 
@@ -256,11 +256,11 @@ def test_what_was_refused_leaves_its_key_free(stocked, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_while_the_first_is_under_way_its_key_is_a_409(stocked, mode):
     lock = stocked.psql_open("begin; select from contact where id = 2 for update")
-    with concurrent.futures.ThreadPoolExecutor(1) as crowd:
-        first = crowd.submit(stocked.request, "POST", f"/{mode}/order", ORDER, {"Idempotency-Key": "k"})
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(stocked.request, "POST", f"/{mode}/order", ORDER, {"Idempotency-Key": "k"})
         eventually(lambda: stocked.psql("select 1 from pg_stat_activity where wait_event_type = 'Lock'"), message="the first was not held up")
-        for door in MODES:
-            second = stocked.request("POST", f"/{door}/order", ORDER, {"Idempotency-Key": "k"})
+        for server in MODES:
+            second = stocked.request("POST", f"/{server}/order", ORDER, {"Idempotency-Key": "k"})
             assert (second.status, "still under way" in second.json["detail"]) == (409, True), second
         lock.kill()
         assert first.result().status == 201
@@ -282,22 +282,22 @@ def test_a_key_counts_for_a_day_and_old_ones_are_cleared_away(stocked):
     assert stocked.psql("select count(*) from idempotency_key where key like 'old%'") == [("0",)]
 
 
-def test_fifty_equal_posts_at_once_make_one_order_while_workers_are_killed(own_house):
+def test_fifty_equal_posts_at_once_make_one_order_while_workers_are_killed(own_stack):
     body = {**ORDER, "contact_id": 1, "order_lines": ORDER["order_lines"][:1], "tag_ids": []}
     for key in ("one", "two", "three"):
         def ask(number):
             answers = []
             while True:
-                answer = own_house.request("POST", f"/{MODES[number % 2]}/order", body, {"Idempotency-Key": key})
+                answer = own_stack.request("POST", f"/{MODES[number % 2]}/order", body, {"Idempotency-Key": key})
                 answers.append(answer)
                 if answer.status == 201:
                     return answers
                 assert answer.status in (409, 502, 503), answer
                 time.sleep(0.05)
 
-        with concurrent.futures.ThreadPoolExecutor(50) as crowd:
-            asked = [crowd.submit(ask, number) for number in range(50)]
-            for worker in own_house.workers() + [p for m in own_house.children("async") for p in children(m)]:
+        with concurrent.futures.ThreadPoolExecutor(50) as threads:
+            asked = [threads.submit(ask, number) for number in range(50)]
+            for worker in own_stack.workers() + [p for m in own_stack.children("async") for p in children(m)]:
                 try:
                     os.kill(worker, signal.SIGKILL)
                 except ProcessLookupError:
@@ -306,7 +306,7 @@ def test_fifty_equal_posts_at_once_make_one_order_while_workers_are_killed(own_h
         made = [a for a in answers if a.status == 201]
         assert len({(a.body, a.header("Location")) for a in made}) == 1, "two answers differ"
         assert sum(a.header("Idempotency-Replayed") is None for a in made) <= 1
-    assert own_house.psql('select count(*), count(distinct id) from "order"') == [("3", "3")]
+    assert own_stack.psql('select count(*), count(distinct id) from "order"') == [("3", "3")]
 
 
 def children(process):
@@ -330,29 +330,29 @@ def test_a_slash_at_the_end_is_sent_away(stocked):
 
 
 @pytest.mark.parametrize("path", ["/sync/status", "/async/status", "/sync/metrics", "/async/metrics", "/openapi.json", "/docs", "/redoc", "/", "/assets/swagger-ui.css"])
-def test_what_can_only_be_read_takes_no_other_method(house, path):
-    assert house.request("GET", path).status == 200
-    assert house.request("HEAD", path).status == 200
+def test_what_can_only_be_read_takes_no_other_method(stack, path):
+    assert stack.request("GET", path).status == 200
+    assert stack.request("HEAD", path).status == 200
     for method, status in (("POST", 405), ("DELETE", 405), ("PATCH", 405), ("OPTIONS", 204)):
-        answer = house.request(method, path)
+        answer = stack.request(method, path)
         assert (answer.status, answer.header("Allow")) == (status, "GET, HEAD, OPTIONS"), answer
         assert answer.header("Server-Timing") and answer.header("X-Request-Id"), answer
 
 
-def test_where_no_responder_is_the_answer_is_as_complete(own_house):
-    os.rename(own_house.path("run/sync.sock"), own_house.path("run/away"))
-    answer = own_house.request("GET", "/sync/tag")
-    os.rename(own_house.path("run/away"), own_house.path("run/sync.sock"))
+def test_where_no_responder_is_the_answer_is_as_complete(own_stack):
+    os.rename(own_stack.path("run/sync.sock"), own_stack.path("run/away"))
+    answer = own_stack.request("GET", "/sync/tag")
+    os.rename(own_stack.path("run/away"), own_stack.path("run/sync.sock"))
     assert answer.status == 503, answer
     for name in ("Retry-After", "Server-Timing", "X-Request-Id", "X-Content-Type-Options"):
         assert answer.header(name), (name, answer)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_health_tells_of_the_database(house, mode):
-    well = house.request("GET", f"/{mode}/health")
+def test_health_tells_of_the_database(stack, mode):
+    well = stack.request("GET", f"/{mode}/health")
     assert (well.status, well.json) == (200, {"mode": mode, "status": "ok", "database": "ok", "schema": "ok", "version": well.json["version"]}), well
-    assert house.request("HEAD", f"/{mode}/health").header("Content-Length") == well.header("Content-Length")
+    assert stack.request("HEAD", f"/{mode}/health").header("Content-Length") == well.header("Content-Length")
     with temporary_folder() as folder:
         process = subprocess.Popen([PROGRAM, mode, "--listen", f"unix:{folder}/s.sock"], stderr=subprocess.DEVNULL,
                                    env=clean_environment(DB_HOST=folder, DB_NAME="nowhere", DB_USER="nobody"))
@@ -382,16 +382,16 @@ def test_every_answer_says_how_long_it_took_and_who_it_was_for(stocked, mode):
         assert answer.header("X-Request-Id") == "who-1" and answer.header("X-Content-Type-Options") == "nosniff"
 
 
-def test_a_traceparent_goes_into_the_logs(own_house):
+def test_a_traceparent_goes_into_the_logs(own_stack):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    own_house.psql("alter table tag rename to away")
+    own_stack.psql("alter table tag rename to away")
     for mode in MODES:
-        assert own_house.request("GET", f"/{mode}/tag", headers={"traceparent": trace, "X-Request-Id": f"r-{mode}"}).status == 503
-        assert own_house.request("GET", f"/{mode}/tag", headers={"traceparent": 'evil"\\ text', "X-Request-Id": f"e-{mode}"}).status == 503
-    own_house.psql("alter table away rename to tag")
+        assert own_stack.request("GET", f"/{mode}/tag", headers={"traceparent": trace, "X-Request-Id": f"r-{mode}"}).status == 503
+        assert own_stack.request("GET", f"/{mode}/tag", headers={"traceparent": 'evil"\\ text', "X-Request-Id": f"e-{mode}"}).status == 503
+    own_stack.psql("alter table away rename to tag")
 
     def lines(name, word):
-        return [line for line in pathlib.Path(own_house.path(f"log/{name}")).read_text().splitlines() if word in line]
+        return [line for line in pathlib.Path(own_stack.path(f"log/{name}")).read_text().splitlines() if word in line]
 
     for mode in MODES:
         assert any(trace in line for line in eventually(lambda: lines(f"{mode}.log", f"r-{mode}"), message="nothing was logged"))

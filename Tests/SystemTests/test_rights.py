@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, PROGRAM, PSQL, ROOT, House, clean_environment, command_line, eventually, free_port, request, temporary_folder
+from local_stack import MODES, PROGRAM, PSQL, ROOT, LocalStack, clean_environment, command_line, eventually, free_port, request, temporary_folder
 from responder import responder
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -58,8 +58,8 @@ def forbidden(owner, role, database):
     return [statement.format(owner=owner, role=role, database=database) for statement in FORBIDDEN]
 
 
-def as_role(house, role=ROLE, database="forkloop"):
-    return {"PGHOST": house.path("run"), "PGUSER": role, "PGDATABASE": database}
+def as_role(stack, role=ROLE, database="forkloop"):
+    return {"PGHOST": stack.path("run"), "PGUSER": role, "PGDATABASE": database}
 
 
 def life_of_everything(ask):
@@ -95,34 +95,34 @@ def directly(one):
 
 # MARK: The private cluster
 
-def test_the_application_reads_and_writes_rows_and_can_do_nothing_else(house):
-    found = states(forbidden(OWNER, ROLE, "forkloop"), **as_role(house))
+def test_the_application_reads_and_writes_rows_and_can_do_nothing_else(stack):
+    found = states(forbidden(OWNER, ROLE, "forkloop"), **as_role(stack))
     allowed = {statement: state for statement, state in found.items() if state != INSUFFICIENT_PRIVILEGE}
     assert allowed == {}, "the application's role was not refused for want of a right"
     rows = ["insert into tag (name) values ('a')", "update tag set name = 'b'", "select * from schema_migration", 'delete from "order"', "select order_version(1, '1')"]
-    assert set(states(rows, **as_role(house)).values()) == {""}
+    assert set(states(rows, **as_role(stack)).values()) == {""}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_all_routes_work_with_the_rights_of_the_application(house, mode):
-    life_of_everything(through_nginx(house.port, mode))
-    users = house.psql(f"select distinct usename from pg_stat_activity where application_name = 'forkloop {mode}'")
+def test_all_routes_work_with_the_rights_of_the_application(stack, mode):
+    life_of_everything(through_nginx(stack.port, mode))
+    users = stack.psql(f"select distinct usename from pg_stat_activity where application_name = 'forkloop {mode}'")
     assert users == [(ROLE,)]
 
 
-def test_what_comes_later_can_be_read_and_written_too(house):
+def test_what_comes_later_can_be_read_and_written_too(stack):
     try:
-        house.psql(f"set role {OWNER}; create table later (id bigserial, name text); "
+        stack.psql(f"set role {OWNER}; create table later (id bigserial, name text); "
                    "create function latest() returns bigint language sql as 'select max(id) from later'")
         assert set(states(["insert into later (name) values ('x')", "update later set name = 'y'", "select latest()", "delete from later"],
-                          **as_role(house)).values()) == {""}
+                          **as_role(stack)).values()) == {""}
     finally:
-        house.psql("drop table later; drop function latest")
+        stack.psql("drop table later; drop function latest")
 
 
-def test_nobody_but_postgres_is_a_superuser(house):
-    assert house.psql("select rolname from pg_roles where rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls") == [("postgres",)]
-    assert house.psql(f"select rolname from pg_roles r join pg_auth_members m on m.member = r.oid where rolname in ('{ROLE}', '{OWNER}')") == []
+def test_nobody_but_postgres_is_a_superuser(stack):
+    assert stack.psql("select rolname from pg_roles where rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls") == [("postgres",)]
+    assert stack.psql(f"select rolname from pg_roles r join pg_auth_members m on m.member = r.oid where rolname in ('{ROLE}', '{OWNER}')") == []
 
 
 @ROOT_ONLY
@@ -130,26 +130,26 @@ def test_nobody_but_postgres_is_a_superuser(house):
 @pytest.mark.parametrize("user, role, gets_in", [
     ("www-data", ROLE, True), ("www-data", "postgres", False), ("www-data", OWNER, False), ("nobody", ROLE, False),
     ("root", "postgres", True), ("root", OWNER, True), ("postgres", "postgres", True), ("postgres", OWNER, True)])
-def test_who_gets_into_the_private_cluster_and_as_whom(house, folder, user, role, gets_in):
+def test_who_gets_into_the_private_cluster_and_as_whom(stack, folder, user, role, gets_in):
     if (folder, user) == ("run", "postgres"):
         return  # It is not in the group of those who use that one, and need not be.
     groups = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
     done = subprocess.run([PSQL, "-XAtqc", "select current_user"], capture_output=True, text=True, user=user, group=groups[0], extra_groups=groups,
-                          cwd="/", env=clean_environment(PGHOST=house.path(folder), PGUSER=role, PGDATABASE="forkloop"))
+                          cwd="/", env=clean_environment(PGHOST=stack.path(folder), PGUSER=role, PGDATABASE="forkloop"))
     assert (done.stdout == f"{role}\n") == gets_in, done
 
 
-def test_the_folder_of_the_databases_socket_is_postgresqls_own(house):
+def test_the_folder_of_the_databases_socket_is_postgresqls_own(stack):
     """Whoever connects is not led to somebody else: only PostgreSQL can make a socket there, and nobody can replace the link to it."""
-    owner = os.stat(house.path("postgres")).st_uid
-    db, run = os.stat(house.path("db")), os.stat(house.path("run"))
+    owner = os.stat(stack.path("postgres")).st_uid
+    db, run = os.stat(stack.path("db")), os.stat(stack.path("run"))
     assert db.st_uid == owner and not db.st_mode & 0o027, oct(db.st_mode)
     assert not run.st_mode & 0o007 and (run.st_mode & stat.S_ISVTX or not run.st_mode & 0o020), oct(run.st_mode)
-    assert os.path.realpath(house.path("run/.s.PGSQL.5432")) == os.path.realpath(house.path("db/.s.PGSQL.5432"))
+    assert os.path.realpath(stack.path("run/.s.PGSQL.5432")) == os.path.realpath(stack.path("db/.s.PGSQL.5432"))
 
 
 @ROOT_ONLY
-def test_an_ordinary_users_house_is_that_users_alone():
+def test_an_ordinary_users_stack_is_that_users_alone():
     user = pwd.getpwnam("games")
     with temporary_folder() as folder:
         os.chown(folder, user.pw_uid, user.pw_gid)
@@ -182,44 +182,44 @@ OLD_RULES = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
 def test_the_state_of_an_older_program_is_brought_over_and_up_says_so():
     """There everybody could be everybody, the responders' role owned everything, and the database's socket was in run/."""
     with temporary_folder() as folder:
-        house = House(folder)
-        house.psql(f"insert into tag (name) values ('kept'); reassign owned by {OWNER} to {ROLE}; drop owned by {OWNER}; drop role {OWNER};"
+        stack = LocalStack(folder)
+        stack.psql(f"insert into tag (name) values ('kept'); reassign owned by {OWNER} to {ROLE}; drop owned by {OWNER}; drop role {OWNER};"
                    f"alter role {ROLE} superuser createdb; grant create on schema public to {ROLE}")
-        assert house.stop() == 0
-        pathlib.Path(house.path("postgres/pg_hba.conf")).write_text(OLD_RULES)
-        os.unlink(house.path("run/.s.PGSQL.5432"))
-        pathlib.Path(house.path("run/.s.PGSQL.5432")).touch()
-        house = House(folder)
+        assert stack.stop() == 0
+        pathlib.Path(stack.path("postgres/pg_hba.conf")).write_text(OLD_RULES)
+        os.unlink(stack.path("run/.s.PGSQL.5432"))
+        pathlib.Path(stack.path("run/.s.PGSQL.5432")).touch()
+        stack = LocalStack(folder)
         try:
-            assert f'PostgreSQL takes whoever gets to its socket for "{ROLE}", and for nobody else any more' in house.output()
-            assert f'took from the role "{ROLE}": superuser, createdb' in house.output()
-            assert f'what the role "{ROLE}" owned is "{OWNER}"\'s now' in house.output()
-            assert pathlib.Path(house.path("postgres/pg_hba.conf.before")).read_text() == OLD_RULES
-            assert house.psql("select name from tag", ROLE) == [("kept",)]
-            found = states(forbidden(OWNER, ROLE, "forkloop"), **as_role(house))
+            assert f'PostgreSQL takes whoever gets to its socket for "{ROLE}", and for nobody else any more' in stack.output()
+            assert f'took from the role "{ROLE}": superuser, createdb' in stack.output()
+            assert f'what the role "{ROLE}" owned is "{OWNER}"\'s now' in stack.output()
+            assert pathlib.Path(stack.path("postgres/pg_hba.conf.before")).read_text() == OLD_RULES
+            assert stack.psql("select name from tag", ROLE) == [("kept",)]
+            found = states(forbidden(OWNER, ROLE, "forkloop"), **as_role(stack))
             assert set(found.values()) == {INSUFFICIENT_PRIVILEGE}, found
             for mode in MODES:
-                life_of_everything(through_nginx(house.port, mode))
+                life_of_everything(through_nginx(stack.port, mode))
         finally:
-            house.stop()
-        house = House(folder)
-        house.stop()
+            stack.stop()
+        stack = LocalStack(folder)
+        stack.stop()
         assert pathlib.Path(folder, "up.log").read_text().startswith("forkloop is up"), "it says so once"
 
 
 def test_rules_that_somebody_has_added_are_kept_and_the_responders_role_can_have_another_name():
     with temporary_folder() as folder:
-        assert House(folder).stop() == 0
+        assert LocalStack(folder).stop() == 0
         path = pathlib.Path(folder, "var/postgres/pg_hba.conf")
         path.write_text(f"{path.read_text()}# mine\n")
-        assert House(folder).stop() == 0
+        assert LocalStack(folder).stop() == 0
         assert path.read_text().endswith("# mine\n")
-        house = House(folder, DB_USER='an "other"')
+        stack = LocalStack(folder, DB_USER='an "other"')
         try:
-            assert house.request("GET", "/sync/tag").status == 200
-            assert house.psql("select current_user", 'an "other"') == [('an "other"',)]
+            assert stack.request("GET", "/sync/tag").status == 200
+            assert stack.psql("select current_user", 'an "other"') == [('an "other"',)]
         finally:
-            house.stop()
+            stack.stop()
 
 
 @pytest.mark.parametrize("user", ["postgres", OWNER])
@@ -234,9 +234,9 @@ def test_the_responders_of_a_private_cluster_are_neither_its_superuser_nor_its_o
 class Given:
     """A database that somebody administers who is no superuser, and the role names that a setup is to use there."""
 
-    def __init__(self, house):
-        self.house, self.database, self.owner, self.role = house, "given", "given owner", "given-app"
-        self.where = {"DB_HOST": house.path("db"), "DB_NAME": self.database}
+    def __init__(self, stack):
+        self.stack, self.database, self.owner, self.role = stack, "given", "given owner", "given-app"
+        self.where = {"DB_HOST": stack.path("db"), "DB_NAME": self.database}
 
     def setup(self, user="dba", *flags, **more):
         return subprocess.run([PROGRAM, "setup", "--owner", self.owner, "--role", self.role, *flags], capture_output=True, text=True, timeout=60,
@@ -244,29 +244,29 @@ class Given:
 
     def psql(self, sql, user="postgres", database=None):
         done = subprocess.run([PSQL, "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql], capture_output=True, text=True,
-                              env=clean_environment(PGHOST=self.house.path("db"), PGUSER=user, PGDATABASE=database or self.database))
+                              env=clean_environment(PGHOST=self.stack.path("db"), PGUSER=user, PGDATABASE=database or self.database))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
 
 @pytest.fixture
-def given(house):
-    rules = pathlib.Path(house.path("postgres/pg_hba.conf"))
+def given(stack):
+    rules = pathlib.Path(stack.path("postgres/pg_hba.conf"))
     before = rules.read_text()
-    one = Given(house)
+    one = Given(stack)
     try:
         rules.write_text(f'local all dba,other,"given-app" trust\nlocal given all trust\n{before}')
-        house.psql("select pg_reload_conf(); create role dba login createdb createrole; create role other login createdb")
-        eventually(lambda: subprocess.run([PSQL, "-Xqc", "", "-h", house.path("db"), "-U", "dba", "postgres"], capture_output=True).returncode == 0, 5)
+        stack.psql("select pg_reload_conf(); create role dba login createdb createrole; create role other login createdb")
+        eventually(lambda: subprocess.run([PSQL, "-Xqc", "", "-h", stack.path("db"), "-U", "dba", "postgres"], capture_output=True).returncode == 0, 5)
         yield one
     finally:
         rules.write_text(before)
         with contextlib.suppress(AssertionError):
             one.psql("reset role; drop owned by dba, other cascade")
-        house.psql("drop database if exists given with (force)")
+        stack.psql("drop database if exists given with (force)")
         for role in ("dba", "other", one.owner, one.role):
-            house.psql(f'drop role if exists "{role}"')
-        house.psql("select pg_reload_conf()")
+            stack.psql(f'drop role if exists "{role}"')
+        stack.psql("select pg_reload_conf()")
 
 
 # What there is before, as SQL by whom and where, and who runs the setup.
@@ -299,12 +299,12 @@ def test_setup_makes_an_owner_and_a_role_that_reads_and_writes_rows_whatever_is_
     assert (second.returncode, second.stdout) == (0, "the database is set up\n"), second
     owners = "select distinct relowner::regrole from pg_class where relnamespace = 'public'::regnamespace union select proowner::regrole from pg_proc where pronamespace = 'public'::regnamespace"
     assert given.psql(owners) == f'"{given.owner}"\n'
-    found = states(forbidden(f'"{given.owner}"', f'"{given.role}"', "given"), PGHOST=given.house.path("db"), PGUSER=given.role, PGDATABASE="given")
+    found = states(forbidden(f'"{given.owner}"', f'"{given.role}"', "given"), PGHOST=given.stack.path("db"), PGUSER=given.role, PGDATABASE="given")
     assert set(found.values()) == {INSUFFICIENT_PRIVILEGE}, {s: c for s, c in found.items() if c != INSUFFICIENT_PRIVILEGE}
     if any(step[2] == "migrate" for step in steps):
         assert given.psql("select name from tag", given.role) == "kept\n"
     for mode in MODES if state == "nothing" else ():
-        with responder(mode, DB_HOST=given.house.path("db"), DB_NAME="given", DB_USER=given.role) as one:
+        with responder(mode, DB_HOST=given.stack.path("db"), DB_NAME="given", DB_USER=given.role) as one:
             eventually(one.is_well)
             life_of_everything(directly(one))
     # The owner goes on alone.
@@ -314,16 +314,16 @@ def test_setup_makes_an_owner_and_a_role_that_reads_and_writes_rows_whatever_is_
 
 
 def test_setup_sets_passwords_that_the_server_never_sees(given):
-    given.house.psql("alter system set log_statement = 'all'")
-    given.house.psql("select pg_reload_conf()")
+    given.stack.psql("alter system set log_statement = 'all'")
+    given.stack.psql("select pg_reload_conf()")
     try:
-        eventually(lambda: given.house.psql("show log_statement") == [("all",)], 5)
+        eventually(lambda: given.stack.psql("show log_statement") == [("all",)], 5)
         assert given.setup(FORKLOOP_OWNER_PASSWORD="own'er \\ word", FORKLOOP_ROLE_PASSWORD="application's word").returncode == 0
     finally:
-        given.house.psql("alter system reset log_statement")
-        given.house.psql("select pg_reload_conf()")
-    assert given.house.psql("select count(*) from pg_authid where rolname like 'given%' and rolpassword like 'SCRAM-SHA-256$%'") == [("2",)]
-    log = pathlib.Path(given.house.path("log/postgres.log")).read_text()
+        given.stack.psql("alter system reset log_statement")
+        given.stack.psql("select pg_reload_conf()")
+    assert given.stack.psql("select count(*) from pg_authid where rolname like 'given%' and rolpassword like 'SCRAM-SHA-256$%'") == [("2",)]
+    log = pathlib.Path(given.stack.path("log/postgres.log")).read_text()
     assert "password 'SCRAM-SHA-256$" in log.lower().replace("scram-sha-256", "SCRAM-SHA-256") and "application" not in log.split("create role \"given-app\"")[-1].replace("application_name", "")
 
 
@@ -356,8 +356,8 @@ def test_a_migration_that_the_application_may_not_make_says_who_may(given):
 
 @ROOT_ONLY
 @pytest.mark.parametrize("mode", MODES)
-def test_workers_of_root_are_told_of_in_one_line(house, mode):
-    with responder(mode, DB_HOST=house.path("run")) as one:
+def test_workers_of_root_are_told_of_in_one_line(stack, mode):
+    with responder(mode, DB_HOST=stack.path("run")) as one:
         eventually(one.is_well)
         lines = [line for line in one.log.read_text().splitlines() if "root" in line]
         assert len(lines) == 1 and "--user" in lines[0], one.log.read_text()
@@ -369,8 +369,8 @@ def test_workers_of_root_are_told_of_in_one_line(house, mode):
 
 @ROOT_ONLY
 @pytest.mark.parametrize("mode", MODES)
-def test_workers_of_somebody_else_are_not(house, mode):
-    with responder(mode, "--user", "www-data", DB_HOST=house.path("run")) as one:
+def test_workers_of_somebody_else_are_not(stack, mode):
+    with responder(mode, "--user", "www-data", DB_HOST=stack.path("run")) as one:
         eventually(one.is_well)
         assert "root" not in one.log.read_text()
 
@@ -426,8 +426,8 @@ def test_one_worker_that_is_killed_for_memory_does_not_end_its_unit(unit):
 
 
 @ROOT_ONLY
-def test_the_exported_variables_are_those_of_the_owner_who_may_do_what_he_likes_with_the_tables(house):
-    done = subprocess.run([PROGRAM, "env", "--state", house.path("")], capture_output=True, text=True, cwd="/", env=clean_environment())
+def test_the_exported_variables_are_those_of_the_owner_who_may_do_what_he_likes_with_the_tables(stack):
+    done = subprocess.run([PROGRAM, "env", "--state", stack.path("")], capture_output=True, text=True, cwd="/", env=clean_environment())
     assert done.returncode == 0 and f"export PGUSER='{OWNER}'" in done.stdout.splitlines(), done
     sql = "truncate tag restart identity cascade; alter table tag add column more text; alter table tag drop column more"
     asked = subprocess.run(["sh", "-c", f'eval "$1"; {PSQL} -Xqc "$2"', "sh", done.stdout, sql], capture_output=True, text=True, env=clean_environment())

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from daemon import responder
-from house import MODES, ROOT, eventually, temporary_folder
+from local_stack import MODES, ROOT, eventually, temporary_folder
 from settings_help import defaults_of_the_code, helps, run, settings, sources
 
 SECRET = "s3cret"
@@ -109,8 +109,8 @@ def test_a_responder_tells_it_in_its_log(command):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reload_tells_once_of_a_setting_that_has_been_misspelt(house, mode):
-    with responder(house, mode) as server:
+def test_a_reload_tells_once_of_a_setting_that_has_been_misspelt(stack, mode):
+    with responder(stack, mode) as server:
         server.set(FORKLOOP_DRAIN_TIMEOUTS=3)
         server.write()
         server.signal(signal.SIGHUP)
@@ -145,8 +145,8 @@ def test_settings_that_a_server_may_fit_are_good(usable):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_reload_onto_settings_that_no_server_can_mend_changes_nothing(house, mode):
-    with responder(house, mode) as server:
+def test_a_reload_onto_settings_that_no_server_can_mend_changes_nothing(stack, mode):
+    with responder(stack, mode) as server:
         server.set(PGSSLMODE="bogus")
         server.write()
         server.signal(signal.SIGHUP)
@@ -155,8 +155,8 @@ def test_a_reload_onto_settings_that_no_server_can_mend_changes_nothing(house, m
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_no_text_in_the_environment_goes_on_unchanged_through_a_reload(house, mode):
-    with responder(house, mode, environment={"OF_OTHERS": "a\udcffb"}) as server:
+def test_what_is_no_text_in_the_environment_goes_on_unchanged_through_a_reload(stack, mode):
+    with responder(stack, mode, environment={"OF_OTHERS": "a\udcffb"}) as server:
         server.signal(signal.SIGHUP)
         server.says("reload", 10)
         eventually(lambda: server.log().count("listening on") > 1, 10, "it did not reload")
@@ -233,7 +233,7 @@ def test_every_setting_of_the_code_is_in_the_help():
     for path, text in sources("Sources").items():
         for name in re.findall(r'"(FORKLOOP_[A-Z_]*[A-Z])"', text):
             assert name in settings() or name in templates | inner, f"{path}: no help names {name}"
-        for name in re.findall(r'"\\\(Door\.prefix\)([A-Z_]+)"', text):
+        for name in re.findall(r'"\\\(Name\.prefix\)([A-Z_]+)"', text):
             assert {f"FORKLOOP_SYNC_{name}", f"FORKLOOP_ASYNC_{name}"} <= set(settings()), f"{path}: no help names {name}"
 
 

@@ -12,7 +12,7 @@ import random
 
 import pytest
 
-from house import MODES
+from local_stack import MODES
 from signal_cell import Cell
 from signal_client import Database
 from signal_model import KINDS, PHASES, SIGNALS
@@ -44,24 +44,24 @@ def cells(mode, first):
 
 @pytest.mark.parametrize("first", SIGNALS)
 @pytest.mark.parametrize("mode", MODES)
-def test_whatever_signal_follows_another_no_request_is_lost_and_a_stop_stops(house, mode, first):
-    house.psql(STOCK)
+def test_whatever_signal_follows_another_no_request_is_lost_and_a_stop_stops(stack, mode, first):
+    stack.psql(STOCK)
     sessions = queue.SimpleQueue()
 
     def run(numbered):
         number, name = numbered
         database = sessions.get()
         try:
-            return Cell(name, SEED, number, house).run(database)
+            return Cell(name, SEED, number, stack).run(database)
         finally:
             sessions.put(database)
 
-    everybody = [Database(house.psql_open("select")) for _ in range(WIDTH)]
+    everybody = [Database(stack.psql_open("select")) for _ in range(WIDTH)]
     for database in everybody:
         sessions.put(database)
     try:
-        with concurrent.futures.ThreadPoolExecutor(WIDTH) as crowd:
-            done = list(crowd.map(run, enumerate(cells(mode, first))))
+        with concurrent.futures.ThreadPoolExecutor(WIDTH) as threads:
+            done = list(threads.map(run, enumerate(cells(mode, first))))
     finally:
         for database in everybody:
             database.close()

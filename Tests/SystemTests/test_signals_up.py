@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from house import House, descendants, eventually, is_running, temporary_folder
+from local_stack import LocalStack, descendants, eventually, is_running, temporary_folder
 from signal_model import SIGNALS
 from signal_server import SEED
 from test_faults import ORDER
@@ -35,20 +35,20 @@ def state():
 class Under:
     """An order that is under way, waiting for its contact's row until the end of the block."""
 
-    def __init__(self, house):
-        self.house, self.answer = house, None
+    def __init__(self, stack):
+        self.stack, self.answer = stack, None
         self.thread = threading.Thread(target=self._ask)
 
     def _ask(self):
         try:
-            self.answer = self.house.request("POST", "/sync/order", ORDER, timeout=8).status
+            self.answer = self.stack.request("POST", "/sync/order", ORDER, timeout=8).status
         except OSError as error:
             self.answer = repr(error)
 
     def __enter__(self):
-        self.lock = self.house.psql_open("begin; select from contact where id = 1 for update")
+        self.lock = self.stack.psql_open("begin; select from contact where id = 1 for update")
         self.thread.start()
-        eventually(lambda: self.house.psql("select 1 from pg_locks where not granted"), message="the order did not get to the database")
+        eventually(lambda: self.stack.psql("select 1 from pg_locks where not granted"), message="the order did not get to the database")
         return self
 
     def __exit__(self, *_):
@@ -64,37 +64,37 @@ def test_up_ends_in_its_order_or_goes_on(state, name):
     dice = random.Random(f"{SEED} up {name}")
     gap = dice.choice((0, dice.uniform(0, 0.3)))
     about = f"up {name} (seed {SEED}, {gap * 1000:.0f} ms between)"
-    house = House(state, FORKLOOP_SYNC_WORKERS=2, FORKLOOP_DRAIN_TIMEOUT=10)
-    everybody = [house.process.pid]
+    stack = LocalStack(state, FORKLOOP_SYNC_WORKERS=2, FORKLOOP_DRAIN_TIMEOUT=10)
+    everybody = [stack.process.pid]
     try:
-        house.psql("truncate contact, product restart identity cascade; insert into contact (name, email) values ('c', 'c@b');"
+        stack.psql("truncate contact, product restart identity cascade; insert into contact (name, email) values ('c', 'c@b');"
                    "insert into product (name) values ('p')")
-        everybody += descendants(house.process.pid, 3)
-        with Under(house) as under:
+        everybody += descendants(stack.process.pid, 3)
+        with Under(stack) as under:
             for index, sig in enumerate(name.split()):
                 time.sleep(gap * index)
                 # It has not been waited for: the id is still its own.
-                os.kill(house.process.pid, getattr(signal, f"SIG{sig}"))
+                os.kill(stack.process.pid, getattr(signal, f"SIG{sig}"))
             time.sleep(0.1)
-        assert under.answer == 201, f"{about}: the order under way got {under.answer}\n{house.output()[-500:]}"
+        assert under.answer == 201, f"{about}: the order under way got {under.answer}\n{stack.output()[-500:]}"
         if name not in ALONE and name not in PAIRS:
-            assert house.process.poll() is None, f"{about}: it ended with {house.process.poll()}"
-            assert house.request("GET", "/sync/tag", timeout=8).status == 200, about
-            os.kill(house.process.pid, signal.SIGTERM)
-        assert house.process.wait(20) == 0, f"{about}: exit code {house.process.poll()}\n{house.output()[-500:]}"
+            assert stack.process.poll() is None, f"{about}: it ended with {stack.process.poll()}"
+            assert stack.request("GET", "/sync/tag", timeout=8).status == 200, about
+            os.kill(stack.process.pid, signal.SIGTERM)
+        assert stack.process.wait(20) == 0, f"{about}: exit code {stack.process.poll()}\n{stack.output()[-500:]}"
         eventually(lambda: not any(is_running(process) for process in everybody), 3, f"{about}: processes are left")
     finally:
-        end(house, everybody)
+        end(stack, everybody)
 
 
-def end(house, everybody):
+def end(stack, everybody):
     with contextlib.suppress(ProcessLookupError):
-        os.kill(house.process.pid, signal.SIGCONT)
-        os.kill(house.process.pid, signal.SIGTERM)
+        os.kill(stack.process.pid, signal.SIGCONT)
+        os.kill(stack.process.pid, signal.SIGTERM)
     with contextlib.suppress(AssertionError):
-        eventually(lambda: house.process.poll() is not None and not any(is_running(process) for process in everybody), 15)
+        eventually(lambda: stack.process.poll() is not None and not any(is_running(process) for process in everybody), 15)
     for process in everybody:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-    house.process.wait(10)
-    house.log.close()
+    stack.process.wait(10)
+    stack.log.close()

@@ -4,24 +4,24 @@ import concurrent.futures
 
 import pytest
 
-from house import MODES, eventually
+from local_stack import MODES, eventually
 from test_api import ORDER
 
 WAITING = "select pid from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'forkloop%'"
 
 
 @pytest.fixture
-def server(own_house):
-    own_house.psql("insert into product (name) values ('q'); insert into tag (name) values ('IT'), ('other'), ('third')")
-    return own_house
+def server(own_stack):
+    own_stack.psql("insert into product (name) values ('q'); insert into tag (name) values ('IT'), ('other'), ('third')")
+    return own_stack
 
 
-def while_waiting(house, request, lock, act):
+def while_waiting(stack, request, lock, act):
     """The answer to a request that waits for what the session `lock` holds, while `act` is done."""
-    session = house.psql_open(lock)
-    with concurrent.futures.ThreadPoolExecutor(1) as crowd:
-        asked = crowd.submit(house.request, *request)
-        eventually(lambda: house.psql(WAITING), message="it did not have to wait")
+    session = stack.psql_open(lock)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(stack.request, *request)
+        eventually(lambda: stack.psql(WAITING), message="it did not have to wait")
         act(session)
         answer = asked.result()
     session.kill()
@@ -33,134 +33,134 @@ def say(session, sql):
     session.stdin.flush()
 
 
-def foreign_key(house, mode):
-    house.request("POST", f"/{mode}/order", ORDER)
-    return house.request("DELETE", f"/{mode}/contact/2")
+def foreign_key(stack, mode):
+    stack.request("POST", f"/{mode}/order", ORDER)
+    return stack.request("DELETE", f"/{mode}/contact/2")
 
 
-def unique(house, mode):
-    return house.request("POST", f"/{mode}/tag", {"name": "IT"})
+def unique(stack, mode):
+    return stack.request("POST", f"/{mode}/tag", {"name": "IT"})
 
 
-def check(house, mode):
-    house.psql("alter table tag add constraint strict check (name <> 'forbidden')")
-    return house.request("POST", f"/{mode}/tag", {"name": "forbidden"})
+def check(stack, mode):
+    stack.psql("alter table tag add constraint strict check (name <> 'forbidden')")
+    return stack.request("POST", f"/{mode}/tag", {"name": "forbidden"})
 
 
-def numeric_overflow(house, mode):
-    house.psql("alter table order_line alter price type numeric(6,4)")
-    return house.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 1, "price": 100}]})
+def numeric_overflow(stack, mode):
+    stack.psql("alter table order_line alter price type numeric(6,4)")
+    return stack.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 1, "price": 100}]})
 
 
-def check_of_a_line(house, mode):
-    house.psql("alter table order_line add constraint strict check (quantity < 5)")
-    return house.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 5, "price": 1}]})
+def check_of_a_line(stack, mode):
+    stack.psql("alter table order_line add constraint strict check (quantity < 5)")
+    return stack.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 5, "price": 1}]})
 
 
-def check_of_a_change(house, mode):
-    check(house, mode)
-    return house.request("PATCH", f"/{mode}/tag/1", {"name": "forbidden"})
+def check_of_a_change(stack, mode):
+    check(stack, mode)
+    return stack.request("PATCH", f"/{mode}/tag/1", {"name": "forbidden"})
 
 
-def narrower_column(house, mode):
-    house.psql("alter table product alter name type varchar(10)")
-    return house.request("POST", f"/{mode}/product", {"name": "x" * 11})
+def narrower_column(stack, mode):
+    stack.psql("alter table product alter name type varchar(10)")
+    return stack.request("POST", f"/{mode}/product", {"name": "x" * 11})
 
 
-def narrower_column_of_a_change(house, mode):
-    house.psql("alter table contact alter email type varchar(20)")
-    return house.request("PATCH", f"/{mode}/contact/1", {"email": "x@" + "y" * 30})
+def narrower_column_of_a_change(stack, mode):
+    stack.psql("alter table contact alter email type varchar(20)")
+    return stack.request("PATCH", f"/{mode}/contact/1", {"email": "x@" + "y" * 30})
 
 
 FOREIGN = "create table allowed (name text primary key); insert into allowed select name from tag; alter table tag add constraint strict foreign key (name) references allowed"
 
 
-def foreign_key_of_the_databases_own(house, mode):
-    house.psql(FOREIGN)
-    return house.request("POST", f"/{mode}/tag", {"name": "forbidden"})
+def foreign_key_of_the_databases_own(stack, mode):
+    stack.psql(FOREIGN)
+    return stack.request("POST", f"/{mode}/tag", {"name": "forbidden"})
 
 
-def foreign_key_of_the_databases_own_in_a_change(house, mode):
-    house.psql(FOREIGN)
-    return house.request("PATCH", f"/{mode}/tag/1", {"name": "forbidden"})
+def foreign_key_of_the_databases_own_in_a_change(stack, mode):
+    stack.psql(FOREIGN)
+    return stack.request("PATCH", f"/{mode}/tag/1", {"name": "forbidden"})
 
 
-def foreign_key_of_a_line(house, mode):
-    house.psql("create table allowed (quantity integer primary key); alter table order_line add constraint strict foreign key (quantity) references allowed")
-    return house.request("POST", f"/{mode}/order", ORDER)
+def foreign_key_of_a_line(stack, mode):
+    stack.psql("create table allowed (quantity integer primary key); alter table order_line add constraint strict foreign key (quantity) references allowed")
+    return stack.request("POST", f"/{mode}/order", ORDER)
 
 
-def referred_to_by_the_databases_own(house, mode):
-    house.psql("create table other (name text references tag (name)); insert into other values ('IT')")
-    return house.request("PATCH", f"/{mode}/tag/1", {"name": "new"})
+def referred_to_by_the_databases_own(stack, mode):
+    stack.psql("create table other (name text references tag (name)); insert into other values ('IT')")
+    return stack.request("PATCH", f"/{mode}/tag/1", {"name": "new"})
 
 
-def deleted_while_referred_to_by_the_databases_own(house, mode):
-    house.psql("create table other (tag bigint references tag); insert into other values (1)")
-    return house.request("DELETE", f"/{mode}/tag/1")
+def deleted_while_referred_to_by_the_databases_own(stack, mode):
+    stack.psql("create table other (tag bigint references tag); insert into other values (1)")
+    return stack.request("DELETE", f"/{mode}/tag/1")
 
 
-def exclusion(house, mode):
-    house.psql("alter table product add constraint strict exclude (name with =)")
-    return house.request("POST", f"/{mode}/product", {"name": "q"})
+def exclusion(stack, mode):
+    stack.psql("alter table product add constraint strict exclude (name with =)")
+    return stack.request("POST", f"/{mode}/product", {"name": "q"})
 
 
-def serialization_failure(house, mode):
-    house.psql("alter database forkloop set default_transaction_isolation = 'repeatable read'", user="postgres")
-    reconnect(house)
-    eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
-    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; update contact set name = 'y' where id = 1", lambda session: say(session, "commit;"))
+def serialization_failure(stack, mode):
+    stack.psql("alter database forkloop set default_transaction_isolation = 'repeatable read'", user="postgres")
+    reconnect(stack)
+    eventually(lambda: stack.request("GET", f"/{mode}/health").status == 200)
+    return while_waiting(stack, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; update contact set name = 'y' where id = 1", lambda session: say(session, "commit;"))
 
 
-def deadlock(house, mode):
+def deadlock(stack, mode):
     def embrace(session):
         say(session, "select from contact where id = 2 for update;")
 
     # The order has its contact's row and waits for its product's; who looks for a deadlock first, after this time, is its victim.
-    house.psql("alter database forkloop set deadlock_timeout = '3s'", user="postgres")
-    reconnect(house)
-    eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
-    return while_waiting(house, ("POST", f"/{mode}/order", ORDER), "begin; select from product where id = 1 for update", embrace)
+    stack.psql("alter database forkloop set deadlock_timeout = '3s'", user="postgres")
+    reconnect(stack)
+    eventually(lambda: stack.request("GET", f"/{mode}/health").status == 200)
+    return while_waiting(stack, ("POST", f"/{mode}/order", ORDER), "begin; select from product where id = 1 for update", embrace)
 
 
-def read_only(house, mode):
-    house.psql("alter system set default_transaction_read_only = on", user="postgres")
-    house.psql("select pg_reload_conf()", user="postgres")
-    eventually(lambda: house.psql("show default_transaction_read_only") == [("on",)])
-    return eventually(lambda: (a := house.request("POST", f"/{mode}/tag", {"name": "x"})).status != 201 and a)
+def read_only(stack, mode):
+    stack.psql("alter system set default_transaction_read_only = on", user="postgres")
+    stack.psql("select pg_reload_conf()", user="postgres")
+    eventually(lambda: stack.psql("show default_transaction_read_only") == [("on",)])
+    return eventually(lambda: (a := stack.request("POST", f"/{mode}/tag", {"name": "x"})).status != 201 and a)
 
 
-def out_of_connections(house, mode):
-    house.psql("alter role forkloop connection limit 0", user="postgres")
-    reconnect(house)
+def out_of_connections(stack, mode):
+    stack.psql("alter role forkloop connection limit 0", user="postgres")
+    reconnect(stack)
     # The first may be on its way on a connection that is just being ended.
-    return eventually(lambda: (a := house.request("POST", f"/{mode}/product", {"name": "x"})).header("Retry-After") and a)
+    return eventually(lambda: (a := stack.request("POST", f"/{mode}/product", {"name": "x"})).header("Retry-After") and a)
 
 
-def query_cancelled(house, mode):
-    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update",
-                         lambda _: house.psql(f"select pg_cancel_backend(pid) from ({WAITING}) w"))
+def query_cancelled(stack, mode):
+    return while_waiting(stack, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update",
+                         lambda _: stack.psql(f"select pg_cancel_backend(pid) from ({WAITING}) w"))
 
 
-def admin_shutdown(house, mode):
-    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update",
-                         lambda _: house.psql(f"select pg_terminate_backend(pid) from ({WAITING}) w"))
+def admin_shutdown(stack, mode):
+    return while_waiting(stack, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update",
+                         lambda _: stack.psql(f"select pg_terminate_backend(pid) from ({WAITING}) w"))
 
 
-def lock_timeout(house, mode):
-    house.psql("alter database forkloop set lock_timeout = '2s'", user="postgres")
-    reconnect(house)
-    eventually(lambda: house.request("GET", f"/{mode}/health").status == 200)
-    return while_waiting(house, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update", lambda _: None)
+def lock_timeout(stack, mode):
+    stack.psql("alter database forkloop set lock_timeout = '2s'", user="postgres")
+    reconnect(stack)
+    eventually(lambda: stack.request("GET", f"/{mode}/health").status == 200)
+    return while_waiting(stack, ("PATCH", f"/{mode}/contact/1", {"name": "x"}), "begin; select from contact where id = 1 for update", lambda _: None)
 
 
-def no_schema(house, mode):
-    house.psql("drop function order_update")
-    return house.request("PATCH", f"/{mode}/order/1", {"name": "x"})
+def no_schema(stack, mode):
+    stack.psql("drop function order_update")
+    return stack.request("PATCH", f"/{mode}/order/1", {"name": "x"})
 
 
-def reconnect(house):
-    house.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'forkloop%'", user="postgres")
+def reconnect(stack):
+    stack.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'forkloop%'", user="postgres")
 
 
 TABLE = [

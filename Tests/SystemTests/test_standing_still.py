@@ -12,7 +12,7 @@ import pytest
 
 from daemon import responder
 from fastcgi_client import answer, fastcgi
-from house import MODES, eventually, is_running, temporary_folder
+from local_stack import MODES, eventually, is_running, temporary_folder
 from test_processes import Clients, order
 
 
@@ -79,7 +79,7 @@ def test_a_worker_that_is_told_to_look_into_the_queue_a_moment_too_late_loses_no
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nobody_waits_for_a_service_manager_that_does_not_listen(house, mode):
+def test_nobody_waits_for_a_service_manager_that_does_not_listen(stack, mode):
     with temporary_folder() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{folder}/notify")
         # More than its queue can hold.
@@ -88,7 +88,7 @@ def test_nobody_waits_for_a_service_manager_that_does_not_listen(house, mode):
             with pytest.raises(BlockingIOError):
                 for _ in range(100_000):
                     other.sendto(b"X=1", f"{folder}/notify")
-        with responder(house, mode, environment=[("NOTIFY_SOCKET", f"{folder}/notify"), ("WATCHDOG_USEC", "100000")]) as server:
+        with responder(stack, mode, environment=[("NOTIFY_SOCKET", f"{folder}/notify"), ("WATCHDOG_USEC", "100000")]) as server:
             assert server.answers()
             server.signal(signal.SIGTERM)
             try:
@@ -102,8 +102,8 @@ def test_nobody_waits_for_a_service_manager_that_does_not_listen(house, mode):
                         time.sleep(0.01)
 
 
-def test_a_watchdog_of_any_length_is_understood(house):
-    with responder(house, "sync", environment=[("WATCHDOG_USEC", "18446744073709551615")]) as server:
+def test_a_watchdog_of_any_length_is_understood(stack):
+    with responder(stack, "sync", environment=[("WATCHDOG_USEC", "18446744073709551615")]) as server:
         assert server.answers()
 
 
@@ -124,8 +124,8 @@ class Flood(threading.Thread):
                 time.sleep(0.05)
 
 
-def test_whoever_asks_for_the_status_without_end_does_not_keep_the_master_from_its_duties(house):
-    with responder(house, "sync", workers=20) as server:
+def test_whoever_asks_for_the_status_without_end_does_not_keep_the_master_from_its_duties(stack):
+    with responder(stack, "sync", workers=20) as server:
         over = threading.Event()
         floods = [Flood(f"{server.folder}/status.sock", over) for _ in range(16)]
         for flood in floods:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from house import MODES, eventually
+from local_stack import MODES, eventually
 from test_api import ORDER
 
 KEY = {"Idempotency-Key": "k"}
@@ -22,14 +22,14 @@ NEW = {"contact": {"name": "a", "email": "a@b"}, "product": {"name": "a"}, "orde
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_request_is_one_statement_and_stays_one_with_many_rows(own_house, mode):
-    own_house.psql("insert into product (name) values ('q'); insert into tag (name) select 't' || i from generate_series(1, 10) i")
-    own_house.psql("alter system set log_min_duration_statement = 0", user="postgres")
-    own_house.psql("select pg_reload_conf()", user="postgres")
-    log = pathlib.Path(own_house.path("log/postgres.log"))
+def test_every_request_is_one_statement_and_stays_one_with_many_rows(own_stack, mode):
+    own_stack.psql("insert into product (name) values ('q'); insert into tag (name) select 't' || i from generate_series(1, 10) i")
+    own_stack.psql("alter system set log_min_duration_statement = 0", user="postgres")
+    own_stack.psql("select pg_reload_conf()", user="postgres")
+    log = pathlib.Path(own_stack.path("log/postgres.log"))
     statuses = set()
     for orders in (3, 3000):
-        own_house.psql(f"""
+        own_stack.psql(f"""
             insert into "order" (name, contact_id) select 'o', 1 from generate_series(1, {orders});
             insert into order_line (order_id, product_id, quantity, price) select id, 1, 1, 1 from "order", generate_series(1, 3) where name = 'o';
             insert into order_tag_rel select id, 1 from "order" where name = 'o' on conflict do nothing; truncate idempotency_key""")
@@ -38,9 +38,9 @@ def test_every_request_is_one_statement_and_stays_one_with_many_rows(own_house, 
             resource = re.match(r"/(\w+)", path)[1]
             if body == "new":
                 body = NEW.get(resource, {"name": f"tag {orders} {len(headers)}"})
-            own_house.psql("select 'before'")
-            answer = own_house.request(method, f"/{mode}{path}", body, headers)
-            own_house.psql("select 'after'")
+            own_stack.psql("select 'before'")
+            answer = own_stack.request(method, f"/{mode}{path}", body, headers)
+            own_stack.psql("select 'after'")
             # What stands between the two marks.
             text = eventually(lambda: (t := log.read_text().rpartition("select 'before'")[2]).count("select 'after'") and t, message="the server has logged nothing")
             # One that failed is logged as what has failed, without its duration.
@@ -50,21 +50,21 @@ def test_every_request_is_one_statement_and_stays_one_with_many_rows(own_house, 
     assert statuses >= {200, 201, 204, 304, 404, 409, 412, 422}
 
 
-def test_no_table_is_read_whole_however_small_it_was_when_the_plans_were_made(house):
+def test_no_table_is_read_whole_however_small_it_was_when_the_plans_were_made(stack):
     """A plan for an empty table, kept while the table grows, would make every write slower than the one before."""
     tables = "('contact', 'product', 'tag', 'order', 'order_line', 'order_tag_rel')"
 
     def scans(kind):
-        return dict((name, int(count)) for name, count in house.psql(f"select relname, coalesce({kind}, 0) from pg_stat_user_tables where relname in {tables}"))
+        return dict((name, int(count)) for name, count in stack.psql(f"select relname, coalesce({kind}, 0) from pg_stat_user_tables where relname in {tables}"))
 
-    house.psql("insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p'); insert into tag (name) values ('t')")
+    stack.psql("insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p'); insert into tag (name) values ('t')")
     before = scans("seq_scan")
     known = scans("idx_scan")
     order = {"name": "SO", "contact_id": 1, "order_lines": [{"product_id": 1, "quantity": 1, "price": 1}] * 3, "tag_ids": [1]}
     for mode in MODES:
         for _ in range(30):
-            assert house.request("POST", f"/{mode}/order", order).status == 201
-        assert house.request("GET", f"/{mode}/order/1").status == 200
+            assert stack.request("POST", f"/{mode}/order", order).status == 201
+        assert stack.request("GET", f"/{mode}/order/1").status == 200
     # What a server has counted is told a moment later.
     eventually(lambda: scans("idx_scan")["product"] > known["product"], 60, "the foreign keys' checks do not show")
     assert scans("seq_scan") == before

@@ -7,30 +7,30 @@ import re
 import pytest
 
 from fastcgi_client import begin, connect_to, pairs, record, records, status_first, variables
-from house import MODES, eventually
+from local_stack import MODES, eventually
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
 
 LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'forkloop%'"
 
 
-def said(house):
+def said(stack):
     """The ways to say it: an environment for each."""
-    url = f"postgresql://forkloop@/forkloop?host={house.path('run')}&options=-c%20statement_timeout%3D"
+    url = f"postgresql://forkloop@/forkloop?host={stack.path('run')}&options=-c%20statement_timeout%3D"
     nothing = {"DB_NAME": None, "DB_USER": None}
     for limit in ("60s", "2min", "0"):
         yield {"DATABASE_URL": url + limit, **nothing}
-    yield {"PGOPTIONS": "-c statement_timeout=60000", "DB_HOST": house.path("run")}
+    yield {"PGOPTIONS": "-c statement_timeout=60000", "DB_HOST": stack.path("run")}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_longer_limit_of_the_users_is_waited_for(stocked, mode):
     """The settings' own is short, and the loop gives a connection up five seconds after it."""
-    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(8) as crowd:
-        all = [stack.enter_context(responder(mode, FORKLOOP_STATEMENT_TIMEOUT=100, **ONE_CONNECTION, **way)) for way in said(stocked)]
+    with contextlib.ExitStack() as exits, concurrent.futures.ThreadPoolExecutor(8) as threads:
+        all = [exits.enter_context(responder(mode, FORKLOOP_STATEMENT_TIMEOUT=100, **ONE_CONNECTION, **way)) for way in said(stocked)]
         lock = stocked.psql_open("begin; select from contact where id = 1 for update")
         try:
-            asked = [crowd.submit(one.ask, "/contact/1", "PATCH", b'{"name":"x"}') for one in all]
+            asked = [threads.submit(one.ask, "/contact/1", "PATCH", b'{"name":"x"}') for one in all]
             eventually(lambda: stocked.psql(LOCKED) == [(str(len(all)),)], message="they do not wait")
             # As long as it takes for the loop to look twice.
             stocked.psql("select pg_sleep(7.5)")

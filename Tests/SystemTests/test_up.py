@@ -15,7 +15,7 @@ import termios
 
 import pytest
 
-from house import PROGRAM, ROOT, House, clean_environment, command_line, descendants, eventually, free_port, is_running, listens, locked, request, temporary_folder
+from local_stack import PROGRAM, ROOT, LocalStack, clean_environment, command_line, descendants, eventually, free_port, is_running, listens, locked, request, temporary_folder
 
 STOPPING = [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT]
 
@@ -78,7 +78,7 @@ def belongs(process, folder):
 def made():
     """A state folder whose cluster is made."""
     with temporary_folder() as folder:
-        assert House(folder).stop() == 0
+        assert LocalStack(folder).stop() == 0
         yield folder
 
 
@@ -90,25 +90,25 @@ def copy_of(made):
 
 
 @contextlib.contextmanager
-def requests_under_way(house):
+def requests_under_way(stack):
     """One on each side that waits for a lock; both have to be answered when it goes."""
     with concurrent.futures.ThreadPoolExecutor(2) as clients:
-        with locked(house, "tag"):
-            answers = [clients.submit(house.request, "GET", f"/{mode}/tag") for mode in ("sync", "async")]
-            eventually(lambda: house.psql("select count(*) from pg_locks where not granted") == [("2",)], 5, "the requests do not wait for the lock")
+        with locked(stack, "tag"):
+            answers = [clients.submit(stack.request, "GET", f"/{mode}/tag") for mode in ("sync", "async")]
+            eventually(lambda: stack.psql("select count(*) from pg_locks where not granted") == [("2",)], 5, "the requests do not wait for the lock")
             yield
         assert [a.result(30).status for a in answers] == [200, 200]
 
 
 @pytest.mark.parametrize("first", STOPPING, ids=lambda s: s.name)
-def test_a_signal_stops_it_in_order_whatever_else_comes_meanwhile(own_house, first):
-    process = own_house.process
-    with requests_under_way(own_house):
+def test_a_signal_stops_it_in_order_whatever_else_comes_meanwhile(own_stack, first):
+    process = own_stack.process
+    with requests_under_way(own_stack):
         process.send_signal(first)
-        eventually(lambda: "stopping" in own_house.output() or process.poll() is not None, 5, "it does not stop")
+        eventually(lambda: "stopping" in own_stack.output() or process.poll() is not None, 5, "it does not stop")
         for other in [*STOPPING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGVTALRM, signal.SIGRTMIN, signal.SIGHUP]:
             process.send_signal(other)
-    assert process.wait(20) == 0, own_house.output()
+    assert process.wait(20) == 0, own_stack.output()
 
 
 def test_it_goes_on_when_nobody_reads_what_it_says_and_still_stops_in_order(made):
@@ -205,12 +205,12 @@ PHASES = {
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_signal_in_the_middle_of_the_start_stops_it_in_order(made, phase):
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as exits:
         def start(_):
-            folder = stack.enter_context(temporary_folder() if phase == "initdb" else copy_of(made))
+            folder = exits.enter_context(temporary_folder() if phase == "initdb" else copy_of(made))
             for path in glob.glob(f"{folder}/var/run/*.sock"):
                 os.unlink(path)
-            return stack.enter_context(up(folder))
+            return exits.enter_context(up(folder))
 
         def stopped(s):
             running = start(s)
@@ -228,10 +228,10 @@ def test_a_signal_in_the_middle_of_the_start_stops_it_in_order(made, phase):
             list(threads.map(stopped, [signal.SIGHUP, signal.SIGQUIT, signal.SIGINT]))
 
 
-def test_a_signal_stops_it_while_it_waits_for_the_database(house):
-    where = {"DB_HOST": house.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
-    with temporary_folder() as folder, locked(house, "schema_migration"), up(folder, environment=where) as running:
-        eventually(lambda: house.psql("select count(*) from pg_locks where not granted", user="postgres") == [("1",)], 10, "it does not wait for the lock")
+def test_a_signal_stops_it_while_it_waits_for_the_database(stack):
+    where = {"DB_HOST": stack.path("run"), "DB_USER": "forkloop", "DB_NAME": "forkloop"}
+    with temporary_folder() as folder, locked(stack, "schema_migration"), up(folder, environment=where) as running:
+        eventually(lambda: stack.psql("select count(*) from pg_locks where not granted", user="postgres") == [("1",)], 10, "it does not wait for the lock")
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(5) == 0, running.output()
 

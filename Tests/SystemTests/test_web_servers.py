@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from house import MODES, ROOT, clean_environment, eventually, free_port, request, temporary_folder
+from local_stack import MODES, ROOT, clean_environment, eventually, free_port, request, temporary_folder
 
 HAPROXY = """
 global
@@ -71,8 +71,8 @@ LoadModule authz_core_module {modules}/mod_authz_core.so
 LoadModule authz_host_module {modules}/mod_authz_host.so
 LoadModule proxy_module {modules}/mod_proxy.so
 LoadModule proxy_fcgi_module {modules}/mod_proxy_fcgi.so
-ProxyPass "/shop/sync/"  "unix:{run}/sync.sock|fcgi://sync/shop/sync/"   retry=0
-ProxyPass "/shop/async/" "unix:{run}/async.sock|fcgi://async/shop/async/" retry=0
+ProxyPass "/application/sync/"  "unix:{run}/sync.sock|fcgi://sync/application/sync/"   retry=0
+ProxyPass "/application/async/" "unix:{run}/async.sock|fcgi://async/application/async/" retry=0
 ProxyPass "/sync/"  "unix:{run}/sync.sock|fcgi://sync/sync/"   retry=0
 ProxyPass "/async/" "unix:{run}/async.sock|fcgi://async/async/" retry=0
 {private}
@@ -97,18 +97,18 @@ SERVERS = {
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(_shared, request):
-    """(name, port) of a web server in front of the house's responders."""
+    """(name, port) of a web server in front of the stack's responders."""
     name, port = request.param, free_port()
     configuration, arguments = SERVERS[name]
     program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
     if not program:
         pytest.skip(f"{name} is not installed")
-    with temporary_folder() as folder, contextlib.ExitStack() as stack:
+    with temporary_folder() as folder, contextlib.ExitStack() as exits:
         path, log = pathlib.Path(folder, "configuration"), pathlib.Path(folder, "log")
         path.write_text(configuration.format(
             folder=folder, port=port, run=_shared.path("run"), modules="/usr/lib/apache2/modules", user="www-data" if os.geteuid() == 0 else os.environ.get("USER", ""),
             private=private(name)))
-        out = stack.enter_context(open(log, "w"))
+        out = exits.enter_context(open(log, "w"))
         arguments = [argument.replace("configuration", str(path)) for argument in arguments]
         process = subprocess.Popen([program, *arguments], cwd=folder, stdout=out, stderr=out, env=clean_environment(HOME=folder))
         try:
@@ -153,8 +153,8 @@ def test_links_lead_to_a_folder_in_which_the_responder_is_mounted(stocked, serve
     name, port = server
     if name != "apache2":
         pytest.skip("has no folder for it here")
-    made = request(port, "POST", f"/shop/{mode}/tag", {"name": "new"})
-    assert (made.status, made.header("Location")) == (201, f"/shop/{mode}/tag/4")
+    made = request(port, "POST", f"/application/{mode}/tag", {"name": "new"})
+    assert (made.status, made.header("Location")) == (201, f"/application/{mode}/tag/4")
     assert request(port, "GET", made.header("Location")).json == made.json
 
 
@@ -162,7 +162,7 @@ def test_links_lead_to_a_folder_in_which_the_responder_is_mounted(stocked, serve
 def test_the_readme_s_lines_keep_others_from_the_pages_about_the_servers(stocked, server, page):
     name, port = server
     paths = [f"/async/{page}", f"/async/%73{page[1:]}" if page == "status" else "/async/m%65trics", f"/async/{page}?x=1", f"/async//{page}", f"/sync/{page}", f"/async/./{page}"]
-    for path in paths + [f"/shop{path}" for path in paths if name == "apache2"]:
+    for path in paths + [f"/application{path}" for path in paths if name == "apache2"]:
         for method in ("GET", "HEAD", "OPTIONS"):
             answer = request(port, method, path)
             assert answer.status in (403, 404) and b"mode" not in answer.body and b"forkloop_" not in answer.body, (method, path, answer)

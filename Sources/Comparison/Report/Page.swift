@@ -8,11 +8,12 @@
 
 package enum Page {
   /// `library` is Chart.js, whole; without it the figures stand in tables alone.
-  package static func html(_ story: Story, library: String?) -> String {
-    let report = story.report
-    let summary = story.summary.map { "<li>\(escaped($0))</li>" }.joined(separator: "\n")
-    let contents = story.sections.map { "<li><a href=\"#\(escaped($0.name))\">\(escaped($0.title))</a></li>" }.joined(
-      separator: "\n")
+  package static func html(_ document: ReportDocument, library: String?) -> String {
+    let report = document.report
+    let summary = document.summary.map { "<li>\(escaped($0))</li>" }.joined(separator: "\n")
+    let contents = document.sections.map { "<li><a href=\"#\(escaped($0.name))\">\(escaped($0.title))</a></li>" }
+      .joined(
+        separator: "\n")
     var page = """
       <!doctype html>
       <html lang="en">
@@ -41,11 +42,11 @@ package enum Page {
       <li><a href="#controls">How it was measured</a></li></ul></nav>
 
       """
-    for section in story.sections { page += self.section(section, hasLibrary: library != nil) }
-    page += controls(story)
+    for section in document.sections { page += self.section(section, hasLibrary: library != nil) }
+    page += controls(document)
     page += "</main>\n"
     if let library {
-      let charts = story.sections.flatMap(\.charts)
+      let charts = document.sections.flatMap(\.charts)
       let encoder = JSONEncoder()
       // Equal data give an equal page.
       encoder.outputFormatting = .sortedKeys
@@ -136,8 +137,8 @@ package enum Page {
   }
 
   /// How it was measured, what could not be held still, and on what.
-  private static func controls(_ story: Story) -> String {
-    let report = story.report
+  private static func controls(_ document: ReportDocument) -> String {
+    let report = document.report
     let extent = Extent(isQuick: report.isQuick, repeats: report.repeats)
     let runs = report.scenarios.reduce(0) { $0 + $1.cells.reduce(0) { $0 + $1.samples.count } }
     let lateness = report.scenarios.flatMap(\.cells).flatMap(\.samples).map(\.load.lateness).filter { $0 > 0 }
@@ -145,7 +146,7 @@ package enum Page {
       "Every cell was to be run \(2 * report.repeats) times, in turn: through the list of models and back (ABBA), each run with a responder newly started, \(Figure.text(extent.warmUp)) s of load before and \(Figure.text(extent.seconds)) s measured, longer where something happens. \(runs) runs in all, \(Progress.duration(report.seconds)).",
       "Intervals are bootstrap 95 % intervals of the mean, widened for small samples; ratios are of runs that stood next to each other. A difference is called one only where even the 99 % interval excludes that there is none: of dozens of comparisons some would be chance otherwise.",
       "PostgreSQL's data were the same for each run: after every run that wrote they were made anew from a copy, statistics included. autovacuum was off.",
-      "nginx's configuration was the same for all, but for the door.",
+      "nginx's configuration was the same for all, but for the address of the server.",
     ]
     if report.ceiling > 0 {
       how.append(

@@ -122,11 +122,11 @@
     const shade = colour(series.style);
     const base = { label: series.name, borderColor: shade, backgroundColor: shade };
     if (spec.kind === "line") {
-      const crowded = series.points.length > 20;
+      const isDense = series.points.length > 20;
       return {
         // A mark on the edge is a whole mark.
         ...base, clip: false, data: series.points.map((p) => spec.x.labels ? p.y : ({ x: p.x, y: p.y })), borderWidth: 2, tension: 0, pointStyle: (styles[series.style] ?? plain).mark,
-        pointRadius: series.isDashed || crowded ? 0 : 5, borderDash: series.isDashed ? [6, 4] : [],
+        pointRadius: series.isDashed || isDense ? 0 : 5, borderDash: series.isDashed ? [6, 4] : [],
       };
     }
     if (spec.kind === "range") return { ...base, data: series.points.map((p) => [p.low, p.high]), barThickness: 12, minBarLength: 3 };

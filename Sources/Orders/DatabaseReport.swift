@@ -1,0 +1,31 @@
+// What a start and `--check` have to say of the database, before anybody is served from it.
+
+import Postgres
+
+/// What was found out about a database.
+package struct DatabaseReport: Equatable, Sendable {
+  /// Why nothing can be done with it at all.
+  package var refusal: String?
+  /// What is not as it should be, a line each.
+  package var remarks: [String] = []
+
+  package init() {}
+
+  /// Asks the database. Waits for it; of one that does not answer nothing is said.
+  package init(of info: ConnectionInfo, _ options: Connection.Options) {
+    do throws(PostgresError) {
+      let connection = try Connection.connect(to: info, options)
+      let (schema, fault) = Orders.state(of: connection.executeUnprepared(Orders.health, Parameters()))
+      if let remark = schema.remark { remarks.append(remark) }
+      if case .statement = fault, let fault { remarks.append("the schema can't be looked at: \(fault)") }
+      let missing = try SessionSettings.missing(on: connection, to: info)
+      if !missing.isEmpty {
+        remarks.append(
+          "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'"
+        )
+      }
+    } catch {
+      if case .wrongEncoding = error { refusal = "\(error)" }
+    }
+  }
+}
