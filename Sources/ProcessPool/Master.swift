@@ -298,7 +298,8 @@ package struct Duties {
   package typealias Page = (PoolState, borrowing Request, _ headerIsTooLarge: Bool) -> Response
 
   package init(
-    emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer) = (EmergencyAnswer(), EmergencyAnswer()), roots: [String] = [],
+    emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer) = (EmergencyAnswer(), EmergencyAnswer()),
+    roots: [String] = [],
     page: Page? = nil, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker
