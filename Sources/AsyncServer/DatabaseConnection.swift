@@ -257,11 +257,19 @@ final class DatabaseConnection {
       if wasCancelled, case .failure(let error) = result, error.isCancellation {
         pool.sendAgain(query)
       } else {
-        pool.complete(query, result)
+        pool.complete(query, judged(result, of: query))
       }
     } else {
-      uncommitted.append((query, result))
+      uncommitted.append((query, judged(result, of: query)))
     }
+  }
+
+  /// A statement that was given up before its time limit was given up because somebody has asked for that.
+  private func judged(
+    _ result: Result<ResultSet, PostgresError>, of query: Query
+  ) -> Result<ResultSet, PostgresError> {
+    guard case .failure(let error) = result else { return result }
+    return .failure(error.judged(after: loop.now - query.sentAt, limit: statementLimit))
   }
 
   /// Has a statement prepared anew before it is executed by its name again, unless that is on its way: then what has failed was
@@ -308,7 +316,7 @@ final class DatabaseConnection {
   private func askForTimeLimit(_ connection: Connection) {
     statementLimit = UInt64(options.statementTimeout)
     oldestSince = loop.now
-    guard connection.send(Self.timeLimitQuery) else { return }
+    guard connection.send(SessionSettings.timeLimitQuery) else { return }
     expected.append(.timeLimit)
     hasUnsentInput = true
     isSegmentOpen = true
@@ -319,9 +327,6 @@ final class DatabaseConnection {
   private func hasTimeLimit(_ milliseconds: UInt64) {
     if milliseconds > 0 || Connection.Options.sayTimeLimit(configuration.database) { statementLimit = milliseconds }
   }
-
-  private static let timeLimitQuery =
-    "select (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint"
 
   /// Queues an operation. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
   /// each way and a wake-up of the server; should one fail, the server skips those behind it, and they are sent again,
@@ -334,7 +339,7 @@ final class DatabaseConnection {
     let isNew = isByName && !preparations.knows(statement)
     let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
-    query.wasSent(byName: isByName)
+    query.wasSent(byName: isByName, at: loop.now)
     if expected.isEmpty {
       oldestSince = loop.now
       stoodStill = false

@@ -14,6 +14,8 @@ final class Query {
   let read: SharedReads.Read?
   /// Whether a connection has it: then it can't be taken back, nor joined.
   private(set) var isSent = false
+  /// When it was given to that connection, in monotonic nanoseconds.
+  private(set) var sentAt: UInt64 = 0
   /// Whether it has been sent before.
   private(set) var isRepeated = false
   /// Whether it was behind something slow, and has been sent elsewhere.
@@ -71,8 +73,9 @@ final class Query {
   }
 
   /// A connection has it now.
-  func wasSent(byName: Bool = true) {
+  func wasSent(byName: Bool = true, at now: UInt64 = 0) {
     isSent = true
+    sentAt = now
     isByName = byName
   }
 

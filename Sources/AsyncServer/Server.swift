@@ -224,16 +224,14 @@ final class Server {
 
   /// The answer for `/async/status` and `/async/metrics`; nil for other paths.
   func statusPage(for request: borrowing Request) -> Response? {
-    guard request.path.count <= 14, request.path.count >= 13 else { return nil }
-    let isStatus = request.path.equals("/async/status")
-    guard isStatus || request.path.equals("/async/metrics") else { return nil }
-    let page = StatusPage(
-      health: loop.health, buffers: buffers, pool: pool, connections: connections.count,
-      underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,
-      listenQueue: ListeningSocket.queue(of: context.listener))
-    return isStatus
-      ? Response(.ok, contentType: .json, body: page.json())
-      : Response(.ok, contentType: .openMetrics, body: page.metrics())
+    guard let page = MonitoringPage(path: request.path, mode: .async) else { return nil }
+    return application.answer(page, to: request) {
+      let state = StatusPage(
+        health: loop.health, buffers: buffers, pool: pool, connections: connections.count,
+        underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,
+        listenQueue: ListeningSocket.queue(of: context.listener))
+      return page == .status ? state.json() : state.metrics()
+    }
   }
 
   // MARK: The end

@@ -12,6 +12,8 @@ package struct Conditions: Sendable {
     case changed
     /// `If-None-Match` names what there is.
     case same
+    /// The one or the other is no list of tags, so that nobody can say whether it holds.
+    case unclearMatch, unclearNoneMatch
   }
 
   package init(of request: borrowing Request) {
@@ -24,8 +26,14 @@ package struct Conditions: Sendable {
 
   /// §13.2.2, in its order.
   fileprivate static func verdict(_ ifMatch: Span<UInt8>, _ ifNoneMatch: Span<UInt8>, _ tag: EntityTag) -> Verdict {
-    if !ifMatch.isEmpty, !tag.isStronglyIn(ifMatch) { return .changed }
-    if !ifNoneMatch.isEmpty, tag.isIn(ifNoneMatch) { return .same }
+    if !ifMatch.isEmpty {
+      guard let isNamed = tag.isStronglyIn(ifMatch) else { return .unclearMatch }
+      if !isNamed { return .changed }
+    }
+    if !ifNoneMatch.isEmpty {
+      guard let isNamed = tag.isIn(ifNoneMatch) else { return .unclearNoneMatch }
+      if isNamed { return .same }
+    }
     return .met
   }
 }

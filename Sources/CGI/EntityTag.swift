@@ -18,21 +18,24 @@ package struct EntityTag: Equatable, Sendable {
     bytes.append(UInt8(ascii: "\""))
   }
 
-  /// Whether `list`, the value of an `If-None-Match`, names it: a `*` names all (§13.1.2, weak comparison).
-  package func isIn(_ list: Span<UInt8>) -> Bool { isIn(list, comparingWeakly: true) }
+  /// Whether `list`, the value of an `If-None-Match`, names it: a `*` names all (§13.1.2, weak comparison). Nil if it is no list.
+  package func isIn(_ list: Span<UInt8>) -> Bool? { isIn(list, comparingWeakly: true) }
 
-  /// Whether `list`, the value of an `If-Match`, names it (§13.1.1, strong comparison).
-  package func isStronglyIn(_ list: Span<UInt8>) -> Bool { isIn(list, comparingWeakly: false) }
+  /// Whether `list`, the value of an `If-Match`, names it (§13.1.1, strong comparison). Nil if it is no list.
+  package func isStronglyIn(_ list: Span<UInt8>) -> Bool? { isIn(list, comparingWeakly: false) }
 
-  private func isIn(_ list: Span<UInt8>, comparingWeakly: Bool) -> Bool {
+  private func isIn(_ list: Span<UInt8>, comparingWeakly: Bool) -> Bool? {
     let own = opaque
     var found = false
-    Self.forEach(in: list) { member, isWeak in
-      if member.equals("*") { found = true }
-      guard comparingWeakly || !isWeak, let tag = Self.opaque(member) else { return }
+    let form = Self.read(list) { tag, isWeak in
+      guard comparingWeakly || !isWeak else { return }
       if tag.equals(own.span) || Self.withoutCoding(tag).equals(own.span) { found = true }
     }
-    return found
+    switch form {
+    case .malformed: return nil
+    case .any: return true
+    case .tags, .empty: return found
+    }
   }
 
   /// Without its quotes.
@@ -42,59 +45,61 @@ package struct EntityTag: Equatable, Sendable {
     return Array(bytes.dropFirst().dropLast())
   }
 
-  /// The tags in the value of an `If-Match` that a state may have, without their quotes; nil for `*` (§13.1.1, strong
-  /// comparison). What can't be one of ours is left out.
-  package static func strong(in list: Span<UInt8>) -> [UTF8Text]? {
+  /// What an `If-Match` asks for (§13.1.1).
+  package enum Wanted: Equatable {
+    /// One of these tags, without their quotes (strong comparison). What can't be one of ours is left out.
+    case oneOf([UTF8Text])
+    case any
+    /// Nobody knows: it is no list.
+    case unclear
+  }
+
+  package static func wanted(by list: Span<UInt8>) -> Wanted {
     var tags: [UTF8Text] = []
-    var isAny = false
-    forEach(in: list) { member, isWeak in
-      if member.equals("*") { isAny = true }
-      guard !isWeak, let whole = opaque(member) else { return }
+    let form = read(list) { whole, isWeak in
+      if isWeak { return }
       let tag = withoutCoding(whole)
       guard !tag.isEmpty, tag.count < 68 else { return }
       if tag.indices.allSatisfy({ tag[$0] &- 0x30 < 10 || tag[$0] &- 0x61 < 6 }) { tags.append(tag.text) }
     }
-    return isAny ? nil : tags
+    switch form {
+    case .malformed: return .unclear
+    case .any: return .any
+    case .tags, .empty: return .oneOf(tags)
+    }
   }
 
-  /// Whether there is anything in a list.
-  package static func hasMembers(_ list: Span<UInt8>) -> Bool {
-    var count = 0
-    forEach(in: list) { _, _ in count += 1 }
-    return count > 0
+  /// Whether a list is one that has nothing in it.
+  package static func isEmpty(_ list: Span<UInt8>) -> Bool { read(list) { _, _ in } == .empty }
+
+  private enum Form {
+    case any, tags, empty, malformed
   }
 
-  /// Whether a list is what it should be: `*`, or tags with commas between them.
-  package static func isWellFormed(_ list: Span<UInt8>) -> Bool {
-    if list.trimmed.equals("*") { return true }
+  /// The one reader of an `If-Match` and of an `If-None-Match`: `*`, or tags with commas between them, of which there may be more
+  /// than it takes (§13.1.1, §5.6.1.2). `take` gets each tag without its quotes; of a list that is malformed some.
+  private static func read(_ list: Span<UInt8>, _ take: (Span<UInt8>, _ isWeak: Bool) -> Void) -> Form {
+    if list.trimmed.equals("*") { return .any }
+    var form = Form.empty
     var at = 0
     while at < list.count {
-      var end = at
-      var isQuoted = false
-      while end < list.count, isQuoted || list[end] != UInt8(ascii: ",") {
-        if list[end] == UInt8(ascii: "\"") { isQuoted.toggle() }
-        end += 1
+      if list[at] == UInt8(ascii: ",") || list[at].isBlank {
+        at += 1
+        continue
       }
-      let member = list.extracting(at..<end).trimmed
-      let prefix = member.extracting(first: 2).equals("W/") ? 2 : 0
-      if !member.isEmpty, !isTag(member.extracting(droppingFirst: prefix)) { return false }
+      let isWeak = list.extracting(droppingFirst: at).extracting(first: 2).equals("W/")
+      let quote = isWeak ? at + 2 : at
+      guard quote < list.count, list[quote] == UInt8(ascii: "\"") else { return .malformed }
+      var end = quote + 1
+      while end < list.count, list[end].isOfTag { end += 1 }
+      guard end < list.count, list[end] == UInt8(ascii: "\"") else { return .malformed }
+      take(list.extracting(quote + 1..<end), isWeak)
+      form = .tags
       at = end + 1
+      while at < list.count, list[at].isBlank { at += 1 }
+      guard at == list.count || list[at] == UInt8(ascii: ",") else { return .malformed }
     }
-    return true
-  }
-
-  private static func isTag(_ member: Span<UInt8>) -> Bool {
-    guard let tag = opaque(member) else { return false }
-    return tag.indices.allSatisfy { tag[$0] > 0x20 && tag[$0] != UInt8(ascii: "\"") && tag[$0] != 0x7F }
-  }
-
-  /// A member of a list without its quotes; nil if it has none.
-  @_lifetime(copy member)
-  private static func opaque(_ member: Span<UInt8>) -> Span<UInt8>? {
-    guard member.count > 1, member[0] == UInt8(ascii: "\""), member[member.count - 1] == UInt8(ascii: "\"") else {
-      return nil
-    }
-    return member.extracting(1..<(member.count - 1))
+    return form
   }
 
   /// The codings that servers name at the end of a tag, behind one or two of `-`, `;`, `:`, `+`, `.` and `_`: Apache, Caddy and
@@ -114,28 +119,6 @@ package struct EntityTag: Equatable, Sendable {
     }
     return rest
   }
-
-  /// The members of a list, without the space around them and the `W/` before them. A quoted tag may hold commas.
-  private static func forEach(in list: Span<UInt8>, _ body: (Span<UInt8>, _ isWeak: Bool) -> Void) {
-    var at = 0
-    while at < list.count {
-      if list[at] == UInt8(ascii: ",") || list[at].isBlank {
-        at += 1
-        continue
-      }
-      let isWeak = list.extracting(at..<list.count).extracting(first: 2).equals("W/")
-      if isWeak { at += 2 }
-      let start = at
-      if at < list.count, list[at] == UInt8(ascii: "\"") {
-        at += 1
-        while at < list.count, list[at] != UInt8(ascii: "\"") { at += 1 }
-        at = min(at + 1, list.count)
-      } else {
-        while at < list.count, list[at] != UInt8(ascii: ",") { at += 1 }
-      }
-      body(list.extracting(start..<at).trimmed, isWeak)
-    }
-  }
 }
 
 extension Span<UInt8> {
@@ -150,6 +133,9 @@ extension Span<UInt8> {
 }
 
 extension UInt8 {
+  /// `etagc` (§8.8.3).
+  fileprivate var isOfTag: Bool { self > 0x20 && self != UInt8(ascii: "\"") && self != 0x7F }
+
   fileprivate var isMark: Bool {
     switch self {
     case UInt8(ascii: "-"), UInt8(ascii: ";"), UInt8(ascii: ":"), UInt8(ascii: "+"), UInt8(ascii: "."),

@@ -36,6 +36,9 @@ package enum QueryString {
   /// `text` percent-encoded, all but the unreserved characters (RFC 3986 §2.3).
   package static func encoded(_ text: UTF8Text) -> String { text.withBytes { encoded($0, keeping: "") } }
 
+  /// A query that was sent, with what no URI may have in it percent-encoded (RFC 3986 §3.4); the rest as it is.
+  package static func asURI(_ query: Span<UInt8>) -> String { encoded(query, keeping: "%!$&'()*+,;=:@/?") }
+
   /// `text` percent-encoded, all but the unreserved characters and `others`.
   static func encoded(_ text: Span<UInt8>, keeping others: String) -> String {
     var bytes: [UInt8] = []

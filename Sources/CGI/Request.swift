@@ -8,6 +8,8 @@ import Text
 package struct Request {
   /// Method, target and body as HTTP has them.
   package private(set) var method: HTTPRequest.Method = .get
+  /// Whether there is a method: what comes without one is nothing, and no GET.
+  package private(set) var hasMethod = false
   /// What CONTENT_LENGTH says; nil if it is absent, empty or no number, as some servers' −1 for a chunked body.
   package private(set) var contentLength: Int?
   /// Nobody can say how long the body is, nor where it ends.
@@ -51,6 +53,7 @@ package struct Request {
   /// As new, but with the memory that it has.
   package mutating func reset() {
     method = .get
+    hasMethod = false
     contentLength = nil
     lacksLength = false
     body = []
@@ -84,8 +87,8 @@ package struct Request {
   /// that was empty. Whoever takes it for one that is absent does what must not be done.
   package var emptyGuard: StaticString? {
     if blank != 0 { return Variable.guards.first { blank & $0.bit != 0 }?.field }
-    if !ifMatch.isEmpty, !EntityTag.hasMembers(ifMatch) { return Variable.ifMatch.field }
-    if !ifNoneMatch.isEmpty, !EntityTag.hasMembers(ifNoneMatch) { return Variable.ifNoneMatch.field }
+    if !ifMatch.isEmpty, EntityTag.isEmpty(ifMatch) { return Variable.ifMatch.field }
+    if !ifNoneMatch.isEmpty, EntityTag.isEmpty(ifNoneMatch) { return Variable.ifNoneMatch.field }
     return nil
   }
 
@@ -98,7 +101,9 @@ package struct Request {
   package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
     guard let variable = Variable(name) else { return }
     switch variable {
-    case .requestMethod: method = Self.method(storage.span.extracting(value))
+    case .requestMethod:
+      method = Self.method(storage.span.extracting(value))
+      hasMethod = !value.isEmpty
     case .contentLength: contentLength = Self.length(storage.span.extracting(value))
     case .contentEncoding:
       if isCoding(value) { isEncoded = true }

@@ -11,6 +11,7 @@
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,28 +117,75 @@ int clinux_interrupt_on(int signal) {
 int clinux_exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 int clinux_ending_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
 
+enum { longest_words = 1024, longest_id = 128 };
 static struct {
-  char words[1024];
-  size_t length, id, id_length;
+  char text[longest_words];
+  size_t length, places[4];
 } last[2];
 static int last_code;
-static volatile sig_atomic_t last_descriptor = -1, last_choice;
+static volatile sig_atomic_t last_descriptor = -1, last_choice, last_number, last_omits_body;
+static volatile uint64_t last_began, last_database_began, last_database_ended;
+static char last_id[longest_id];
+static volatile size_t last_id_length;
+
+static size_t put(char *out, size_t at, const char *text, size_t length) {
+  memcpy(out + at, text, length);
+  return at + length;
+}
+// Nanoseconds as milliseconds with three decimals.
+static size_t put_milliseconds(char *out, size_t at, uint64_t nanoseconds) {
+  char digits[24];
+  size_t first = sizeof digits;
+  uint64_t rest = nanoseconds / 1000;
+  for (int count = 0; rest > 0 || count < 4; count++) {
+    if (count == 3) digits[--first] = '.';
+    digits[--first] = (char)('0' + rest % 10);
+    rest /= 10;
+  }
+  return put(out, at, digits + first, sizeof digits - first);
+}
+// FastCGI 1.0 §3.3.
+static size_t put_record(char *out, size_t at, int kind, size_t length) {
+  char header[8] = {1, (char)kind, (char)(last_number >> 8), (char)last_number, (char)(length >> 8), (char)length, 0, 0};
+  return put(out, at, header, sizeof header);
+}
 static void say_emergency_answer(int signal) {
   (void)signal;
   if (last_descriptor < 0) return;
-  (void)!send(last_descriptor, last[last_choice].words, last[last_choice].length, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (last_number == 0) _exit(last_code);
+  int choice = last_choice;
+  const size_t *places = last[choice].places;
+  const char *text = last[choice].text;
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  uint64_t now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+  uint64_t database = last_database_began == 0 ? 0 : (last_database_ended ? last_database_ended : now) - last_database_began;
+  char out[8 + longest_words + longest_id + 2 * 24 + 16];
+  size_t at = put(out, 8, text, places[0]);
+  at = put(out, at, last_id, last_id_length);
+  at = put(out, at, text + places[0], places[1] - places[0]);
+  at = put_milliseconds(out, at, database);
+  at = put(out, at, text + places[1], places[2] - places[1]);
+  at = put_milliseconds(out, at, now - last_began - database);
+  at = put(out, at, text + places[2], (last_omits_body ? places[3] : last[choice].length) - places[2]);
+  put_record(out, 0, 6, at - 8);
+  at = put_record(out, at, 3, 8);
+  at = put(out, at, "\0\0\0\0\0\0\0", 8);
+  (void)!send(last_descriptor, out, at, MSG_NOSIGNAL | MSG_DONTWAIT);
   _exit(last_code);
 }
-int clinux_set_emergency_answer(int others, const void *words, size_t length, size_t id, size_t id_length) {
-  if (length > sizeof last[0].words || id > length || id_length > length - id) {
+int clinux_set_emergency_answer(int others, const void *words, size_t length, const long places[4]) {
+  long before = 0;
+  for (int index = 0; index < 4; before = places[index++])
+    if (places[index] < before || (size_t)places[index] > length) length = SIZE_MAX;
+  if (length > longest_words) {
     errno = EINVAL;
     return -1;
   }
   others = others != 0;
-  if (length > 0) memcpy(last[others].words, words, length);
+  if (length > 0) memcpy(last[others].text, words, length);
   last[others].length = length;
-  last[others].id = id;
-  last[others].id_length = id_length;
+  for (int index = 0; index < 4; index++) last[others].places[index] = (size_t)places[index];
   return 0;
 }
 int clinux_emergency_answer_on(int signal, int code) {
@@ -146,21 +194,30 @@ int clinux_emergency_answer_on(int signal, int code) {
   struct sigaction action = {.sa_handler = say_emergency_answer, .sa_flags = SA_RESTART};
   return sigaction(signal, &action, 0);
 }
-void clinux_set_emergency_answer_id(const void *id, size_t length) {
-  for (int choice = 0; choice < 2; choice++) {
-    char *space = last[choice].words + last[choice].id;
-    size_t taken = length < last[choice].id_length ? length : last[choice].id_length;
-    if (taken > 0) memcpy(space, id, taken);
-    memset(space + taken, ' ', last[choice].id_length - taken);
-  }
-}
-void clinux_set_emergency_answer_descriptor(int descriptor) {
-  last_descriptor = descriptor;
+void clinux_begin_emergency_answer(int descriptor, uint64_t began, const void *id, size_t length) {
+  last_number = 0;
   last_choice = 0;
+  last_began = began;
+  last_database_began = last_database_ended = 0;
+  clinux_set_emergency_answer_id(id, length, 0);
+  last_descriptor = descriptor;
 }
-void clinux_choose_emergency_answer(int others) {
-  last_choice = others != 0;
+void clinux_set_emergency_answer_request(uint16_t number) { last_number = number; }
+void clinux_set_emergency_answer_id(const void *id, size_t length, int omits_body) {
+  size_t taken = length < longest_id ? length : longest_id;
+  last_id_length = 0;
+  atomic_signal_fence(memory_order_seq_cst);
+  if (taken > 0) memcpy(last_id, id, taken);
+  atomic_signal_fence(memory_order_seq_cst);
+  last_id_length = taken;
+  last_omits_body = omits_body;
 }
+void clinux_choose_emergency_answer(int others) { last_choice = others != 0; }
+void clinux_set_emergency_answer_database(uint64_t began, uint64_t ended) {
+  last_database_ended = ended;
+  last_database_began = began;
+}
+void clinux_end_emergency_answer(void) { last_descriptor = -1; }
 
 static unsigned seconds_left;
 static void end_soon(int number) {

@@ -24,9 +24,9 @@ package struct RequestLimits: Equatable, Sendable {
 package struct AssembledRequest: Equatable, Sendable {
   package let id: UInt16
   package let keepsConnection: Bool
-  /// PARAMS, all of them in one piece; `NameValuePairs` walks them. Empty if they were too large.
+  /// PARAMS, all of them in one piece; `NameValuePairs` walks them. If they were too large, only the few that it takes to answer.
   package let params: [UInt8]
-  /// PARAMS were longer or more than allowed, and have been thrown away.
+  /// PARAMS were longer or more than allowed, and have been thrown away but for these.
   package var paramsAreTooLarge = false
   package let body: [UInt8]
   package let bodyIsTooLarge: Bool
@@ -59,7 +59,8 @@ package struct RequestAssembler {
     let keepsConnection: Bool
     var params: [UInt8] = []
     var hasParams = false
-    var paramsAreTooLarge = false
+    /// Once they are too large.
+    var kept: KeptPairs?
     var body: [UInt8] = []
     var bodyIsTooLarge = false
   }
@@ -88,6 +89,18 @@ package struct RequestAssembler {
 
   /// Whether a request or a record has begun to arrive of which something is still to come.
   package var isReceiving: Bool { !partials.isEmpty || !reader.isBetweenRecords }
+
+  /// The first request that has begun to arrive, or is being served.
+  package var firstID: UInt16? { serving.first ?? partials.first?.id }
+
+  /// The variables of the first request that has begun to arrive, once they are whole.
+  package var firstParams: [UInt8]? {
+    guard let first = partials.first, first.hasParams else { return nil }
+    return first.kept?.params ?? first.params
+  }
+
+  /// Whether a request was refused: it has been ended already.
+  package private(set) var hasRefused = false
 
   /// Hands over the replies gathered so far.
   package mutating func takeReplies() -> [UInt8] {
@@ -123,9 +136,12 @@ package struct RequestAssembler {
     case .params:
       // For a request that was refused, aborted or answered: the specification lets such records trail in (§3.3).
       guard let current, !partials[current].hasParams else { return }
-      if partials[current].params.count + content.count > limits.params { partials[current].paramsAreTooLarge = true }
-      if partials[current].paramsAreTooLarge {
+      if partials[current].kept == nil, partials[current].params.count + content.count > limits.params {
+        partials[current].kept = KeptPairs(of: partials[current].params)
         partials[current].params = []
+      }
+      if partials[current].kept != nil {
+        partials[current].kept?.take(content)
         return
       }
       content.withUnsafeBufferPointer { partials[current].params.append(contentsOf: $0) }
@@ -168,8 +184,10 @@ package struct RequestAssembler {
     let id = header.requestID
     if current != nil || serving.contains(id) { return .close(.idInUse(id)) }
     if partials.count + serving.count >= limits.concurrent {
+      hasRefused = true
       replies.end(requestID: id, limits.concurrent == 1 ? .cannotMultiplex : .overloaded)
     } else if role != Role.responder {
+      hasRefused = true
       replies.end(requestID: id, .unknownRole)
     } else {
       partials.append(Partial(id: id, keepsConnection: gathered[2] & keepConnectionFlag != 0))
@@ -200,11 +218,11 @@ package struct RequestAssembler {
       return .close(.malformedParams)
     }
     serving.append(partial.id)
-    let isTooLarge = partial.paramsAreTooLarge || count > limits.pairs
+    let kept = partial.kept ?? (count > limits.pairs ? KeptPairs(of: partial.params) : nil)
     return .request(
       AssembledRequest(
-        id: partial.id, keepsConnection: partial.keepsConnection, params: isTooLarge ? [] : partial.params,
-        paramsAreTooLarge: isTooLarge, body: partial.body, bodyIsTooLarge: partial.bodyIsTooLarge))
+        id: partial.id, keepsConnection: partial.keepsConnection, params: kept?.params ?? partial.params,
+        paramsAreTooLarge: kept != nil, body: partial.body, bodyIsTooLarge: partial.bodyIsTooLarge))
   }
 
   /// GET_VALUES (§4.1): the three variables that the specification names, of those that were asked for.

@@ -95,5 +95,5 @@ package struct Service: Sendable {
   }
 
   /// The last line of its log, behind a colon.
-  var emergencyAnswer: String { readText(log)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? "" }
+  var lastLine: String { readText(log)?.lines.last { !$0.isEmpty }.map { ": \($0)" } ?? "" }
 }

@@ -62,10 +62,10 @@ package struct Supervisor: ~Copyable {
       if isAskedToStop { return }
       waitForSignal(patience.pause)
       if running[index].process == nil {
-        throw LocalStackError("\(service.name) did not start\(service.emergencyAnswer) (\(service.log))")
+        throw LocalStackError("\(service.name) did not start\(service.lastLine) (\(service.log))")
       }
       if let seconds = patience.due {
-        say("waiting for \(service.name) to start (\(seconds) s)\(service.emergencyAnswer)")
+        say("waiting for \(service.name) to start (\(seconds) s)\(service.lastLine)")
       }
       if patience.isOver { throw LocalStackError("\(service.name) does not answer; see \(service.log)") }
     }

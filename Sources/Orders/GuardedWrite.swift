@@ -1,5 +1,5 @@
-// A write under a condition that its own statement does not look at: If-None-Match, and any condition of a POST, which is about
-// the list.
+// A write under a condition that its own statement does not look at: If-None-Match, what is no list of tags, and any condition of a
+// POST, which is about the list.
 //
 // What there is is read first, as a GET reads it. Then a change or a deletion is done if that is still so, a condition that
 // their statements know; if it is not, all begins anew. A POST is done at once: two that come together may both have seen the
@@ -124,6 +124,8 @@ extension Orders {
       guard let tag = response.entityTag else { return .respond(response) }
       let verdict = write.conditions.verdict(on: tag)
       guard let problem = Problem(verdict) else { return .query(write.writing(on: tag)) }
+      // What has been made under a condition that nobody can understand was made for another request.
+      if verdict == .unclearMatch || verdict == .unclearNoneMatch { return .respond(problem.response(&writer)) }
       return write.repeating(otherwise: problem).map(Step.query) ?? .respond(problem.response(&writer))
     case .writing(let reply):
       let response = finish(reply, rows)
@@ -142,21 +144,21 @@ extension Problem {
     case .met: return nil
     case .changed: self = .preconditionFailed
     case .same: self = Problem(status: .preconditionFailed, detail: "It is what If-None-Match names.")
+    case .unclearMatch: self = .unclear("If-Match")
+    case .unclearNoneMatch: self = .unclear("If-None-Match")
     }
   }
 
-  /// What is wrong with a request's fields that are there to protect it. Where one of them says nothing, or nothing that can be
-  /// understood, what its client wanted to keep from being done must not be done.
-  init?(ofGuardsIn request: borrowing Request, of method: HTTPRequest.Method) {
-    if let name = request.emptyGuard {
-      self = .badRequest(detail: "\(name) says nothing. It must have a value, or be left out.")
-    } else if method != .get, !request.ifNoneMatch.isEmpty, !EntityTag.isWellFormed(request.ifNoneMatch) {
-      // As of an If-Match, nobody can say that it holds. A GET does no harm.
-      self = Problem(
-        status: .preconditionFailed, detail: "If-None-Match must be * or entity tags in quotes. Nothing was done.")
-    } else {
-      return nil
-    }
+  /// What is wrong with a request's fields that are there to protect it: where one of them says nothing, what its client wanted to
+  /// keep from being done must not be done.
+  init?(ofGuardsIn request: borrowing Request) {
+    guard let name = request.emptyGuard else { return nil }
+    self = .badRequest(detail: "\(name) says nothing. It must have a value, or be left out.")
+  }
+
+  /// Nobody can say that the condition holds.
+  private static func unclear(_ name: String) -> Problem {
+    Problem(status: .preconditionFailed, detail: "\(name) must be * or entity tags in quotes. Nothing was done.")
   }
 
   fileprivate static let changesTooOften = Problem(

@@ -123,24 +123,11 @@ package final class Orders {
 
   /// Route, parse, validate, bind.
   package func begin(_ request: borrowing Request) -> Step {
-    guard let route = Route(path: request.path, mode: mode) else { return .respond(notFound(request)) }
-    let methods = route.methods
+    guard let route = Route(path: request.path, mode: mode) else {
+      return .respond(request.hasMethod ? notFound(request) : noMethod())
+    }
+    if let response = refusal(of: request, taking: route.methods) { return .respond(response) }
     let method = request.method == .head ? .get : request.method
-    if method == .options {
-      var response = Response(.noContent, fields: [methods.allow])
-      if methods.list.contains(.patch) {
-        response.fields.append(JSONBody.acceptPatch)
-      }
-      return .respond(response)
-    }
-    guard methods.list.contains(method) else {
-      var response = Problem.methodNotAllowed(methods).response(&writer)
-      response.fields.append(methods.allow)
-      return .respond(response)
-    }
-    if request.hasGuards, let problem = Problem(ofGuardsIn: request, of: method) {
-      return .respond(problem.response(&writer))
-    }
     let result: Result<Operation, Problem>
     switch (route, method) {
     case (.health, _): result = health(request)
@@ -186,12 +173,13 @@ package final class Orders {
       request.method == .get || request.method == .head
     {
       switch request.verdict(on: tag) {
-      case .met: break
-      case .changed: response = Problem.preconditionFailed.response(&writer)
+      // To read what nobody has excluded does no harm.
+      case .met, .unclearNoneMatch: break
       case .same:
         response.status = .notModified
         response.contentType = nil
         response.body = []
+      case let verdict: if let problem = Problem(verdict) { response = problem.response(&writer) }
       }
     }
     response.timing = timing
@@ -201,6 +189,29 @@ package final class Orders {
 
   // MARK: Beginnings
 
+  /// The answer where it does not depend on what is there; nil if the request is to be looked at.
+  func refusal(of request: borrowing Request, taking methods: Methods) -> Response? {
+    guard request.hasMethod else { return noMethod() }
+    if request.method == .options {
+      var response = Response(.noContent, fields: [methods.allow])
+      if methods.list.contains(.patch) {
+        response.fields.append(JSONBody.acceptPatch)
+      }
+      return response
+    }
+    guard methods.list.contains(request.method) else {
+      var response = Problem.methodNotAllowed(methods).response(&writer)
+      response.fields.append(methods.allow)
+      return response
+    }
+    guard request.hasGuards, let problem = Problem(ofGuardsIn: request) else { return nil }
+    return problem.response(&writer)
+  }
+
+  private func noMethod() -> Response {
+    Problem.badRequest(detail: "The request has no method.").response(&writer)
+  }
+
   private func notFound(_ request: borrowing Request) -> Response {
     guard Route.leadsSomewhere(withoutSlash: request.path, mode: mode) else {
       return Problem.notFound(detail: "There is nothing at this path.").response(&writer)
@@ -208,7 +219,7 @@ package final class Orders {
     // What can't be decoded can't be passed on either.
     if let problem = Page.undecodable(request.query) { return problem.response(&writer) }
     let path = request.path.extracting(droppingLast: 1).text
-    let target = request.query.isEmpty ? path.string : "\(path)?\(request.query.text)"
+    let target = request.query.isEmpty ? path.string : "\(path)?\(QueryString.asURI(request.query))"
     return Response(.permanentRedirect, fields: [HTTPField(name: .location, value: target)])
   }
 
@@ -264,18 +275,13 @@ package final class Orders {
     parameters.append(id)
     return input(resource, request, isPatch: true, &parameters).map { order in
       let change = GuardedWrite.Write.change(id, parameters, order)
-      if !request.ifNoneMatch.isEmpty { return GuardedWrite(change, of: resource, under: Conditions(of: request)).read }
-      return change.operation(resource, onlyIf: Self.condition(of: request))
+      return Self.operation(change, of: resource, request)
     }
   }
 
   private func delete(_ resource: Resource, _ id: Int64, _ request: borrowing Request) -> Result<Operation, Problem> {
     if let problem = Page.refuseAll(request.query) { return .failure(problem) }
-    let deletion = GuardedWrite.Write.deletion(id)
-    if !request.ifNoneMatch.isEmpty {
-      return .success(GuardedWrite(deletion, of: resource, under: Conditions(of: request)).read)
-    }
-    return .success(deletion.operation(resource, onlyIf: Self.condition(of: request)))
+    return .success(Self.operation(.deletion(id), of: resource, request))
   }
 
   /// Appends what a body says of a resource; the order, if it is one.
@@ -299,9 +305,19 @@ package final class Orders {
     }
   }
 
-  /// The entity tags of `If-Match`; nil where any will do.
-  private static func condition(of request: borrowing Request) -> [UTF8Text]? {
-    request.ifMatch.isEmpty ? nil : EntityTag.strong(in: request.ifMatch)
+  /// A change or a deletion under a request's conditions. Its own statement looks at tags of an `If-Match`.
+  private static func operation(
+    _ write: GuardedWrite.Write, of resource: Resource, _ request: borrowing Request
+  ) -> Operation {
+    if !request.isConditional { return write.operation(resource, onlyIf: nil) }
+    if request.ifNoneMatch.isEmpty {
+      switch EntityTag.wanted(by: request.ifMatch) {
+      case .oneOf(let tags): return write.operation(resource, onlyIf: tags)
+      case .any: return write.operation(resource, onlyIf: nil)
+      case .unclear: break
+      }
+    }
+    return GuardedWrite(write, of: resource, under: Conditions(of: request)).read
   }
 }
 
@@ -317,6 +333,12 @@ extension Orders {
   package static func headerTooLarge() -> Response {
     var writer = JSONWriter(capacity: 256)
     return Problem(status: .requestHeaderFieldsTooLarge, detail: "The header is too long.").response(&writer)
+  }
+
+  /// The answer where a setting can't be used; `fault` says which, to the log alone.
+  package static func misconfigured(_ fault: String) -> Response {
+    var writer = JSONWriter(capacity: 256)
+    return Problem.internal(fault: fault).response(&writer)
   }
 
   /// The answer to a request that was given up because it took too long here; whether it may have been done all the same.

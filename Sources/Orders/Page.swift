@@ -61,7 +61,8 @@ struct Page: Equatable, Sendable {
     func wrong(_ code: Fault.Code, _ what: String) -> Fault {
       Fault(parameter: pair.name, code, "\(pair.name) must be \(what).")
     }
-    let number = pair.value.withBytes { $0.decimal }
+    // As the ids in paths, without leading zeros.
+    let number = pair.value.withBytes { $0.count > 1 && $0[0] == UInt8(ascii: "0") ? nil : $0.decimal }
     switch parameter {
     case .limit:
       guard let number, Self.limits.contains(Int(number)) else {

@@ -1,6 +1,7 @@
 // The one place where a SQLSTATE becomes a status.
 
 import CGI
+import JSON
 import Postgres
 
 extension Problem {
@@ -9,6 +10,8 @@ extension Problem {
     switch error {
     case .unavailable, .queueFull, .cancelled:
       self = .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
+    case .interrupted:
+      self = .unavailable(detail: "The database was told to give this up. Nothing was done.", fault: "\(error)")
     case .wrongEncoding:
       self = .unavailable(detail: "The database can't be used.", fault: "\(error)")
     case .connectionLost where operation.statement.isReadOnly:
@@ -31,6 +34,13 @@ extension Problem {
     switch server.state {
     case .foreignKeyViolation where operation.statement === operation.reply.resource?.delete:
       self = .conflict(detail: "Something still refers to this \(operation.reply.resource?.rawValue ?? "").")
+    case .foreignKeyViolation where !server.isOfOurOwnKey:
+      // Of the database's own, in the table that it is about. `order_insert` does not say which.
+      self =
+        server.table.map(Self.tables.contains) ?? true
+        ? .refused(.notFound, "It refers to something that does not exist.", by: server, fault: fault)
+        : .conflict(detail: "Something still refers to what would be changed.")
+      self.fault = fault
     case .foreignKeyViolation:
       // The statement itself names what is missing; this is a row that went away in the same moment.
       self = .conflict(detail: "Something that this refers to, or that refers to this, has just changed. Try again.")
@@ -38,8 +48,15 @@ extension Problem {
     case .checkViolation where server.constraint.map(Self.ownChecks.contains) == true:
       // Whatever was sent has passed them: it is the rest of a row that was there before the constraint.
       self = .internal(fault: "\(fault): the row has been so for longer than the constraint is there")
-    case .checkViolation, .numericValueOutOfRange, .stringDataRightTruncation:
-      self = Problem(status: .unprocessableContent, detail: "A value is out of its range.", fault: fault)
+    case .checkViolation:
+      self = .refused(.outOfRange, "The database does not take this.", by: server, fault: fault)
+    case .numericValueOutOfRange:
+      self = .refused(.outOfRange, "A number is out of the database's range.", by: server, fault: fault)
+    case .stringDataRightTruncation:
+      self = .refused(.tooLong, "A text is too long for the database.", by: server, fault: fault)
+    case .exclusionViolation:
+      self = .conflict(detail: "Something that excludes this is there already.")
+      self.fault = fault
     case .serializationFailure, .deadlockDetected, .lockNotAvailable:
       self = .unavailable(detail: "Another write was in the way.", fault: fault)
     case .readOnlyTransaction:
@@ -71,20 +88,19 @@ extension Problem {
 
   /// Something has to be the only one of its kind. Of our constraints only the names of tags are the client's business.
   private init(violated server: PostgresError.ServerFault, of operation: Operation, fault: String) {
-    let tables = ["contact", "product", "tag", "order", "order_line"]
     switch (server.table, server.constraint) {
     case ("tag", "tag_name_key") where operation.isOnce:
       self = .conflict(
         detail:
           "The name is taken, or the first request with this Idempotency-Key has just ended: ask again for its answer.")
     case ("tag", "tag_name_key"): self = .conflict(detail: "The name is taken.")
-    case (let table?, let constraint) where tables.contains(table) && constraint == "\(table)_pkey":
+    case (let table?, let constraint) where Self.tables.contains(table) && constraint == "\(table)_pkey":
       // An identity gives ids that are there already, as after an import of rows with theirs.
       let name = table == "order" ? #""order""# : table
       self = .internal(
         fault: "\(fault): the sequence of \(table).id is behind the table, set it: "
           + "select setval(pg_get_serial_sequence('\(name)', 'id'), (select max(id) from \(name)))")
-    case (let table?, _) where tables.contains(table):
+    case (let table?, _) where Self.tables.contains(table):
       // Of the database's own, which we don't know: it is what was sent that is there already.
       self = .conflict(detail: "Something with the same value is there already.")
       self.fault = fault
@@ -92,7 +108,7 @@ extension Problem {
     }
   }
 
-  private static func `internal`(fault: String) -> Problem {
+  static func `internal`(fault: String) -> Problem {
     Problem(status: .internalServerError, detail: "Something went wrong here.", fault: fault)
   }
 
@@ -100,7 +116,34 @@ extension Problem {
   static let keyInUse = Problem.conflict(
     detail: "The first request with this Idempotency-Key is still under way. Ask again for its answer.")
 
+  /// What the database's own rules keep out, which nobody knows here but the table that they are about.
+  private static func refused(
+    _ code: Fault.Code, _ detail: String, by server: PostgresError.ServerFault, fault: String
+  ) -> Problem {
+    let pointer: JSONPointer
+    switch server.table {
+    case "order_line": pointer = JSONPointer.root.member("order_lines")
+    case "order_tag_rel": pointer = JSONPointer.root.member("tag_ids")
+    default: pointer = .root
+    }
+    var problem = Problem.unprocessable([Fault(pointer, code, detail)])
+    problem.fault = fault
+    return problem
+  }
+
+  private static let tables: Set<String> = ["contact", "product", "tag", "order", "order_line", "order_tag_rel"]
+
   private static func unavailable(detail: String, fault: String) -> Problem {
     Problem(status: .serviceUnavailable, detail: detail, isTemporary: true, fault: fault)
   }
+}
+
+extension PostgresError.ServerFault {
+  private static let ownKeys: Set<String> = [
+    "order_contact_id_fkey", "order_line_order_id_fkey", "order_line_product_id_fkey", "order_tag_rel_order_id_fkey",
+    "order_tag_rel_tag_id_fkey",
+  ]
+
+  /// Whether a foreign key is one of the schema's: what is sent has been looked up for it.
+  fileprivate var isOfOurOwnKey: Bool { constraint.map(Self.ownKeys.contains) ?? false }
 }

@@ -30,9 +30,9 @@ package struct ConnectionInfo: Equatable, Sendable {
     // Empty ones are libpq's default.
     guard ports.allSatisfy({ $0.isEmpty || UInt16(Substring($0)).map { $0 > 0 } ?? false }) else {
       // A URL's is not shown: it is a part of the password where that has a / in it.
-      let value = source == "DB_PORT" ? " '\(keywords["port"] ?? "")'" : ""
+      let value = source == "DB_PORT" ? ", not '\(keywords["port"] ?? "")'" : ""
       let hint = source == "DB_PORT" ? "" : ". In a password, write %2F for / and %3A for :"
-      throw Malformed(description: "\(source) is\(value) no number between 1 and 65535\(hint)")
+      throw Malformed(description: "\(source) must be a number from 1 to 65535\(value)\(hint)")
     }
   }
 

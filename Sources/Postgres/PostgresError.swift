@@ -4,6 +4,8 @@
 package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The server refused or gave up the statement; the connection is as good as before.
   case statement(ServerFault)
+  /// The server has given the statement up before its time was over, since somebody has asked for that: nothing has happened.
+  case interrupted(String)
   /// There was no connection to send it on: nothing has happened in the database.
   case unavailable(String)
   /// The database is none that we can use, whose encoding is another than UTF8: nothing has happened in it.
@@ -51,10 +53,17 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
     }
   }
 
-  /// Whether the server was asked to give the statement up, by its own time limit or by somebody.
+  /// Whether the server was asked to give the statement up, by its own time limit or by somebody: both have one code, and the words
+  /// that tell them apart are in the server's language.
   package var isCancellation: Bool {
     guard case .statement(let fault) = self else { return false }
     return fault.state == .queryCanceled
+  }
+
+  /// The same of a statement that has run for at most `nanoseconds` and may run for `limit` milliseconds; 0: for ever.
+  package func judged(after nanoseconds: UInt64, limit: UInt64) -> PostgresError {
+    guard isCancellation, limit == 0 || nanoseconds < min(limit, 1 << 31) * 1_000_000 else { return self }
+    return .interrupted("\(self)")
   }
 
   /// What the server said of an error, as far as anybody here needs it.
@@ -84,6 +93,7 @@ package enum PostgresError: Error, Equatable, Sendable, CustomStringConvertible 
   package var description: String {
     switch self {
     case .statement(let fault): "\(fault.state) \(fault.message)"
+    case .interrupted(let what): "\(what) (before its time limit)"
     case .unavailable(let why): "no database connection: \(why)"
     case .wrongEncoding(let name):
       "the database's encoding is \(name), and must be UTF8 (create database … encoding 'UTF8' template template0)"

@@ -16,6 +16,7 @@ package struct SQLState: RawRepresentable, Equatable, Hashable, Sendable, Custom
   package static let foreignKeyViolation = SQLState(rawValue: "23503")
   package static let uniqueViolation = SQLState(rawValue: "23505")
   package static let checkViolation = SQLState(rawValue: "23514")
+  package static let exclusionViolation = SQLState(rawValue: "23P01")
   package static let readOnlyTransaction = SQLState(rawValue: "25006")
   package static let invalidSQLStatementName = SQLState(rawValue: "26000")
   package static let serializationFailure = SQLState(rawValue: "40001")

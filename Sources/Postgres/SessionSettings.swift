@@ -7,6 +7,11 @@
 /// change them, and a scan of the whole table is never to be among them, not for a foreign key's check either. They are never
 /// compiled (JIT costs more than such statements take). An abandoned statement can't hold locks for long.
 package enum SessionSettings {
+  /// Asks for the session's time limit for a statement, in milliseconds; 0: none. Who decides it may be the user: `options` of a URL,
+  /// PGOPTIONS, the role.
+  package static let timeLimitQuery =
+    "select (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint"
+
   private static let planning = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")]
 
   static func wanted(statementTimeout: Int) -> [(name: String, value: String)] {

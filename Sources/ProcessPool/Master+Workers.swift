@@ -121,7 +121,7 @@ extension Master {
 
   private static func prepare(_ words: EmergencyAnswer, forWrites: Bool) {
     _ = words.bytes.withUnsafeBytes {
-      clinux_set_emergency_answer(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.id.lowerBound, words.id.count)
+      clinux_set_emergency_answer(forWrites ? 1 : 0, $0.baseAddress, $0.count, words.places)
     }
   }
 

@@ -194,8 +194,8 @@ package struct Master: ~Copyable {
     let state = PoolState(
       scoreboard: scoreboard, pool: pool, generation: generation, listener: listener.number,
       parked: kept?.parked.count ?? 0)
-    let page = duties.page
-    status?.serve(accepting: accepting) { page(state, $0) }
+    guard let page = duties.page else { return }
+    status?.serve(accepting: accepting) { request, headerIsTooLarge in page(state, request, headerIsTooLarge) }
   }
 
   /// Answers those who have come to ask for the status; not for long, should one of them never ask.
@@ -258,15 +258,28 @@ package struct Master: ~Copyable {
   }
 }
 
-/// Records that are sent when a worker is stuck.
+/// The answer of a worker that is stuck.
 package struct EmergencyAnswer {
+  /// Head and body, without the values that only its request has.
   package var bytes: [UInt8] = []
-  /// Where in them the request's id stands.
-  package var id = 0..<0
+  /// Where those belong: the request's id, the milliseconds of the database and those of everything else. Then where the body begins.
+  package var places: [Int] = [0, 0, 0, 0]
 
-  package init(_ bytes: [UInt8] = [], id: Range<Int> = 0..<0) {
-    self.bytes = bytes
-    self.id = id
+  package init() {}
+
+  /// Of a head in which the id is empty and both times are 0.
+  package init(head: [UInt8], body: [UInt8]) {
+    var rest = head[...]
+    places = []
+    for (before, value) in [("X-Request-Id: ", ""), ("db;dur=", "0.000"), ("app;dur=", "0.000")] {
+      guard let found = rest.firstRange(of: Array("\(before)\(value)".utf8)) else { continue }
+      bytes += rest[..<(found.upperBound - value.utf8.count)]
+      places.append(bytes.count)
+      rest = rest[found.upperBound...]
+    }
+    bytes += rest
+    while places.count < 4 { places.append(bytes.count) }
+    bytes += body
   }
 }
 
@@ -279,13 +292,15 @@ package struct Duties {
   package var emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer)
   /// What the paths begin with that the master is asked for (`Request.finish`).
   package var roots: [String]
-  /// The master's own answer for a path; nil: there is nothing there.
-  package var page: (PoolState, Span<UInt8>) -> Response?
+  /// The master's own answer to a request; whether its header is more than anybody wants to read. Nil where it gives none.
+  package var page: Page?
+
+  package typealias Page = (PoolState, borrowing Request, _ headerIsTooLarge: Bool) -> Response
 
   package init(
     emergencyAnswer: (ofReads: EmergencyAnswer, ofWrites: EmergencyAnswer) = (EmergencyAnswer(), EmergencyAnswer()),
     roots: [String] = [],
-    page: @escaping (PoolState, Span<UInt8>) -> Response? = { _, _ in nil }, worker: @escaping (WorkerContext) -> Int32
+    page: Page? = nil, worker: @escaping (WorkerContext) -> Int32
   ) {
     self.worker = worker
     self.emergencyAnswer = emergencyAnswer

@@ -16,6 +16,9 @@ struct StatusServer: ~Copyable {
     let deadline: UInt64
   }
 
+  /// What answers a request; whether its header is more than anybody wants to read.
+  typealias Page = (borrowing Request, _ headerIsTooLarge: Bool) -> Response
+
   private static let mostClients = 64
   private static let readsAtOnce = 4
   /// Who asks for more in one go is let go: nobody needs it, and the master has other duties.
@@ -58,10 +61,10 @@ struct StatusServer: ~Copyable {
   /// Whether somebody has come who has no answer yet.
   var hasClients: Bool { !clients.isEmpty }
 
-  /// Does what can be done at once. `page` makes the answer for a path; nil: there is nothing there. Who has not been
+  /// Does what can be done at once. `page` makes the answer to a request. Who has not been
   /// accepted can wait for the program that comes after us. To be called now and then even if nothing has come: for the
   /// time limit of those who are silent.
-  mutating func serve(accepting: Bool = true, _ page: (Span<UInt8>) -> Response?) {
+  mutating func serve(accepting: Bool = true, _ page: Page) {
     let now = MonotonicClock.now
     if accepting, now >= pausedUntil { accept(now) }
     var kept: [Client] = []
@@ -89,7 +92,7 @@ struct StatusServer: ~Copyable {
   }
 
   /// Reads, answers and writes as far as it goes without waiting; false when the connection is at its end.
-  private func advance(_ client: inout Client, _ page: (Span<UInt8>) -> Response?) -> Bool {
+  private func advance(_ client: inout Client, _ page: Page) -> Bool {
     var answers = 0
     return withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 1) { buffer in
       // Whoever sends without a pause leaves the master to its other duties.
@@ -126,11 +129,9 @@ struct StatusServer: ~Copyable {
     }
   }
 
-  private func answer(_ assembled: AssembledRequest, _ client: inout Client, _ page: (Span<UInt8>) -> Response?) {
+  private func answer(_ assembled: AssembledRequest, _ client: inout Client, _ page: Page) {
     let request = Request(assembled, roots: roots)
-    var response =
-      assembled.paramsAreTooLarge ? Response(.requestHeaderFieldsTooLarge) : page(request.path) ?? Response(.notFound)
-    response.omitsBody = request.method == .head
+    let response = page(request, assembled.paramsAreTooLarge)
     var head: [UInt8] = []
     response.writeHead(to: &head, requestID: request.requestID)
     var writer = RecordWriter()

@@ -11,10 +11,11 @@ package struct WorkerSlot {
   private let header: UnsafeMutablePointer<Scoreboard.Header>
   package private(set) var requests: UInt64 = 0
   private var connections: UInt64 = 0
-  private var began: UInt64 = 0
+  /// When the connection was accepted, the database asked, and its last answer there, in monotonic nanoseconds; 0: not yet.
+  package private(set) var began: UInt64 = 0
+  package private(set) var databaseBegan: UInt64 = 0
+  package private(set) var databaseEnded: UInt64 = 0
   private var hadDatabase = false
-  private var databaseBegan: UInt64 = 0
-  private var databaseEnded: UInt64 = 0
   package private(set) var phases = Phases()
   /// When the last answer had gone, in monotonic nanoseconds.
   package private(set) var lastAnswer: UInt64 = 0

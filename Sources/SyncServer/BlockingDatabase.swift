@@ -104,16 +104,25 @@ struct BlockingDatabase {
   private mutating func execute(_ operation: Operation, byName: Bool) -> Result<ResultSet, PostgresError> {
     do throws(PostgresError) {
       let connection = try connection(preparedFor: byName ? operation.statement : nil)
+      let began = MonotonicClock.now
       let result =
         byName
         ? connection.execute(
           operation.statement, as: preparations.name(of: operation.statement), operation.parameters)
         : connection.executeUnprepared(operation.statement, operation.parameters)
-      if case .failure(.connectionLost) = result { self.connection = nil }
-      return result
+      guard case .failure(let error) = result else { return result }
+      if case .connectionLost = error { self.connection = nil }
+      return .failure(error.isCancellation ? judged(error, after: MonotonicClock.now - began, on: connection) : error)
     } catch {
       return .failure(error)
     }
+  }
+
+  /// A statement that was given up before its time limit was given up because somebody has asked for that. The session is asked for its
+  /// limit only now: this is rare.
+  private func judged(_ error: PostgresError, after nanoseconds: UInt64, on connection: Connection) -> PostgresError {
+    guard let rows = try? connection.execute(SessionSettings.timeLimitQuery), rows.rowCount > 0 else { return error }
+    return error.judged(after: nanoseconds, limit: UInt64(clamping: rows.integer(0, 0)))
   }
 
   /// A connection that knows a statement; `unavailable` if there is none, or it is gone before the statement itself was sent.

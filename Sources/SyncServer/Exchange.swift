@@ -11,8 +11,8 @@ import Orders
 ///
 /// The connection is accepted outside libfcgi and handed to it as one that is being kept, which makes FCGX_Accept_r read
 /// from it; and it is closed outside, at once. libfcgi's own way of closing (shutdown, then wait for the peer) is for data
-/// that has not been read, and here everything has been. The variables are read outside, too, and the whole request where its
-/// header has not come as one: libfcgi would cut values off, and wait for a request where GET_VALUES wants an answer.
+/// that has not been read, and here everything has been. The variables are read outside, too, and the whole request where it
+/// has not come as one or is not one of the usual: see `ParamsPreview`.
 struct Exchange: ~Copyable {
   private let handle: UnsafeMutablePointer<FCGX_Request>
   private var head: [UInt8] = []
@@ -53,19 +53,18 @@ struct Exchange: ~Copyable {
     request.reset()
     hasTooLongHeader = false
     handle.pointee.ipcFd = connection
-    guard holdsWholeHeader(connection) ? accept() : assemble(from: connection) else {
+    guard holdsWholeRequest(connection) ? accept() : assemble(from: connection) else {
       closeConnection()
       return false
     }
-    request.finish(roots: Mode.prefixes)
     isWantedAgain = handle.pointee.keepConnection != 0
     handle.pointee.keepConnection = 1
     return true
   }
 
-  /// Looks at the variables, where they have come as a whole, before libfcgi reads them: it makes C strings of them, which end at
+  /// Looks at the request, where it has come as a whole, before libfcgi reads it: it makes C strings of the variables, which end at
   /// a zero, so that `/contact/1%00` would be another path.
-  private mutating func holdsWholeHeader(_ connection: Int32) -> Bool {
+  private mutating func holdsWholeRequest(_ connection: Int32) -> Bool {
     while true {
       let count = recv(connection, &peeked, peeked.count, Int32(MSG_PEEK))
       if count < 0, errno == EINTR { continue }
@@ -79,6 +78,7 @@ struct Exchange: ~Copyable {
 
   /// Lets libfcgi read the request.
   private mutating func accept() -> Bool {
+    clinux_set_emergency_answer_request(preview.requestID ?? RecordHeader.nullRequestID)
     handle.pointee.keepConnection = 1
     guard FCGX_Accept_r(handle) == 0 else { return false }
     take(preview.params)
@@ -90,7 +90,7 @@ struct Exchange: ~Copyable {
   /// Reads a request that comes in pieces, or behind something else, and lets libfcgi know of it only that there is one.
   private mutating func assemble(from connection: Int32) -> Bool {
     var assembler = RequestAssembler(limits: Self.limits)
-    guard let assembled = assembler.read(from: connection) else { return false }
+    guard let assembled = assembler.read(from: connection, header: { take($0) }) else { return false }
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { return false }
     var records = RecordWriter()
@@ -107,7 +107,6 @@ struct Exchange: ~Copyable {
     if isThere { close(ends[0]) }
     // It reads and writes where this says at the moment.
     handle.pointee.ipcFd = connection
-    take(assembled.params)
     hasTooLongHeader = hasTooLongHeader || assembled.paramsAreTooLarge
     request.body = assembled.body
     request.bodyIsTooLarge = assembled.bodyIsTooLarge
@@ -125,6 +124,9 @@ struct Exchange: ~Copyable {
       if !params.span.extracting(pair.name).isFieldName { count += 1 }
     }
     hasTooLongHeader = count > Self.limits.pairs
+    request.finish(roots: Mode.prefixes)
+    let omitsBody: Int32 = request.method == .head ? 1 : 0
+    request.requestID.withUnsafeBufferPointer { clinux_set_emergency_answer_id($0.baseAddress, $0.count, omitsBody) }
   }
 
   /// Writes the answer. The connection, which is the caller's then, if it was whole and should be kept; otherwise it is

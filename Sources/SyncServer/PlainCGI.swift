@@ -10,19 +10,34 @@ import ProcessPool
 
 /// Answers the request that the environment and standard input hold, on standard output.
 package enum PlainCGI {
+  /// What it takes to answer.
+  package struct Service {
+    let database: ConnectionInfo
+    let options: Connection.Options
+    let hasBenchHooks: Bool
+    let log: Logger
+
+    package init(database: ConnectionInfo, options: Connection.Options, hasBenchHooks: Bool = false, log: Logger) {
+      self.database = database
+      self.options = options
+      self.hasBenchHooks = hasBenchHooks
+      self.log = log
+    }
+  }
+
   /// Whether this process was started as a CGI script: the environment says so (§4.1.4), and standard input is no socket
-  /// that somebody listens on, as a FastCGI application's would be.
+  /// that somebody listens on, as a FastCGI application's would be. Arguments say nothing: they may be the words of a query,
+  /// which a client has written (§4.4).
   package static var isAsked: Bool {
-    guard getenv("GATEWAY_INTERFACE") != nil, CommandLine.arguments.count == 1 else { return false }
+    guard getenv("GATEWAY_INTERFACE") != nil else { return false }
     var isListening: Int32 = 0
     var length = socklen_t(MemoryLayout<Int32>.size)
     return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) != 0 || isListening == 0
   }
 
-  /// The exit code: 0, whatever the answer says, unless it could not be written.
-  package static func run(
-    _ database: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool = false, log: Logger
-  ) -> Int32 {
+  /// The exit code: 0, whatever the answer says, unless it could not be written. Where `service` throws, because a setting is wrong,
+  /// the log says why, and the client learns that it is not its fault.
+  package static func run(_ service: () throws -> Service) -> Int32 {
     var request = Request()
     let names = [
       "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH",
@@ -40,7 +55,19 @@ package enum PlainCGI {
     }
     request.finish(roots: Mode.prefixes)
     let unread = takeBody(&request)
-    let response = answer(request, database, options, benchHooks: benchHooks, log: log)
+    var log = Logger(label: "cgi") { LineLog(label: $0) }
+    let response: Response
+    do {
+      let service = try service()
+      log = service.log
+      response = answer(request, service)
+    } catch {
+      let began = MonotonicClock.now
+      var refusal = Orders.misconfigured("\(error)")
+      application(for: request).seal(
+        &refusal, for: request, Response.Timing(database: 0, application: MonotonicClock.now - began))
+      response = refusal
+    }
     log.report(response, to: request)
     var bytes: [UInt8] = []
     response.writeHead(to: &bytes, requestID: request.requestID)
@@ -50,12 +77,14 @@ package enum PlainCGI {
     return isWritten ? 0 : 1
   }
 
-  private static func answer(
-    _ request: borrowing Request, _ info: ConnectionInfo, _ options: Connection.Options, benchHooks: Bool, log: Logger
-  ) -> Response {
+  private static func application(for request: borrowing Request, benchHooks: Bool = false) -> Orders {
     let isAsync = request.path.extracting(first: 7).equals("/async/")
-    let application = Orders(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
-    var database = BlockingDatabase(info, options, log: log)
+    return Orders(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
+  }
+
+  private static func answer(_ request: borrowing Request, _ service: Service) -> Response {
+    let application = application(for: request, benchHooks: service.hasBenchHooks)
+    var database = BlockingDatabase(service.database, service.options, log: service.log)
     let began = MonotonicClock.now
     var waited: UInt64 = 0
     var step = application.begin(request)

@@ -1,7 +1,6 @@
 // The prefork responder: a pool of processes with blocking database access.
 
 import CGI
-import FastCGI
 import Logging
 import Orders
 import Platform
@@ -15,31 +14,37 @@ package enum PreforkServer {
   ) throws(ListeningSocket.Failure) -> Int32 {
     let duties = Duties(
       emergencyAnswer: (emergencyAnswer(writing: false), emergencyAnswer(writing: true)), roots: Mode.prefixes,
-      page: page,
+      page: Self.page(Orders(mode: .sync)),
       worker: { Worker(configuration, $0, log: log).run() })
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
   }
 
-  private static func page(_ state: PoolState, _ path: Span<UInt8>) -> Response? {
-    if path.equals("/sync/status") {
-      Response(.ok, contentType: .json, body: StatusPage(state).json())
-    } else if path.equals("/sync/metrics") {
-      Response(.ok, contentType: .openMetrics, body: StatusPage(state).metrics())
-    } else {
-      nil
+  /// The master's answers.
+  private static func page(_ application: Orders) -> Duties.Page {
+    { state, request, headerIsTooLarge in
+      let began = MonotonicClock.now
+      var response = Orders.nothingHere()
+      if headerIsTooLarge {
+        response = Orders.headerTooLarge()
+      } else if let page = MonitoringPage(path: request.path, mode: .sync) {
+        response = application.answer(page, to: request) {
+          page == .status ? StatusPage(state).json() : StatusPage(state).metrics()
+        }
+      }
+      let spent = MonotonicClock.now - began
+      application.seal(&response, for: request, Response.Timing(database: 0, application: spent))
+      return response
     }
   }
 
   /// What is said of a request that took too long.
   private static func emergencyAnswer(writing: Bool) -> EmergencyAnswer {
-    var writer = RecordWriter()
     var head: [UInt8] = []
-    let response = Orders.timedOut(writing: writing)
-    let space = [UInt8](repeating: UInt8(ascii: "?"), count: Span<UInt8>.longestWord)
-    response.writeHead(to: &head, requestID: space.span)
-    // nginx's requests all have this id.
-    writer.answer(requestID: 1, head: head, body: response.body)
-    return EmergencyAnswer(writer.bytes, id: writer.bytes.firstRange(of: space) ?? 0..<0)
+    var response = Orders.timedOut(writing: writing)
+    response.timing = Response.Timing(database: 0, application: 0)
+    let none: [UInt8] = []
+    response.writeHead(to: &head, requestID: none.span)
+    return EmergencyAnswer(head: head, body: response.body)
   }
 }

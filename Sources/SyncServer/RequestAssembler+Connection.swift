@@ -1,11 +1,14 @@
 // Reads a request that libfcgi can't be left alone with.
 
+import CLinux
 import FastCGI
 import Glibc
 
 extension RequestAssembler {
   /// Reads from a connection until a request is whole, and answers what has to be answered before; nil if there will be none.
-  mutating func read(from connection: Int32) -> AssembledRequest? {
+  /// `header` is given its variables, as soon as these are whole.
+  mutating func read(from connection: Int32, header: ([UInt8]) -> Void) -> AssembledRequest? {
+    var hasHeader = false
     var bytes = [UInt8](repeating: 0, count: 16 << 10)
     while true {
       let count = recv(connection, &bytes, bytes.count, 0)
@@ -13,11 +16,19 @@ extension RequestAssembler {
       if count <= 0 { return nil }
       var position = 0
       let action = next(bytes.span.extracting(first: count), &position)
+      clinux_set_emergency_answer_request(firstID ?? RecordHeader.nullRequestID)
+      if !hasHeader, let params = firstParams {
+        hasHeader = true
+        header(params)
+      }
       guard Self.write(takeReplies(), to: connection) else { return nil }
       switch action {
-      case .request(let request): return request
+      case .request(let request):
+        if !hasHeader { header(request.params) }
+        return request
       case .aborted, .close: return nil
-      case nil: continue
+      // Whoever has been refused is answered, and nobody waits for another.
+      case nil: if hasRefused, isIdle { return nil }
       }
     }
   }

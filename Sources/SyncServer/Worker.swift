@@ -218,14 +218,12 @@ struct Worker: ~Copyable {
     let patience = configuration.master.limits.queueWait
     let hasWaitedTooLong =
       isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
-    setEmergencyAnswerID(ownID.span)
-    clinux_set_emergency_answer_descriptor(connection)
+    ownID.withUnsafeBufferPointer { clinux_begin_emergency_answer(connection, slot.began, $0.baseAddress, $0.count) }
     guard exchange.receive(on: connection) else {
-      clinux_set_emergency_answer_descriptor(-1)
+      clinux_end_emergency_answer()
       slot.cameToNothing()
       return true
     }
-    setEmergencyAnswerID(exchange.request.requestID)
     if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_emergency_answer(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
@@ -234,7 +232,7 @@ struct Worker: ~Copyable {
     var response =
       exchange.hasTooLongHeader
       ? Orders.headerTooLarge() : isTooLate ? Orders.tooBusy() : respond(to: exchange.request)
-    clinux_set_emergency_answer_descriptor(-1)
+    clinux_end_emergency_answer()
     application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
     if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
@@ -245,10 +243,6 @@ struct Worker: ~Copyable {
       tellOfSlowRequest()
     }
     return true
-  }
-
-  private func setEmergencyAnswerID(_ id: Span<UInt8>) {
-    id.withUnsafeBufferPointer { clinux_set_emergency_answer_id($0.baseAddress, $0.count) }
   }
 
   /// Gives a connection to the master. While draining nobody waits with it: either a request has arrived, and will be
@@ -277,9 +271,12 @@ struct Worker: ~Copyable {
 
   private mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
     slot.asksDatabase()
-    defer { slot.hasDatabasesAnswer() }
+    clinux_set_emergency_answer_database(slot.databaseBegan, 0)
     for other in operation.others { _ = application.finish(other, database.execute(other)) }
-    return database.execute(operation)
+    let result = database.execute(operation)
+    slot.hasDatabasesAnswer()
+    clinux_set_emergency_answer_database(slot.databaseBegan, slot.databaseEnded)
+    return result
   }
 
   private func tellOfSlowRequest() {

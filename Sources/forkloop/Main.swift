@@ -14,7 +14,7 @@ struct Main {
     InheritedSignals.drop(keepsMask: Invocation.isContinued)
     Descriptor.fillStandardStreams()
     do {
-      if PlainCGI.isAsked { exit(try answerAsCGI()) }
+      if PlainCGI.isAsked { exit(PlainCGI.run(cgiService)) }
       var command = try Forkloop.parseAsRoot()
       try command.run()
     } catch let code as ExitCode {
@@ -34,13 +34,13 @@ struct Main {
     }
   }
 
-  /// One request, where a web server runs the program as a CGI script.
-  private static func answerAsCGI() throws -> Int32 {
+  /// For one request, where a web server runs the program as a CGI script.
+  private static func cgiService() throws -> PlainCGI.Service {
     let reader = try SettingsReader(remarks: false)
-    let options = try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi")
-    return PlainCGI.run(
-      try reader.database(state: reader.stateFolder), options, benchHooks: try ResponderOptions.benchHooks(reader),
-      log: try reader.log("cgi"))
+    return PlainCGI.Service(
+      database: try reader.database(state: reader.stateFolder),
+      options: try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi"),
+      hasBenchHooks: try ResponderOptions.benchHooks(reader), log: try reader.log("cgi"))
   }
 
   private static func fail(_ message: String, _ code: Int32) -> Never {

@@ -3,9 +3,11 @@
 import contextlib
 import grp
 import http.client
+import itertools
 import os
 import pathlib
 import pwd
+import socket
 import subprocess
 import threading
 
@@ -120,9 +122,31 @@ def test_a_body_that_nobody_wants_is_read_all_the_same(stack, what, more, status
     sender.join()
 
 
-def test_with_arguments_it_is_no_script(stack):
-    done = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, env=variables(stack, "GET", "/sync/tag"))
-    assert (done.returncode, "Status" in done.stdout) == (0, False), done
+# The words of a query without a "=" are the arguments of a script (RFC 3875 §4.4).
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["env"], ["openapi"], ["migrate"], ["sync", "--check"], ["nothing"], [""], ["--", "env"]])
+def test_a_script_answers_whatever_its_arguments_are(stocked, arguments):
+    words = "+".join(arguments)
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, env=variables(stocked, "GET", "/sync/tag", QUERY_STRING=words), timeout=60)
+    assert done.returncode == 0 and b"\r\nStatus: 422 " in done.stdout.partition(b"\r\n\r\n")[0] or not words, done
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, env=variables(stocked, "GET", "/sync/tag"), timeout=60)
+    assert done.stdout.endswith(b"\r\n\r\n" + stocked.request("GET", "/sync/tag").body), done
+
+
+# Settings that can't be used, and what of each nobody but the log may know.
+WRONG = [
+    {"DB_PORT": "secret"}, {"DB_HOST": "", "DATABASE_URL": "secret://"}, {"FORKLOOP_STATEMENT_TIMEOUT": "secret"}, {"FORKLOOP_LOG_LEVEL": "secret"},
+    {"FORKLOOP_PREPARED": "secret"}, {"FORKLOOP_BENCH_HOOKS": "secret"}, {"PGSSLMODE": "secret"}, {"PGCONNECT_TIMEOUT": "secret"}]
+
+
+@pytest.mark.parametrize("setting", WRONG, ids=str)
+def test_a_wrong_setting_is_an_answer_that_tells_the_log_alone(stack, setting):
+    for method in ("GET", "HEAD"):
+        done = subprocess.run([PROGRAM], capture_output=True, env=variables(stack, method, "/sync/tag", HTTP_X_REQUEST_ID="mine", **setting), timeout=60)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        assert done.returncode == 0 and b"\r\nStatus: 500 " in head and b"Content-Type: application/problem+json" in head, done
+        assert b"X-Request-Id: mine\r\n" in head and b"\r\nServer-Timing: " in head and bool(body) == (method == "GET"), done
+        name = [name for name, value in setting.items() if value][0]
+        assert b"secret" not in done.stdout and (name.encode() in done.stderr or name.startswith("PG")) and b"500: " in done.stderr, done
 
 
 def pairs(values):
@@ -246,3 +270,22 @@ def test_apache_tells_what_is_wrong_with_a_long_body(stack, apache, coding, stat
     connection.request("POST", "/api/sync/contact", body, {"Content-Type": "application/json"}, encode_chunked=coding == "chunked")
     assert connection.getresponse().status == status
     connection.close()
+
+
+# Queries without "=": Apache has the script know their words as arguments.
+QUERIES = (
+    "limit", "limit&", "%", "&", "&&", "health", "--help", "--version", "-h", "env", "migrate", "demo-data", "openapi", "sync+--check", "nothing", "+", "%2B",
+    "async+--listen+127.0.0.1:{port}", "sync+--listen+127.0.0.1:{port}", "load+http://127.0.0.1:{port}/", "up+--port+{port}", "%2d%2dversion", "limit%3D1")
+
+
+@pytest.mark.parametrize("below", ["/api/sync", "/sync"])
+def test_no_query_is_a_command(stocked, apache, below):
+    other, wrong = free_port(), []
+    for query, path in itertools.product(QUERIES, ("tag", "tag/1", "order", "health", "nothing")):
+        target = f"{path}?{query.format(port=other)}"
+        got, wanted = request(apache, "GET", f"{below}/{target}"), stocked.request("GET", f"/sync/{target}")
+        if (got.status, got.body) != (wanted.status, wanted.body):
+            wrong.append((target, f"{wanted} and not {got}"))
+    assert not wrong, wrong
+    with contextlib.closing(socket.socket()) as client:
+        assert client.connect_ex(("127.0.0.1", other)) != 0, "a query has started a server"

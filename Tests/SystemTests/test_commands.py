@@ -21,7 +21,7 @@ def test_check_accepts_a_good_configuration(command):
 
 
 @pytest.mark.parametrize("arguments, environment, names", [
-    (["sync", "--check"], {"DB_PORT": "x"}, "DB_PORT"),
+    (["sync", "--check"], {"DB_PORT": "x"}, "DB_PORT must be a number from 1 to 65535, not 'x'"),
     (["sync", "--check"], {"DATABASE_URL": "mysql://x"}, "DATABASE_URL"),
     (["async", "--check"], {"DATABASE_URL": "postgresql://x", "DB_HOST": "y"}, "DB_HOST"),
     (["sync", "--check"], {"FORKLOOP_SYNC_WORKERS": "0"}, "FORKLOOP_SYNC_WORKERS"),

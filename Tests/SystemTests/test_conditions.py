@@ -24,6 +24,13 @@ NONE_MATCH = [
     ("If-None-Match", lambda tag: tag, True), ("If-None-Match", lambda tag: f"W/{tag}", True), ("If-None-Match", lambda tag: "*", True),
     ("If-None-Match", lambda tag: f'{OTHER},W/{tag}', True), ("If-None-Match", lambda tag: OTHER, False), ("If-None-Match", lambda tag: '""', False),
 ]
+# What is neither `*` nor a list of tags, although the tag, or a `*`, stands in most of it.
+MALFORMED = (
+    lambda tag: "W/*", lambda tag: f"{OTHER}, W/*", lambda tag: f"*, {OTHER}", lambda tag: "*, *", lambda tag: "**", lambda tag: f"{tag}*", lambda tag: f"*{tag}",
+    lambda tag: f"garbage, {tag}", lambda tag: f"{tag}, garbage", lambda tag: f"{tag} garbage", lambda tag: f"garbage {tag}", lambda tag: f"{tag}{tag}",
+    lambda tag: f"{tag} {tag}", lambda tag: f'{tag}, "open', lambda tag: f'"open, {tag}', lambda tag: f'"open {tag}', lambda tag: f"W/{tag}{tag}",
+    lambda tag: f'{tag[:-1]}-gzip"*', lambda tag: f"w/{tag}", lambda tag: f"W/ {tag}", lambda tag: f"W/W/{tag}, {tag}", lambda tag: f"{tag}; {OTHER}",
+    lambda tag: f'{tag}, "a b"', lambda tag: f"'{tag}'", lambda tag: f"{tag}, W/", lambda tag: f"{tag}/W", lambda tag: "W/", lambda tag: '"')
 ENDED = [(name, lambda tag, ending=ending: f'{tag[:-1]}{ending}"', True) for name in ("If-Match", "If-None-Match") for ending in ENDINGS]
 BOTH = list(itertools.product([MATCH[0], MATCH[4]], [NONE_MATCH[0], NONE_MATCH[4]]))
 CONDITIONS = [(c,) for c in MATCH + NONE_MATCH] + BOTH
@@ -121,14 +128,34 @@ def test_a_tag_counts_without_what_a_compressing_server_has_put_at_its_end(stock
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize("name", ("If-Match", "If-None-Match"))
+@pytest.mark.parametrize("resource", ("contact", "order"))
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_no_list_of_tags_holds_for_no_write(stocked, mode, resource, name):
+    thing, wrong = Thing(stocked, mode, resource), []
+    read = {"GET": 412 if name == "If-Match" else 200}
+    for method, value in itertools.product(("GET", "HEAD", "PATCH", "DELETE", "POST"), MALFORMED):
+        before = thing.state()
+        path, tag = (thing.list, before[1][1]) if method == "POST" else (thing.path, before[0][1])
+        answer, wanted = thing.ask(method, path, {name: value(tag)}), read["GET"] if method in ("GET", "HEAD") else 412
+        if answer.status != wanted or thing.state() != before:
+            wrong.append((method, name, value(tag), f"{wanted} and not {answer}"))
+            if method == "DELETE":
+                thing.make()
+        if answer.status == 412 and method != "HEAD" and "must be * or entity tags in quotes" not in answer.json["detail"]:
+            wrong.append((method, name, value(tag), answer))
+    assert not wrong, wrong
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_where_nothing_is_a_condition_does_not_matter(stocked, mode):
-    for resource, condition in itertools.product(PARTS, MATCH[:3] + NONE_MATCH):
+    malformed = [(name, MALFORMED[0], False) for name in ("If-Match", "If-None-Match")]
+    for resource, condition in itertools.product(PARTS, MATCH[:3] + NONE_MATCH + malformed):
         fields = {condition[0]: condition[1](OTHER)}
         for method, body in (("GET", None), ("HEAD", None), ("PATCH", {}), ("DELETE", None)):
             answer = stocked.request(method, f"/{mode}/{resource}/99", body, fields)
             assert answer.status == 404, (method, resource, fields, answer)
-    for fields in ({"If-None-Match": "*"}, {"If-Match": OTHER}):
+    for fields in ({"If-None-Match": "*"}, {"If-Match": OTHER}, {"If-None-Match": "W/*"}, {"If-Match": "W/*"}):
         assert stocked.request("POST", f"/{mode}/tag", {"name": 1}, fields).status == 422, "a fault is told before a condition"
         assert stocked.request("POST", f"/{mode}/tag", "{", fields).status == 400
 
@@ -171,3 +198,5 @@ def test_a_key_counts_for_more_than_a_condition(stocked, mode, resource):
     assert (other.status, other.json["errors"][0]["code"]) == (422, "reused"), other
     assert stocked.request("POST", path, {**body, "name": "twice"}, {"If-Match": tag}).status == 412
     assert "twice" not in stocked.request("GET", path).body.decode()
+    for name in ("If-Match", "If-None-Match"):
+        assert stocked.request("POST", path, body, {**key, name: "W/*"}).status == 412, name

@@ -255,7 +255,7 @@ def test_with_one_connection_everybody_waits(stocked):
         with send(one, "/contact/2") as other:
             eventually(lambda: database(one)["slow_queue"] == 1, message="it does not wait")
             stocked.psql(f"select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'forkloop async'")
-            assert answer(client)[:11] == b"Status: 504" and answer(other)[:11] == b"Status: 200"
+            assert answer(client)[:11] == b"Status: 503" and answer(other)[:11] == b"Status: 200"
 
 
 @pytest.mark.parametrize("connections, lines", [(1, 2), (2, 1), (8, 1)])

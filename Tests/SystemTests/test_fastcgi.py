@@ -267,6 +267,69 @@ def test_a_header_is_taken_up_to_the_bound(stocked, mode, what, values, status):
         assert answer(client).startswith(b"Status: %d " % status), what
 
 
+# Headers that nobody wants to read: in bytes, and in variables of the web server's own.
+TOO_LONG = {"a long field": {"HTTP_COOKIE": "c" * 66_000}, "many fields": {f"HTTP_X{number}": "y" * 300 for number in range(3_000)}, "many variables": {f"X{number}": "" for number in range(300)}}
+
+
+@pytest.mark.parametrize("what", TOO_LONG)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_header_that_is_too_long_is_answered_as_any_other(stocked, mode, what):
+    for method, is_first, size in itertools.product(("GET", "HEAD", "POST"), (True, False), (60_000, 101)):
+        known = variables(f"/{mode}/contact/1", method) | {"HTTP_X_REQUEST_ID": "mine"}
+        params = pairs(known | TOO_LONG[what] if is_first else TOO_LONG[what] | known)
+        if size < 1_000:
+            params = params if is_first else params[-70_000:] if what == "a long field" else pairs({f"X{number}": "" for number in range(300)} | known)
+        with connect(stocked, mode) as client:
+            client.sendall(begin(keep=0) + b"".join(record(4, params[at:at + size]) for at in range(0, len(params), size)) + record(4) + record(5))
+            head, _, body = answer(client).decode().partition("\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n"))
+        assert fields["Status"].startswith("431 ") and fields["Content-Type"] == "application/problem+json" and "Server-Timing" in fields, (method, is_first, head)
+        assert fields["X-Request-Id"] == "mine" and len(body) == (0 if method == "HEAD" else int(fields["Content-Length"])), (method, is_first, head, body)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_responders_are_asked(stocked, mode):
+    """The same refusal by both servers, whatever comes behind it."""
+    contact = pairs(variables(f"/{mode}/contact/2"))
+    for role, keep in itertools.product((0, 2, 3, 4, 9, 255), (0, 1)):
+        for rest in (b"", record(4, contact, 5) + record(4, b"", 5), record(4, contact, 5) + record(4, b"", 5) + record(5, b"", 5) + record(8, b"", 5)):
+            with connect(stocked, mode) as client:
+                client.sendall(begin(5, role, keep) + rest)
+                assert next(records(client)) == (3, 5, bytes([0, 0, 0, 0, 3, 0, 0, 0])), (role, keep, rest)
+    with connect(stocked, mode) as client:
+        client.sendall(begin(role=257 % 256) + record(4, contact) + record(4) + record(5))
+        assert answer(client).startswith(b"Status: 200 ")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_between_the_records_of_a_request_does_no_harm(stocked, mode):
+    contact = record(4, pairs(variables(f"/{mode}/contact/2")))
+    stray = (record(8, b"data"), record(8), record(5, b"x", 9), record(44, b"x"), record(4, b"x", 9))
+    for one in stray:
+        for whole in (begin(keep=0) + one + contact + record(4) + record(5), begin(keep=0) + contact + one + record(4) + record(5),
+                      begin(keep=0) + contact + record(4) + one + record(5), begin(keep=0) + contact + record(4) + record(5, b"x") + one + record(5)):
+            with connect(stocked, mode) as client:
+                client.sendall(whole)
+                got = answer(client)
+                assert got.startswith(b"Status: 200 ") and got.endswith(BOB), (one, whole, got)
+    # As much as libfcgi has never looked at.
+    long = record(5, b"x" * 30_000) + record(8, b"y" * 30_000) + record(5, b"z")
+    with connect(stocked, mode) as client:
+        client.sendall(begin(keep=0) + contact + record(4) + long + record(5))
+        assert answer(client).startswith(b"Status: 200 ")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_request_without_a_method_is_none(stocked, mode):
+    whole = variables(f"/{mode}/contact/2")
+    without = {name: value for name, value in whole.items() if name != "REQUEST_METHOD"}
+    for params in (pairs(without), pairs(whole | {"REQUEST_METHOD": ""}), pairs(without | {"PATH_INFO": f"/{mode}/nothing"}), pairs({"A": "b"}), b""):
+        with connect(stocked, mode) as client:
+            client.sendall(begin(keep=0) + (record(4, params) if params else b"") + record(4) + record(5))
+            got = answer(client)
+        assert got.startswith(b"Status: 400 ") and b"application/problem+json" in got and b"The request has no method." in got, (params, got)
+
+
 # Answers of every kind, and whether they have a Location: method, path, variables, body.
 ANSWERS = [
     ("GET", "/tag", {}, b""), ("HEAD", "/tag/1", {}, b""), ("GET", "/tag/1", {"HTTP_IF_NONE_MATCH": "*"}, b""), ("POST", "/tag", {}, b'{"name":"new"}'),

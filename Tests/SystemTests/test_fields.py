@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import re
 import socket
@@ -213,6 +214,32 @@ def test_every_kind_of_answer_has_both_without_nginx(stocked, mode):
         assert many[0] == 200, many
 
 
+# What is asked of a page about the server, and the status; "" is the page itself.
+PAGES = [
+    ("GET", "", "", 200), ("HEAD", "", "", 200), ("OPTIONS", "", "", 204), ("OPTIONS", "", "x=1", 204), ("POST", "", "", 405), ("PUT", "", "", 405), ("PATCH", "", "", 405),
+    ("DELETE", "", "", 405), ("TRACE", "", "", 405), ("FOO", "", "", 405), ("DELETE", "", "%", 405), ("GET", "", "x=1", 422), ("HEAD", "", "x=1", 422), ("GET", "", "x", 422), ("GET", "", "%", 400),
+    ("GET", "", "x=%ff", 400), ("GET", "", "&&", 200), ("GET", "x", "", 404), ("HEAD", "x", "", 404), ("GET", "/x", "", 404)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pages_about_the_server_keep_to_the_rules_of_the_others(stocked, mode):
+    path = stocked.path("run/sync-status.sock" if mode == "sync" else "run/async.sock")
+    for page, (method, more, query, wanted) in itertools.product(("status", "metrics"), PAGES):
+        with connect_to(path) as client:
+            status, fields, content = ask(client, method, f"/{mode}/{page}{more}", "", ("QUERY_STRING", query), ("HTTP_X_REQUEST_ID", "mine"))
+        what = (method, page, more, query, status, fields, content)
+        assert status == wanted and of(fields, "X-Request-Id") == ["mine"] and len(of(fields, "Server-Timing")) == 1, what
+        assert (of(fields, "Allow") == ["GET, HEAD, OPTIONS"]) == (status in (204, 405)), what
+        assert (of(fields, "Content-Type") == ["application/problem+json"]) == (status >= 400) and bool(content) == (method != "HEAD" and status != 204), what
+        if content and status >= 400:
+            assert json.loads(content)["status"] == status and ("errors" in json.loads(content)) == (status == 422), what
+    for method in ("GET", "HEAD"):
+        with connect_to(path) as client:
+            status, fields, content = ask(client, method, f"/{mode}/status", "", ("HTTP_X_LONG", "x" * 70_000), ("HTTP_X_REQUEST_ID", "mine"))
+        assert (status, of(fields, "Content-Type"), of(fields, "X-Request-Id"), bool(content)) == (431, ["application/problem+json"], ["mine"], method == "GET"), fields
+        assert len(of(fields, "Server-Timing")) == 1, fields
+
+
 def test_a_request_that_was_given_up_has_both(stocked):
     settings = dict(DB_HOST=stocked.path("run"), DB_PORT=5432, FORKLOOP_SYNC_WORKERS=1)
     with responder("sync", "--request-timeout", "1", **settings) as one:
@@ -221,7 +248,7 @@ def test_a_request_that_was_given_up_has_both(stocked):
             for name in ("mine", "x" * 128):
                 with connect_to(one.path) as client:
                     status, fields, _ = ask(client, "GET", "/sync/tag", "", ("HTTP_X_REQUEST_ID", name))
-                assert (status, [v.strip() for v in of(fields, "X-Request-Id")], of(fields, "X-Content-Type-Options")) == (504, [name], ["nosniff"]), fields
+                assert (status, of(fields, "X-Request-Id"), of(fields, "X-Content-Type-Options")) == (504, [name], ["nosniff"]), fields
         finally:
             lock.kill()
             lock.wait()

@@ -28,7 +28,7 @@ UNREADABLE = [
     (b"POST /sync/tag HTTP/1.1\r\nTransfer-Encoding: gzip\r\n" + CLOSE, 501), (b"POST /sync/tag HTTP/1.1\r\nContent-Length: 2000000\r\n" + CLOSE, 413),
     (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n" + CLOSE, 414), (b"GET /sync/tag HTTP/1.1\r\nX-Long: " + b"x" * 9_000 + b"\r\n" + CLOSE, 431),
     (b"GET /sync/tag HTTP/1.1\r\na\0b: c\r\n" + CLOSE, 400), (b"GET /sync HTTP/1.1\r\n" + CLOSE, 404), (b"GET /async HTTP/1.1\r\n" + CLOSE, 404),
-    (b"POST /sync HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets/ HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets HTTP/1.1\r\n" + CLOSE, 404),
+    (b"POST /sync HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets/ HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets/installed HTTP/1.1\r\n" + CLOSE, 404), (b"GET /assets/./%69nstalled HTTP/1.1\r\n" + CLOSE, 404),
     (b"GET /assets/nothing.js HTTP/1.1\r\n" + CLOSE, 404), (b"GET /forkloop/problem/400 HTTP/1.1\r\n" + CLOSE, 404), (b"GET /robots.txt HTTP/1.1\r\n" + CLOSE, 404),
     (b"GET /nothing.json HTTP/1.1\r\n" + CLOSE, 404), (b"POST /openapi.json HTTP/1.1\r\n" + CLOSE, 405), (b"GET /openapi.json HTTP/1.1\r\nIf-Match: \"x\"\r\n" + CLOSE, 412),
     (b"GET /docs HTTP/1.1\r\nIf-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n" + CLOSE, 412), (b"GET /sync/%2e%2e/%2e%2e/x.json HTTP/1.1\r\n" + CLOSE, 400),

@@ -318,6 +318,13 @@ def test_a_slash_at_the_end_is_sent_away(stocked):
         for method in ("GET", "POST"):
             answer = stocked.both(method, path + query)
             assert (answer.status, answer.header("Location")) == (308, f"/sync{path[:-1]}{query}"), answer
+    # What no URI may have in it, as it was sent.
+    for sent, shown in (("tag=\u00e9", "tag=%C3%A9"), ("a=\"<>|^`{}[]\\", "a=%22%3C%3E%7C%5E%60%7B%7D%5B%5D%5C"), ("a=%20%c3%a9+!$&'()*,;=:@/?-._~", "a=%20%c3%a9+!$&'()*,;=:@/?-._~")):
+        for mode in MODES:
+            with socket.create_connection(("127.0.0.1", stocked.port), timeout=20) as client:
+                client.sendall(f"GET /{mode}/tag/?{sent} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                got = client.makefile("rb").read()
+            assert f"\r\nLocation: /{mode}/tag?{shown}\r\n".encode() in got, (sent, got)
     assert stocked.both("GET", "/nothing/").status == 404
     assert stocked.both("GET", "/order/?%zz").status == 400
 

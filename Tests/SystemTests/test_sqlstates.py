@@ -52,6 +52,59 @@ def numeric_overflow(stack, mode):
     return stack.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 1, "price": 100}]})
 
 
+def check_of_a_line(stack, mode):
+    stack.psql("alter table order_line add constraint strict check (quantity < 5)")
+    return stack.request("POST", f"/{mode}/order", {**ORDER, "order_lines": [{"product_id": 1, "quantity": 5, "price": 1}]})
+
+
+def check_of_a_change(stack, mode):
+    check(stack, mode)
+    return stack.request("PATCH", f"/{mode}/tag/1", {"name": "forbidden"})
+
+
+def narrower_column(stack, mode):
+    stack.psql("alter table product alter name type varchar(10)")
+    return stack.request("POST", f"/{mode}/product", {"name": "x" * 11})
+
+
+def narrower_column_of_a_change(stack, mode):
+    stack.psql("alter table contact alter email type varchar(20)")
+    return stack.request("PATCH", f"/{mode}/contact/1", {"email": "x@" + "y" * 30})
+
+
+FOREIGN = "create table allowed (name text primary key); insert into allowed select name from tag; alter table tag add constraint strict foreign key (name) references allowed"
+
+
+def foreign_key_of_the_databases_own(stack, mode):
+    stack.psql(FOREIGN)
+    return stack.request("POST", f"/{mode}/tag", {"name": "forbidden"})
+
+
+def foreign_key_of_the_databases_own_in_a_change(stack, mode):
+    stack.psql(FOREIGN)
+    return stack.request("PATCH", f"/{mode}/tag/1", {"name": "forbidden"})
+
+
+def foreign_key_of_a_line(stack, mode):
+    stack.psql("create table allowed (quantity integer primary key); alter table order_line add constraint strict foreign key (quantity) references allowed")
+    return stack.request("POST", f"/{mode}/order", ORDER)
+
+
+def referred_to_by_the_databases_own(stack, mode):
+    stack.psql("create table other (name text references tag (name)); insert into other values ('IT')")
+    return stack.request("PATCH", f"/{mode}/tag/1", {"name": "new"})
+
+
+def deleted_while_referred_to_by_the_databases_own(stack, mode):
+    stack.psql("create table other (tag bigint references tag); insert into other values (1)")
+    return stack.request("DELETE", f"/{mode}/tag/1")
+
+
+def exclusion(stack, mode):
+    stack.psql("alter table product add constraint strict exclude (name with =)")
+    return stack.request("POST", f"/{mode}/product", {"name": "q"})
+
+
 def serialization_failure(stack, mode):
     stack.psql("alter database forkloop set default_transaction_isolation = 'repeatable read'", user="postgres")
     reconnect(stack)
@@ -114,8 +167,16 @@ TABLE = [
     # how, SQLSTATE, status, Retry-After
     (foreign_key, "23503", 409, None), (unique, "23505", 409, None), (check, "23514", 422, None), (numeric_overflow, "22003", 422, None),
     (serialization_failure, "40001", 503, "1"), (deadlock, "40P01", 503, "1"), (read_only, "25006", 503, "1"), (out_of_connections, "too many connections", 503, "1"),
-    (query_cancelled, "57014", 504, None), (admin_shutdown, "connection was lost", 503, None), (lock_timeout, "55P03", 503, "1"), (no_schema, "forkloop migrate", 503, "1"),
+    (query_cancelled, "57014", 503, "1"), (admin_shutdown, "connection was lost", 503, None), (lock_timeout, "55P03", 503, "1"), (no_schema, "forkloop migrate", 503, "1"),
+    (check_of_a_line, "23514", 422, None), (check_of_a_change, "23514", 422, None), (narrower_column, "22001", 422, None), (narrower_column_of_a_change, "22001", 422, None),
+    (foreign_key_of_the_databases_own, "23503", 422, None), (foreign_key_of_the_databases_own_in_a_change, "23503", 422, None), (foreign_key_of_a_line, "23503", 422, None),
+    (referred_to_by_the_databases_own, "23503", 409, None), (deleted_while_referred_to_by_the_databases_own, "23503", 409, None), (exclusion, "23P01", 409, None),
 ]
+# Where a 422 says that the fault is, and of which kind.
+FAULTS = {
+    check: ("", "out_of_range"), check_of_a_change: ("", "out_of_range"), check_of_a_line: ("/order_lines", "out_of_range"), numeric_overflow: ("", "out_of_range"),
+    narrower_column: ("", "too_long"), narrower_column_of_a_change: ("", "too_long"), foreign_key_of_the_databases_own: ("", "not_found"),
+    foreign_key_of_the_databases_own_in_a_change: ("", "not_found"), foreign_key_of_a_line: ("", "not_found")}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -123,8 +184,11 @@ TABLE = [
 def test_a_sqlstate_becomes_its_status_and_tells_nothing_of_the_database(server, mode, how, state, status, retry_after):
     answer = how(server, mode)
     assert (answer.status, answer.header("Retry-After"), answer.header("Content-Type")) == (status, retry_after, "application/problem+json"), answer
-    for secret in (state, "select", "relation", "constraint", "strict", "order_line", "FATAL", "/run"):
+    for secret in (state, "select", "relation", "constraint", "strict", "order_line ", "allowed", "FATAL", "/run"):
         assert secret not in answer.body.decode(), answer
+    if status == 422:
+        assert [(fault["pointer"], fault["code"]) for fault in answer.json["errors"]] == [FAULTS[how]], answer
+    assert status != 409 or "Try again" not in answer.json["detail"], answer
     if status >= 500:
         log = f"{server.path('log')}/{mode}.log"
         eventually(lambda: state in open(log).read(), message=f"{state} is not in the log")

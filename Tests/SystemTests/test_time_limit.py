@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import contextlib
+import re
 
 import pytest
 
+from fastcgi_client import begin, connect_to, pairs, record, records, status_first, variables
 from local_stack import MODES, eventually
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
@@ -72,3 +74,32 @@ def test_a_read_that_is_given_up_leaves_no_doubt(stocked):
         status, whole = one.ask("/tag/1")
         proxy.forget()
         assert status == 504 and b"before trying again" not in whole, whole
+
+
+# What is asked for, FastCGI's id and the client's, and whether the body comes.
+GIVEN_UP = [("GET", 1, "mine", True), ("GET", 7, "x" * 128, True), ("HEAD", 65_535, "a", True), ("DELETE", 256, None, True), ("POST", 9, "mine", False), ("HEAD", 3, "mine", False)]
+
+
+def test_a_request_that_is_given_up_is_answered_as_any_other(stocked):
+    settings = {"PGOPTIONS": "-c statement_timeout=60s", "DB_HOST": stocked.path("run"), **ONE_CONNECTION}
+    with responder("sync", "--request-timeout", "100", **settings) as one:
+        lock = stocked.psql_open("begin; lock table tag")
+        try:
+            for method, number, name, body_comes in GIVEN_UP:
+                fields = variables("/sync/tag/1" if method == "DELETE" else "/sync/tag", method) | ({"HTTP_X_REQUEST_ID": name} if name else {})
+                with connect_to(one.path) as client:
+                    client.sendall(begin(number) + record(4, pairs(fields), number) + record(4, b"", number) + (record(5, b"", number) if body_comes else record(5, b"x", number)))
+                    said = list(records(client))
+                what = (method, number, name, body_comes, said)
+                assert [(kind, of) for kind, of, _ in said] == [(6, number), (3, number)] and said[1][2] == bytes(8), what
+                head, _, body = status_first(said[0][2]).decode().partition("\r\n\r\n")
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n"))
+                assert fields["Status"].startswith("504 ") and fields["Content-Type"] == "application/problem+json", what
+                assert fields["X-Request-Id"] == name if name else re.fullmatch("[0-9a-f]{32}", fields["X-Request-Id"]), what
+                times = re.fullmatch(r"db;dur=(\d+\.\d{3}), app;dur=(\d+\.\d{3})", fields["Server-Timing"])
+                assert float(times[1]) + float(times[2]) >= 100 and (float(times[1]) > 0) == body_comes, what
+                assert len(body) == (0 if method == "HEAD" else int(fields["Content-Length"])) and int(fields["Content-Length"]) > 100, what
+                assert ("before trying again" in body) == (method == "DELETE"), what
+        finally:
+            lock.kill()
+            lock.wait()

@@ -4,12 +4,13 @@ import contextlib
 import http.client
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from local_stack import MODES, clean_environment, eventually, free_port, request, temporary_folder
+from local_stack import MODES, ROOT, clean_environment, eventually, free_port, request, temporary_folder
 
 HAPROXY = """
 global
@@ -22,6 +23,7 @@ defaults
 frontend web
   bind 127.0.0.1:{port}
   option http-buffer-request
+  {private}
   use_backend sync if {{ path_beg /sync/ }}
   use_backend async if {{ path_beg /async/ }}
 fcgi-app sync
@@ -45,6 +47,7 @@ CADDY = """
   auto_https off
 }}
 http://127.0.0.1:{port} {{
+  {private}
   reverse_proxy /sync/* unix/{run}/sync.sock {{
     transport fastcgi
   }}
@@ -65,13 +68,24 @@ User {user}
 Group {user}
 LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule authz_host_module {modules}/mod_authz_host.so
 LoadModule proxy_module {modules}/mod_proxy.so
 LoadModule proxy_fcgi_module {modules}/mod_proxy_fcgi.so
-ProxyPass "/application/sync/"  "unix:{run}/sync.sock|fcgi://sync/application/sync/"   retry=0
-ProxyPass "/application/async/" "unix:{run}/async.sock|fcgi://async/application/async/" retry=0
+ProxyPass "/apps/sync/"  "unix:{run}/sync.sock|fcgi://sync/apps/sync/"   retry=0
+ProxyPass "/apps/async/" "unix:{run}/async.sock|fcgi://async/apps/async/" retry=0
 ProxyPass "/sync/"  "unix:{run}/sync.sock|fcgi://sync/sync/"   retry=0
 ProxyPass "/async/" "unix:{run}/async.sock|fcgi://async/async/" retry=0
+{private}
 """
+
+
+def private(name):
+    """The README's lines that keep others from the pages about the servers, for addresses that are none of ours."""
+    lines = pathlib.Path(ROOT, "README.md").read_text().split("```\n<LocationMatch")[1].split("```")[0]
+    apache, rest = f"<LocationMatch{lines}".split("http-request deny")
+    haproxy, caddy = f"http-request deny{rest}".split("\n", 1)
+    parts = {"apache2": apache, "haproxy": haproxy, "caddy": caddy}[name]
+    return re.sub(" +# [A-Z].*", "", parts).replace("127.0.0.0/8 ::1", "192.0.2.0/24")
 
 # How each is started on a configuration in a folder.
 SERVERS = {
@@ -92,7 +106,8 @@ def server(_shared, request):
     with temporary_folder() as folder, contextlib.ExitStack() as exits:
         path, log = pathlib.Path(folder, "configuration"), pathlib.Path(folder, "log")
         path.write_text(configuration.format(
-            folder=folder, port=port, run=_shared.path("run"), modules="/usr/lib/apache2/modules", user="www-data" if os.geteuid() == 0 else os.environ.get("USER", "")))
+            folder=folder, port=port, run=_shared.path("run"), modules="/usr/lib/apache2/modules", user="www-data" if os.geteuid() == 0 else os.environ.get("USER", ""),
+            private=private(name)))
         out = exits.enter_context(open(log, "w"))
         arguments = [argument.replace("configuration", str(path)) for argument in arguments]
         process = subprocess.Popen([program, *arguments], cwd=folder, stdout=out, stderr=out, env=clean_environment(HOME=folder))
@@ -138,6 +153,17 @@ def test_links_lead_to_a_folder_in_which_the_responder_is_mounted(stocked, serve
     name, port = server
     if name != "apache2":
         pytest.skip("has no folder for it here")
-    made = request(port, "POST", f"/application/{mode}/tag", {"name": "new"})
-    assert (made.status, made.header("Location")) == (201, f"/application/{mode}/tag/4")
+    made = request(port, "POST", f"/apps/{mode}/tag", {"name": "new"})
+    assert (made.status, made.header("Location")) == (201, f"/apps/{mode}/tag/4")
     assert request(port, "GET", made.header("Location")).json == made.json
+
+
+@pytest.mark.parametrize("page", ["status", "metrics"])
+def test_the_readme_s_lines_keep_others_from_the_pages_about_the_servers(stocked, server, page):
+    name, port = server
+    paths = [f"/async/{page}", f"/async/%73{page[1:]}" if page == "status" else "/async/m%65trics", f"/async/{page}?x=1", f"/async//{page}", f"/sync/{page}", f"/async/./{page}"]
+    for path in paths + [f"/apps{path}" for path in paths if name == "apache2"]:
+        for method in ("GET", "HEAD", "OPTIONS"):
+            answer = request(port, method, path)
+            assert answer.status in (403, 404) and b"mode" not in answer.body and b"forkloop_" not in answer.body, (method, path, answer)
+    assert request(port, "GET", "/async/health").status == 200

@@ -47,16 +47,25 @@ int clinux_note_on(int signal);
 // Whether a noted signal has come since the last call.
 int clinux_take_note(void);
 
-// Makes `signal`, where it is not blocked, write `words` to the descriptor set below and end the process with `code`: for a
-// process that is stuck where nothing else can reach it. Nothing happens if no descriptor is set.
+// Makes `signal`, where it is not blocked, answer the request that has begun below, in FastCGI, and end the process with `code`: for
+// a process that is stuck where nothing else can reach it. Nothing happens if none has begun; where its id is not known yet,
+// nothing is said.
 int clinux_emergency_answer_on(int signal, int code);
-// The words, or the other ones: at most 1,024 bytes, of which `id_length` from `id` on are the request's id.
-int clinux_set_emergency_answer(int others, const void *words, size_t length, size_t id, size_t id_length);
-// The id in both, filled up with blanks.
-void clinux_set_emergency_answer_id(const void *id, size_t length);
-// The descriptor for emergency answer, of which `words` are chosen then; -1: none.
-void clinux_set_emergency_answer_descriptor(int descriptor);
+// The answer, or the other one: at most 1,024 bytes, head and body. At `places` stand the request's id, the milliseconds that the
+// database took, those of everything else, and the body.
+int clinux_set_emergency_answer(int others, const void *words, size_t length, const long places[4]);
+// A request that comes over `descriptor` since `began` (CLOCK_MONOTONIC), with this id as long as there is no better one.
+void clinux_begin_emergency_answer(int descriptor, uint64_t began, const void *id, size_t length);
+// FastCGI's id of it; 0: there is none.
+void clinux_set_emergency_answer_request(uint16_t number);
+// The request's own id, at most 128 bytes, and whether its answer has no body.
+void clinux_set_emergency_answer_id(const void *id, size_t length, int omits_body);
+// The other answer is meant, or not.
 void clinux_choose_emergency_answer(int others);
+// When the database was asked, and when its last answer had come; 0: not yet.
+void clinux_set_emergency_answer_database(uint64_t began, uint64_t ended);
+// It is being answered.
+void clinux_end_emergency_answer(void);
 // Makes `signal` raise the stop flag and lets the process live for `seconds` more (alarm(2), with SIGALRM's default).
 int clinux_end_soon_on(int signal, unsigned seconds);
 

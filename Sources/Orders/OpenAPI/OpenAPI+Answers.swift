@@ -36,10 +36,14 @@ extension OpenAPI {
       quotes (a string of RFC 9651, which may hold spaces), and is the same key then.
       """,
       [
-        "type": "string", "maxLength": number(Idempotency.longestKey),
-        "pattern": "^[!#-~][!-~]*$",
+        "type": "string",
+        "pattern": "\(keyPattern)",
       ]),
   ]
+
+  /// By itself, or in quotes, where `"` and `\` have a `\` before them and there is not only space.
+  private static let keyPattern =
+    #"^([!#-~][!-~]{0,\#(Idempotency.longestKey - 1)}|"(?! *"$)([ !#-\[\]-~]|\\["\\]){1,\#(Idempotency.longestKey)}")$"#
 
   private static let entityTags: JSONValue = [
     "type": "string",

@@ -208,9 +208,11 @@ package enum OpenAPI {
           They can't, or soon won't be: there is no database, its schema is not this program's, or the server is about to stop \
           (`draining`).
           """,
-          "headers": refs("Retry-After"), "content": content("unavailable", "unavailable", .unknown),
+          "headers": refs("Retry-After"),
+          "content": content("unavailable", "unavailable", .unknown)
+            + ["application/problem+json": ["schema": Self.schema("Problem")]],
         ],
-      ] + answers("304", "400", "412", "414", "422"),
+      ] + answers("304", "400", "412", "414", "422", "500", "504"),
     ]
   }
 
@@ -228,7 +230,7 @@ package enum OpenAPI {
             schema("Live"),
             example: ["mode": "\(mode.rawValue)", "status": "ok", "version": "\(Orders.version)"]),
         ]
-      ] + answers("304", "400", "412", "414", "422"),
+      ] + answers("304", "400", "412", "414", "422", "503", "504"),
     ]
   }
 
