@@ -48,6 +48,11 @@ final class ClientConnection {
   private var hasEnded = false
   /// Whether we have closed the receiving side ourselves.
   private var isLeaving = false
+  /// The id of the last request, and whether its sender wanted to use the connection again.
+  private var lastID: UInt16 = 0
+  private var isWantedAgain = false
+  /// Whether the peer was told that the idle connection is about to be closed.
+  private var hasAnnouncedEnd = false
   /// Whether the peer has gone, and wants no answers any more.
   private var hasGone = false
   private var isOver = false
@@ -208,8 +213,11 @@ final class ClientConnection {
   /// Every request has been answered.
   private func idle() {
     idleSince = server.loop.now
-    if isLast, unsent.isEmpty { end() }
+    if isLast, unsent.isEmpty { leave() }
   }
+
+  /// The last answer has gone. What a peer that goes on using the connection has sent meanwhile is answered, too.
+  private func leave() { if isWantedAgain { closeIfIdle() } else { end() } }
 
   // MARK: Reading
 
@@ -220,7 +228,7 @@ final class ClientConnection {
       // Whoever sends without a pause leaves the others their turns.
       await server.loop.sleep(.zero)
       flush()
-    } else if !watch.isHungUp {
+    } else if !watch.isHungUp, !isLeaving {
       // An edge comes once: after a hang-up there always is an end to be read, behind whatever else there is.
       await changed()
     }
@@ -247,6 +255,7 @@ final class ClientConnection {
       switch action {
       case .request(let assembled):
         let request = RequestUnderWay(assembled, at: server.loop.now)
+        (lastID, isWantedAgain, hasAnnouncedEnd) = (request.id, request.keepsConnection, false)
         underWay.append(request)
         arrived.append(request)
       case .aborted(let id): underWay.first { $0.id == id }?.abort()
@@ -294,7 +303,7 @@ final class ClientConnection {
     guard unsent.isEmpty else { return }
     unsent = []
     watch(for: Self.usual)
-    if isLast, underWay.isEmpty { end() }
+    if isLast, underWay.isEmpty { leave() }
   }
 
   private func watch(for readiness: Readiness) {
@@ -337,8 +346,19 @@ final class ClientConnection {
       server.log.warning("a peer took too long: connection closed")
       end()
     } else if isOlder(idleSince, than: configuration.idleTimeout) {
-      closeIfIdle()
+      if hasAnnouncedEnd { closeIfIdle() } else { announceEnd() }
     }
+  }
+
+  /// Tells the peer of an idle connection that it is about to be closed. nginx closes an idle connection that becomes readable, and
+  /// on one that it has just taken for a request it reads over an empty STDERR record (FastCGI 1.0 §5.3) that comes before the
+  /// answer; Apache takes none that has something to read.
+  func announceEnd() {
+    guard isWantedAgain, underWay.isEmpty, unsent.isEmpty, !assembler.isReceiving, !isOver, !isLeaving else { return }
+    hasAnnouncedEnd = true
+    var record = RecordWriter()
+    record.record(.stderr, requestID: lastID, [])
+    write(record.bytes)
   }
 
   /// Closes the connection if no request is under way. The receiving side is shut first, so that a request either has

@@ -241,6 +241,7 @@ final class Server {
     slot.isDraining()
     let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds
     let graceEnd = MonotonicClock.now + Self.idleGrace.nanoseconds
+    for connection in connections.values { connection.announceEnd() }
     while !connections.isEmpty {
       let now = MonotonicClock.now
       if now >= deadline {

@@ -207,3 +207,36 @@ def test_up_announces_its_stop_and_stops_after_the_delay_or_at_the_next_signal()
         finally:
             if stack.process.poll() is None:
                 stack.process.kill()
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+@pytest.mark.parametrize("stop", ["HUP", "USR2", "TERM"])
+def test_an_idle_connection_hears_that_its_loop_drains_and_may_still_ask(stock, stop, tcp):
+    """nginx takes an idle connection for broken that has something to read, and reads over an empty STDERR before an answer."""
+    with responder(stock, "async", tcp=tcp) as server:
+        idle, busy = Kept(server), Kept(server)
+        for kept in (idle, busy):
+            assert kept.ask("tag", with_id=7)[0] == 200
+        send(server, stop)
+        for kept in (idle, busy):
+            assert kept.socket.recv(8, socket.MSG_WAITALL) == record(7, request_id=7)
+        assert busy.ask("tag")[0] == 200
+        assert idle.socket.recv(8) == b"", "it is not closed"
+        idle.close(), busy.close()
+
+
+def test_what_was_sent_over_a_kept_connection_before_its_last_answer_is_answered(stock):
+    """A web server that does not wait for answers has sent its next request when the drain begins."""
+    with responder(stock, "async") as server, locked(stock, "tag") as lock, server.connect() as client:
+        client.sendall(fastcgi("/async/tag"))
+        eventually(lambda: json.loads(parts(server.status())[1])["requests_under_way"] == 2)
+        send(server, "TERM")
+        server.says("draining")
+        client.sendall(with_id(fastcgi("/async/contact/1"), 2))
+        lock.kill()
+        ended = []
+        while len(ended) < 2:
+            kind, number, _ = one_record(client)
+            if kind == 3:
+                ended.append(number)
+        assert sorted(ended) == [1, 2]
