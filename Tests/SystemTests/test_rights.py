@@ -329,7 +329,7 @@ def test_setup_sets_passwords_that_the_server_never_sees(given):
 
 @pytest.mark.parametrize("flags, settings, code, words", [
     (["--role", "given owner"], {}, 1, "can't both be"),
-    (["--role", "dba"], {}, 1, "is the application's role: connect as somebody"),
+    (["--role", "dba"], {}, 1, "is the application's role: connect as an administrator"),
     (["--role", "postgres"], {"DB_USER": "other"}, 1, ""),
     ([], {"DB_USER": "other"}, 1, "permission denied"),
     ([], {"DB_HOST": "/nowhere"}, 1, "no database connection"),
