@@ -7,7 +7,8 @@ package enum Schema {
     steps, tables: ["contact", "product", "tag", "order", "order_line", "order_tag_rel", "idempotency_key"],
     routines: [
       "all_versions", "entity_tag", "text_version", "line_version", "order_version", "order_row_version", "order_rows",
-      "order_entity_tag", "order_ids", "order_lock", "order_insert", "order_insert_unchecked", "order_update", "order_delete",
+      "order_entity_tag", "order_ids", "order_lock", "order_insert", "order_insert_unchecked", "order_update",
+      "order_delete",
     ]
       + ["contact", "product", "tag"].flatMap { table in
         ["rows", "insert", "update", "delete"].map { "\(table)_\($0)" }

@@ -16,9 +16,10 @@ extension DatabaseSetup {
     var former = Former()
     guard try session.isTrue("exists (\(belongings(session)))") else { return former }
     let others = try session.texts(Self.othersOnTheServer(of: text))
-    let own = "and relowner = (select oid from pg_roles where rolname = \(text))"
-    former.tables = try session.texts("select c.oid::regclass from pg_class c where relkind in ('r', 'p', 'v', 'm', 'f') \(own)")
-    former.sequences = try session.texts("select c.oid::regclass from pg_class c where relkind = 'S' \(own)")
+    let own = "relowner = (select oid from pg_roles where rolname = \(text))"
+    former.tables = try session.texts(
+      "select c.oid::regclass from pg_class c where relkind in ('r', 'p', 'v', 'm', 'f') and \(own)")
+    former.sequences = try session.texts("select c.oid::regclass from pg_class c where relkind = 'S' and \(own)")
     former.routines = try session.texts(
       """
       select p.oid::regprocedure from pg_proc p where proowner = (select oid from pg_roles where rolname = \(text))

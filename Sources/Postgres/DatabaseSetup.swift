@@ -50,7 +50,8 @@ package struct DatabaseSetup: Sendable {
     // Who administers one database only may not get in there. Its lock is held as long as it is connected.
     let server = try? SetupSession(info, name)
     try server?.execute("select pg_advisory_lock(\(Self.serverLock))")
-    if let server, try server.isTrue("not exists (select from pg_database where datname = \(server.literal(database)))") {
+    if let server, try server.isTrue("not exists (select from pg_database where datname = \(server.literal(database)))")
+    {
       try server.transaction { changes throws(SetupError) in try makeRoles(server, &changes) }.forEach(say)
       // Of the template that can be copied into any encoding; and the owner's from the beginning, whatever comes next.
       try server.execute(
@@ -98,7 +99,8 @@ package struct DatabaseSetup: Sendable {
     let (role, roleText) = (session.name(role), session.literal(role))
     guard try session.isTrue("current_user <> \(roleText)") else {
       throw SetupError(
-        "\(self.role) is the application's role: connect as an administrator (DB_USER=postgres), or choose another (--role)")
+        "\(self.role) is the application's role: connect as an administrator (DB_USER=postgres), or choose another (--role)"
+      )
     }
     for (name, password) in [(owner, ownerPassword), (self.role, rolePassword)] {
       let text = session.literal(name)
