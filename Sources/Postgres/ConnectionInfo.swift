@@ -78,12 +78,22 @@ package struct ConnectionInfo: Equatable, Sendable {
   func effective() -> [String: String] {
     var refused = self
     refused.keywords["sslmode"] = "none of them"
-    guard let handle = refused.withArrays({ PQconnectStartParams($0, $1, 1) }) else { return [:] }
+    guard let handle = refused.withArrays({ PQconnectStartParams($0, $1, 0) }) else { return [:] }
     defer { PQfinish(handle) }
     return PQconninfo(handle).map(Self.keywords(owning:)) ?? [:]
   }
 
-  /// The same for programs that read libpq's environment, `PGHOST` and so on; and the keywords that have no variable there.
+  /// The database that somebody has named, perhaps in libpq's environment or its service file; nil if nobody has: libpq's default is the
+  /// user's name.
+  package var database: String? {
+    var other = self
+    // Nobody has named a database so.
+    other.keywords["user"] = "\u{1}"
+    let name = other.effective()["dbname"]
+    return name == "\u{1}" ? nil : name
+  }
+
+  /// The keywords for programs that read libpq's environment, `PGHOST` and so on; and the keywords that have no variable there.
   package func environment() -> (variables: [String: String], others: [String]) {
     guard let options = PQconndefaults() else { return ([:], keywords.keys.sorted()) }
     defer { PQconninfoFree(options) }
@@ -111,14 +121,15 @@ package struct ConnectionInfo: Equatable, Sendable {
       nowhere.keywords[name] = Array(repeating: none, count: count).joined(separator: ",")
     }
     if meant["host"] == nil, meant["hostaddr"] == nil { nowhere.keywords["host"] = "/nowhere" }
-    guard let handle = nowhere.withArrays({ PQconnectStartParams($0, $1, 1) }) else { return nil }
+    guard let handle = nowhere.withArrays({ PQconnectStartParams($0, $1, 0) }) else { return nil }
     defer { PQfinish(handle) }
     guard PQstatus(handle) == CONNECTION_BAD else { return nil }
     let message = Connection.oneLine(PQerrorMessage(handle))
     return message.utf8.starts(with: "connection to server".utf8) ? nil : message
   }
 
-  /// Calls `body` with libpq's two parallel arrays, each closed by NULL.
+  /// Calls `body` with libpq's two parallel arrays, each closed by NULL. The database's name is nothing but a name: libpq is not to
+  /// look for a connection string in it (`expand_dbname`).
   func withArrays<Result>(
     _ body: (UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<UnsafePointer<CChar>?>) -> Result
   ) -> Result {

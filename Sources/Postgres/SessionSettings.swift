@@ -29,33 +29,41 @@ package enum SessionSettings {
   package static func set(
     forRole role: String? = nil, statementTimeout: Int, on connection: Connection
   ) throws(PostgresError) -> [String] {
-    var parameters = Parameters()
-    parameters.append(role)
-    var set: [String] = []
     do throws(PostgresError) {
       try connection.execute("begin isolation level read committed")
-      try Migrations.lock(on: connection)
-      for (name, value) in wanted(statementTimeout: statementTimeout) {
-        var parameters = parameters
-        parameters.append(name)
-        parameters.append(value)
-        let command = try connection.execute(
-          """
-          select format('alter role %I in database %I set %I = %L', r.rolname, d.datname, $2::text, $3::text)
-          from pg_roles r, pg_database d
-          where r.rolname = coalesce($1::text, current_user) and d.datname = current_database() and not exists (
-            select from pg_db_role_setting s, unnest(s.setconfig) c
-            where s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%'
-              or $1 is null and s.setrole not in (0, r.oid) and s.setdatabase = d.oid and c like 'plan_cache_mode=%')
-          """, parameters)
-        guard command.rowCount > 0 else { continue }
-        try connection.execute(command.string(0, 0))
-        set.append("\(name) = \(value)")
-      }
+      let set = try set(forRole: role, statementTimeout: statementTimeout, inTransactionOf: connection)
       try connection.execute("commit")
+      return set
     } catch {
       _ = try? connection.execute("rollback")
       throw error
+    }
+  }
+
+  /// The same in the transaction that the connection is in.
+  static func set(
+    forRole role: String?, statementTimeout: Int, inTransactionOf connection: Connection
+  ) throws(PostgresError) -> [String] {
+    var parameters = Parameters()
+    parameters.append(role)
+    var set: [String] = []
+    try Migrations.lock(on: connection)
+    for (name, value) in wanted(statementTimeout: statementTimeout) {
+      var parameters = parameters
+      parameters.append(name)
+      parameters.append(value)
+      let command = try connection.execute(
+        """
+        select format('alter role %I in database %I set %I = %L', r.rolname, d.datname, $2::text, $3::text)
+        from pg_roles r, pg_database d
+        where r.rolname = coalesce($1::text, current_user) and d.datname = current_database() and not exists (
+          select from pg_db_role_setting s, unnest(s.setconfig) c
+          where s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%'
+            or $1 is null and s.setrole not in (0, r.oid) and s.setdatabase = d.oid and c like 'plan_cache_mode=%')
+        """, parameters)
+      guard command.rowCount > 0 else { continue }
+      try connection.execute(command.string(0, 0))
+      set.append("\(name) = \(value)")
     }
     return set
   }

@@ -28,7 +28,7 @@ struct SetupCommand: ParsableCommand {
     let reader = try SettingsReader()
     let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.superuser)
     var setup = DatabaseSetup(
-      database: info.keywords["dbname"] ?? reader.text(nil, "PGDATABASE", default: DatabaseSetup.database),
+      database: info.database ?? DatabaseSetup.database,
       owner: reader.text(owner, "FORKLOOP_OWNER", default: DatabaseSetup.owner),
       role: reader.text(role, "FORKLOOP_ROLE", default: DatabaseSetup.role))
     setup.ownerPassword = reader.settings["FORKLOOP_OWNER_PASSWORD"]
