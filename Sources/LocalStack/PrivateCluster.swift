@@ -24,12 +24,21 @@ package struct PrivateCluster: Sendable {
     self.user = user ?? DatabaseSetup.role
   }
 
-  /// Whether there is one.
-  package static func exists(in folders: Folders) -> Bool { access("\(folders.postgres)/PG_VERSION", F_OK) == 0 }
+  /// Whether there is one. Only its owner can look into its folder: others see that there is such a folder.
+  package static func exists(in folders: Folders) throws(LocalStackError) -> Bool {
+    if access("\(folders.postgres)/PG_VERSION", F_OK) == 0 { return true }
+    guard errno == EACCES else { return false }
+    var status = stat()
+    if lstat(folders.postgres, &status) == 0 { return true }
+    guard errno == EACCES else { return false }
+    throw LocalStackError("can't look into \(folders.state): \(String(cString: strerror(EACCES)))")
+  }
 
-  /// How to connect to it: as the application's role, unless it is to be another.
-  package func info(as role: String? = nil) -> ConnectionInfo {
-    ConnectionInfo(["host": folders.database, "port": "5432", "dbname": database, "user": role ?? user])
+  /// How to connect to it: as the application's role, unless it is to be another. From here on nothing of libpq's environment
+  /// counts in this process: it would lead elsewhere.
+  package func info(as role: String? = nil, database other: String? = nil) -> ConnectionInfo {
+    ConnectionInfo.dropEnvironment()
+    return ConnectionInfo(["host": folders.database, "port": "5432", "dbname": other ?? database, "user": role ?? user])
   }
 
   /// Waits for a child process; nil: it was given up.
@@ -111,7 +120,7 @@ package struct PrivateCluster: Sendable {
     guard has("PG_VERSION"), has("global/pg_control") else {
       throw LocalStackError(
         "\(folders.postgres) holds something that is no complete PostgreSQL cluster, perhaps of a start that was cut off: "
-          + "remove it (rm -r \(folders.postgres)) and start again")
+          + "remove it (rm -r \(shellQuoted(folders.postgres))) and start again")
     }
     return false
   }

@@ -39,7 +39,7 @@ struct Main {
     let reader = try SettingsReader(remarks: false)
     let options = try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi")
     return PlainCGI.run(
-      try reader.database(state: reader.stateFolder), options, benchHooks: try ResponderOptions.benchHooks(reader),
+      try reader.database(state: nil), options, benchHooks: try ResponderOptions.benchHooks(reader),
       log: try reader.log("cgi"))
   }
 
