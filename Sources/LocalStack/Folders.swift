@@ -100,6 +100,11 @@ package struct Folders: Sendable {
       throw Self.failure("can't make the folder \(state)")
     }
     _ = try openState()
+    let names = namesInFolder(state)
+    guard let foreign = names.first, !names.contains("up.lock"), !names.contains("postgres") else { return }
+    throw LocalStackError(
+      "\(state) is no state folder of 'forkloop up', and not empty (there is '\(foreign)'): choose another with --state"
+    )
   }
 
   /// Root writes here, starts programs with what stands here, and gives folders away: nobody else may put anything in their place.
@@ -226,6 +231,27 @@ package func resolved(_ path: String) -> String? {
 /// A text as one word of a shell's.
 package func shellQuoted(_ text: String) -> String {
   "'\(text.parts(by: "'", keepsEmpty: true).joined(separator: "'\\''"))'"
+}
+
+/// The same, without quotes where there is nothing to be quoted.
+package func shellWord(_ text: String) -> String {
+  let isPlain = text.utf8.allSatisfy { byte in
+    UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte || UInt8(ascii: "a")...UInt8(ascii: "z") ~= byte | 0x20
+      || "/._-+:@%".utf8.contains(byte)
+  }
+  return isPlain ? text : shellQuoted(text)
+}
+
+/// What is in a folder; nothing where it can't be looked into.
+func namesInFolder(_ path: String) -> [String] {
+  guard let folder = opendir(path) else { return [] }
+  defer { closedir(folder) }
+  var names: [String] = []
+  while let entry = readdir(folder) {
+    let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    if name != ".", name != ".." { names.append(name) }
+  }
+  return names
 }
 
 /// Finds programs: `PATH`, and where Debian keeps those that `PATH` lacks.

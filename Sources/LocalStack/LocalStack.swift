@@ -247,7 +247,7 @@ package struct LocalStack: Sendable {
   private func greet(_ site: NginxSite, _ accounts: Accounts) {
     let base = "http://127.0.0.1:\(port)"
     let canBeTried = accounts.web.map { Folders.isReachable("\(site.source)/html", for: $0) } ?? true
-    let state = external == nil ? " --state \(shellQuoted(folders.state))" : ""
+    let state = external == nil ? " --state \(shellWord(folders.state))" : ""
     let place = external == nil ? folders.postgres : "the database that the settings name"
     Self.say(
       """

@@ -101,7 +101,7 @@ package struct PrivateCluster: Sendable {
     let parts = place.parts(by: "/")
     let parent = "/" + parts.dropLast().joined(separator: "/")
     let prefix = "\(parts.last ?? "")\(Self.unfinished)"
-    for name in Self.names(in: parent) where name.hasPrefix(prefix) { remove("\(parent)/\(name)") }
+    for name in namesInFolder(parent) where name.hasPrefix(prefix) { remove("\(parent)/\(name)") }
   }
 
   private func remove(_ folder: String) {
@@ -115,25 +115,14 @@ package struct PrivateCluster: Sendable {
   /// started there once has left its command line, and then nothing is said that could cost somebody's data.
   package func isToBeMade() throws(LocalStackError) -> Bool {
     func has(_ name: String) -> Bool { access("\(folders.postgres)/\(name)", F_OK) == 0 }
-    if Self.names(in: folders.postgres).isEmpty { return true }
+    if namesInFolder(folders.postgres).isEmpty { return true }
     if has("postmaster.opts") { return false }
     guard has("PG_VERSION"), has("global/pg_control") else {
       throw LocalStackError(
         "\(folders.postgres) holds something that is no complete PostgreSQL cluster, perhaps of a start that was cut off: "
-          + "remove it (rm -r \(shellQuoted(folders.postgres))) and start again")
+          + "remove it (rm -r \(shellWord(folders.postgres))) and start again")
     }
     return false
-  }
-
-  private static func names(in path: String) -> [String] {
-    guard let folder = opendir(path) else { return [] }
-    defer { closedir(folder) }
-    var names: [String] = []
-    while let entry = readdir(folder) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
   }
 
   /// The server's command line.

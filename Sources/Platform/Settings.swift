@@ -72,7 +72,8 @@ package struct Settings: Sendable {
   /// else be lost.
   package func remarks(known: Set<String>) -> [String] {
     let names = Set(environment.filter { !$0.value.isEmpty }.keys).union(fromFileOnly.keys)
-    return names.filter { name in Self.prefixes.contains { name.hasPrefix($0) } && !known.contains(name) }.sorted().map { name in
+    return names.filter { name in Self.prefixes.contains { name.hasPrefix($0) } && !known.contains(name) }.sorted().map
+    { name in
       let place = fromFileOnly[name] == nil ? "" : file.lines[name].map { " (.env, line \($0))" } ?? ""
       let nearest = known.min { (Self.distance(name, $0), $0) < (Self.distance(name, $1), $1) }
       return "there is no setting \(name)\(place)" + (nearest.map { ", the nearest is \($0)" } ?? "")

@@ -28,7 +28,9 @@ package struct ConnectionInfo: Equatable, Sendable {
       }
     }
     // Which would be shown in logs, with the password in it.
-    if let host = keywords["host"], !host.hasPrefix("/"), host.utf8.contains(where: { "=@".utf8.contains($0) }) || host.contains("://") {
+    let hosts = setting("DB_HOST")?.utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)) } ?? []
+    let names = hosts.filter { !$0.hasPrefix("/") && !$0.hasPrefix("@") }
+    if names.contains(where: { $0.contains("=") || $0.contains("@") || $0.contains("://") }) {
       throw Malformed(description: "DB_HOST is no host's name; a URL belongs into DATABASE_URL")
     }
     let ports = keywords["port"]?.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) ?? []

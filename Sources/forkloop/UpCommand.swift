@@ -60,6 +60,10 @@ struct UpCommand: ParsableCommand {
       let user = accounts.web.map { "'\($0.name)'" } ?? "whoever starts it"
       throw SettingsError("\(name) is for a responder that root starts: 'forkloop up' runs both as \(user)")
     }
+    // What they say is not used here, and is to be understood all the same.
+    for name in ["FORKLOOP_SYNC_LISTEN", "FORKLOOP_ASYNC_LISTEN", "FORKLOOP_SYNC_STATUS"] {
+      _ = try reader.address(nil, name, default: "unix:s")
+    }
     let environment = stack.responderEnvironment(accounts)
     let isPrivate = stack.external == nil
     for mode in [Mode.sync, .async] {

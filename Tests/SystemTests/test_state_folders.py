@@ -113,7 +113,7 @@ def test_an_up_of_root_that_is_refused_leaves_a_users_running_one_as_it_is():
 def test_a_link_in_the_state_folder_leads_up_nowhere(name, owner):
     with temporary_folder() as folder:
         victim, state = pathlib.Path(folder, "victim"), pathlib.Path(folder, "var")
-        state.mkdir(0o755)
+        pathlib.Path(state, "postgres").mkdir(0o755, parents=True)
         victim.touch(0o640) if name == "up.lock" else victim.mkdir(0o700)
         link = state / name
         link.parent.mkdir(exist_ok=True)
@@ -131,6 +131,16 @@ def test_a_state_folder_in_which_others_may_write_is_refused():
         os.chmod(folder, 0o1777)
         done = run("up", "--state", folder, "--port", str(free_port()), cwd=ROOT, DB_HOST="/nowhere")
         assert done.returncode == 1 and "others than root may write" in done.stderr and os.listdir(folder) == [], done
+
+
+def test_a_folder_that_holds_something_else_is_no_state_folder():
+    with temporary_folder() as folder:
+        for name in ("log", "run", "cache"):
+            os.mkdir(f"{folder}/{name}", 0o755)
+        before = owners(pathlib.Path(folder))
+        done = run("up", "--state", folder, "--port", str(free_port()), cwd=ROOT, DB_HOST="/nowhere")
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "is no state folder" in done.stderr, done
+        assert owners(pathlib.Path(folder)) == before
 
 
 # --- what they may be called
