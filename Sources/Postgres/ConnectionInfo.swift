@@ -1,6 +1,7 @@
 // Where the database is, in libpq's keywords.
 
 import CPostgres
+import Glibc
 
 /// What to connect with: keywords as in "Database Connection Control Functions" of the libpq chapter. What is not said
 /// here libpq takes from its own `PG*` environment.
@@ -25,6 +26,12 @@ package struct ConnectionInfo: Equatable, Sendable {
       guard keywords.updateValue(value, forKey: keyword) == nil else {
         throw Malformed(description: "DATABASE_URL and \(name) are both set; keep one of them")
       }
+    }
+    // Which would be shown in logs, with the password in it.
+    let hosts = setting("DB_HOST")?.utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)) } ?? []
+    let names = hosts.filter { !$0.hasPrefix("/") && !$0.hasPrefix("@") }
+    if names.contains(where: { $0.contains("=") || $0.contains("@") || $0.contains("://") }) {
+      throw Malformed(description: "DB_HOST is no host's name; a URL belongs into DATABASE_URL")
     }
     let ports = keywords["port"]?.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) ?? []
     // Empty ones are libpq's default.
@@ -126,6 +133,35 @@ package struct ConnectionInfo: Equatable, Sendable {
     guard PQstatus(handle) == CONNECTION_BAD else { return nil }
     let message = Connection.oneLine(PQerrorMessage(handle))
     return message.utf8.starts(with: "connection to server".utf8) ? nil : message
+  }
+
+  /// Whether a variable is one of libpq's, or of another part of PostgreSQL.
+  package static func isOfLibpq(_ variable: String) -> Bool { variable.hasPrefix("PG") }
+
+  /// Takes libpq's environment from this process: for whoever means one certain server. What it says would count wherever the
+  /// keywords say nothing, and no keyword says that there shall be no `hostaddr`. A process with threads must not do it.
+  package static func dropEnvironment() {
+    var names: [String] = []
+    var entry = environ
+    while let pair = entry.pointee {
+      let name = String(decoding: UnsafeRawBufferPointer(start: pair, count: strcspn(pair, "=")), as: UTF8.self)
+      if isOfLibpq(name) { names.append(name) }
+      entry += 1
+    }
+    for name in names { unsetenv(name) }
+  }
+
+  /// The variables that libpq reads for a connection.
+  package static var variables: Set<String> {
+    guard let options = PQconndefaults() else { return [] }
+    defer { PQconninfoFree(options) }
+    var names: Set<String> = []
+    var option = options
+    while option.pointee.keyword != nil {
+      if let name = option.pointee.envvar { names.insert(String(cString: name)) }
+      option += 1
+    }
+    return names
   }
 
   /// Calls `body` with libpq's two parallel arrays, each closed by NULL. The database's name is nothing but a name: libpq is not to
