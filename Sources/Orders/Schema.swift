@@ -161,5 +161,6 @@ package enum Schema {
       """),
     contents,
     answers,
+    digests,
   ])
 }
