@@ -8,7 +8,7 @@ package enum Schema {
     routines: [
       "all_versions", "entity_tag", "text_version", "line_version", "order_version", "order_row_version", "order_rows",
       "order_entity_tag", "order_ids", "order_lock", "order_insert", "order_insert_unchecked", "order_update",
-      "order_delete",
+      "order_delete", "tag_link_version", "whole_number",
     ]
       + ["contact", "product", "tag"].flatMap { table in
         ["rows", "insert", "update", "delete"].map { "\(table)_\($0)" }
@@ -172,5 +172,6 @@ package enum Schema {
       """),
     contents,
     answers,
+    digests,
   ]
 }
