@@ -39,6 +39,13 @@ int clinux_open_again(int descriptor) {
   return open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 int clinux_open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
+int clinux_open_without_waiting(const char *path) { return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); }
+int clinux_open_folder_in(int folder, const char *name) {
+  return openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+int clinux_open_lock_in(int folder, const char *name) {
+  return openat(folder, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+}
 int clinux_epoll_wait(int epoll, struct epoll_event *events, int most, int64_t nanoseconds) {
   if (nanoseconds > 0) {
     struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};

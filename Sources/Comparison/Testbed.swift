@@ -81,7 +81,7 @@ package final class Testbed {
   }
 
   private func info(_ database: String, user: String = "forkloop") -> ConnectionInfo {
-    ConnectionInfo(["host": folders.database, "port": "5432", "dbname": database, "user": user])
+    cluster.info(as: user, database: database)
   }
 
   /// A new copy of the data, statistics included.

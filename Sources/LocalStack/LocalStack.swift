@@ -40,8 +40,9 @@ package struct LocalStack: Sendable {
     let accounts = try Accounts()
     let program = try Self.ownPath()
     let site = try NginxSite.find(program: program)
-    try folders.make(for: accounts)
+    try folders.makeState()
     let lock = try takeLock()
+    try folders.make(for: accounts)
     var claim: PortClaim?
     do throws(LocalStackError) {
       try supervisor.outwaitLeftovers(in: folders)
@@ -55,7 +56,7 @@ package struct LocalStack: Sendable {
       throw error
     }
     if !supervisor.isAskedToStop {
-      greet()
+      greet(site, accounts)
       supervisor.supervise()
       if drainDelay > 0 {
         Self.say("stopping in \(drainDelay) s: until then /health answers 503 (at the next signal, at once)")
@@ -73,15 +74,11 @@ package struct LocalStack: Sendable {
   private func bringUp(
     _ supervisor: inout Supervisor, _ accounts: Accounts, _ site: NginxSite, _ program: String
   ) throws(LocalStackError) {
-    var environment = environment
-    // It has been read, and it may be ours alone.
-    environment[Settings.noFile] = "1"
-    for name in ServiceManager.variables { environment[name] = nil }
     if let external {
       if supervisor.isAskedToStop { return }
       try supervisor.perform { () throws(LocalStackError) in try prepareDatabase(external) }
     } else {
-      let cluster = PrivateCluster(folders, account: accounts.postgres, database: databaseName, user: databaseUser)
+      let cluster = cluster(accounts)
       try startPostgres(&supervisor, cluster)
       if supervisor.isAskedToStop { return }
       try supervisor.perform { () throws(LocalStackError) in
@@ -92,17 +89,10 @@ package struct LocalStack: Sendable {
           throw LocalStackError("\(error)")
         }
       }
-      for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"] {
-        environment[name] = nil
-      }
-      environment["DB_HOST"] = folders.database
-      environment["DB_PORT"] = "5432"
-      environment["DB_NAME"] = cluster.database
-      environment["DB_USER"] = cluster.user
     }
     for mode in [Mode.sync, .async] {
       if supervisor.isAskedToStop { return }
-      try supervisor.start(responder(mode, program, environment, accounts))
+      try supervisor.start(responder(mode, program, accounts))
     }
     if supervisor.isAskedToStop { return }
     try supervisor.start(
@@ -118,10 +108,10 @@ package struct LocalStack: Sendable {
     if isNew { Self.say("making a PostgreSQL cluster in \(folders.postgres)") }
     try cluster.initialize { supervisor.wait(for: $0) }
     if supervisor.isAskedToStop { return }
-    if try cluster.guardAccess(isNew: isNew), !isNew {
+    if let kept = try cluster.guardAccess(isNew: isNew) {
       Self.say(
         "PostgreSQL takes whoever gets to its socket for \"\(cluster.user)\", and for nobody else any more "
-          + "(\(folders.postgres)/pg_hba.conf; as it was: pg_hba.conf.before)")
+          + "(\(folders.postgres)/pg_hba.conf; as it was: \(kept.parts(by: "/").last ?? ""))")
     }
     try folders.linkSocket()
     // Its log can only be truncated: USR1 means something else to it.
@@ -132,12 +122,41 @@ package struct LocalStack: Sendable {
         readiness: .postmaster(PostmasterFile(folder: folders.postgres))))
   }
 
-  private func responder(
-    _ mode: Mode, _ program: String, _ environment: [String: String], _ accounts: Accounts
-  ) -> Service {
+  private func cluster(_ accounts: Accounts) -> PrivateCluster {
+    PrivateCluster(folders, account: accounts.postgres, database: databaseName, user: databaseUser)
+  }
+
+  /// What the responders are told: the settings, with which database is theirs, and without what is for others.
+  package func responderEnvironment(_ accounts: Accounts) -> [String: String] {
+    var environment = environment
+    // It has been read, and it may be ours alone.
+    environment[Settings.noFile] = "1"
+    let administrators = [
+      "DB_ADMIN", "DB_ADMIN_PASSWORD", "FORKLOOP_OWNER", "FORKLOOP_OWNER_PASSWORD", "FORKLOOP_ROLE",
+      "FORKLOOP_ROLE_PASSWORD",
+    ]
+    // Where nginx looks for the status is not theirs to choose.
+    let ours = ["FORKLOOP_STATE", "FORKLOOP_SYNC_STATUS"]
+    for name in ServiceManager.variables + administrators + ours { environment[name] = nil }
+    guard external == nil else { return environment }
+    let cluster = cluster(accounts)
+    environment = environment.filter { !ConnectionInfo.isOfLibpq($0.key) }
+    for name in ["DATABASE_URL", "DB_PASSWORD"] { environment[name] = nil }
+    environment["DB_HOST"] = folders.database
+    environment["DB_PORT"] = "5432"
+    environment["DB_NAME"] = cluster.database
+    environment["DB_USER"] = cluster.user
+    return environment
+  }
+
+  package func responderArguments(_ mode: Mode) -> [String] {
+    [mode.rawValue, "--listen", "unix:\(folders.run)/\(mode.rawValue).sock"]
+  }
+
+  private func responder(_ mode: Mode, _ program: String, _ accounts: Accounts) -> Service {
     let socket = "\(folders.run)/\(mode.rawValue).sock"
     let log = "\(folders.log)/\(mode.rawValue).log"
-    var environment = environment
+    var environment = responderEnvironment(accounts)
     // So that it can open it anew.
     let name = "FORKLOOP_\(mode.rawValue.uppercased())_LOG"
     if environment[name, default: ""].isEmpty { environment[name] = log }
@@ -147,7 +166,7 @@ package struct LocalStack: Sendable {
       environment[Self.drainDelay] = String(min(patience, Self.longestDrainDelay))
     }
     return Service(
-      mode.rawValue, [program, mode.rawValue, "--listen", "unix:\(socket)"], environment: environment,
+      mode.rawValue, [program] + responderArguments(mode), environment: environment,
       as: accounts.web, log: log, stopSignal: drainDelay > 0 ? SIGQUIT : SIGTERM,
       announcementSignal: drainDelay > 0 ? SIGTERM : nil, stopLimit: responderStopLimit, reopenSignal: SIGUSR1,
       readiness: .unix(socket))
@@ -176,6 +195,9 @@ package struct LocalStack: Sendable {
   private func prepareDatabase(_ info: ConnectionInfo) throws(LocalStackError) {
     do {
       let connection = try Connection.connect(to: info, .init(applicationName: "forkloop up"))
+      if try connection.execute("select rolsuper from pg_roles where rolname = current_user").string(0, 0) == "t" {
+        Self.say("the responders will connect as a superuser: 'forkloop setup' makes a role that can do less")
+      }
       for migration in try Schema.migrations.run(on: connection) {
         Self.say("applied migration \(migration.number): \(migration.name)")
       }
@@ -222,33 +244,32 @@ package struct LocalStack: Sendable {
     return attempt()
   }
 
-  private func greet() {
+  private func greet(_ site: NginxSite, _ accounts: Accounts) {
     let base = "http://127.0.0.1:\(port)"
+    let canBeTried = accounts.web.map { Folders.isReachable("\(site.source)/html", for: $0) } ?? true
+    let state = external == nil ? " --state \(shellWord(folders.state))" : ""
+    let place = external == nil ? folders.postgres : "the database that the settings name"
     Self.say(
       """
       forkloop is up
-        try it out   \(base)/docs
+        try it out   \(canBeTried ? "\(base)/docs" : "not here: nginx's user can't get to \(site.source)/html")
         prefork      \(base)/sync/order
         event loop   \(base)/async/order
-        database     eval "$(forkloop env --state \(folders.state))"; psql
+        database     eval "$(forkloop env\(state))"; psql
         logs         \(folders.log)/
-      Ctrl-C stops everything; the data stays in \(folders.postgres)
+      Ctrl-C stops everything; the data stays in \(place)
       """)
   }
 
   private static let say: @Sendable (String) -> Void = { tell($0) }
 
-  /// Only one stack can use a state folder. The lock is the kernel's: it goes with the process.
   private func takeLock() throws(LocalStackError) -> Descriptor {
-    let path = "\(folders.state)/up.lock"
-    let number = clinux_open_append(path, 0o600)
-    guard number >= 0 else { throw LocalStackError("can't write \(path): \(String(cString: strerror(errno)))") }
-    let lock = Descriptor(owning: number)
-    guard Self.soon({ flock(lock.number, LOCK_EX | LOCK_NB) == 0 ? true : nil }) != nil else {
-      throw LocalStackError(
-        "another 'forkloop up' uses \(folders.state): stop it or choose another folder with --state")
+    for attempt in 0..<25 {
+      if attempt > 0 { usleep(20_000) }
+      if let lock = try folders.takeLock() { return lock }
     }
-    return lock
+    throw LocalStackError(
+      "another 'forkloop up' uses \(folders.state): stop it or choose another folder with --state")
   }
 
   package static func ownPath() throws(LocalStackError) -> String {

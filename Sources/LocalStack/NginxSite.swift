@@ -22,7 +22,9 @@ package struct NginxSite: Sendable {
     for candidate in candidates where access("\(candidate)/templates/forkloop.conf.template", R_OK) == 0 {
       guard let path = realpath(candidate, nil) else { continue }
       defer { free(path) }
-      return NginxSite(source: String(cString: path))
+      let source = String(cString: path)
+      try Folders.refuseUnusable(source)
+      return NginxSite(source: source)
     }
     throw LocalStackError("the folder nginx/ was not found: start in the project's folder")
   }

@@ -32,15 +32,27 @@ extension PrivateCluster {
   private static var currentUser: String { getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) } ?? "" }
 
   /// Sees to it that only those get in who should. In a cluster that an older program
-  /// has made everybody could be everybody. True if there were other rules; unless the cluster is new, they are kept beside.
-  package func guardAccess(isNew: Bool) throws(LocalStackError) -> Bool {
+  /// has made everybody could be everybody. Where there were other rules: the file that has them now.
+  package func guardAccess(isNew: Bool) throws(LocalStackError) -> String? {
     let path = "\(folders.postgres)/pg_hba.conf"
     let former = readText(path) ?? ""
-    guard !former.hasPrefix("\(mark)\n") else { return false }
-    if !isNew { try write(former, to: "\(path).before") }
+    guard !former.hasPrefix("\(mark)\n") else { return nil }
+    var kept: String?
+    if !isNew, !former.isEmpty { kept = try keep(former, beside: path) }
     try write(names, to: "\(folders.postgres)/pg_ident.conf")
     try write(rules, to: path)
-    return !former.isEmpty
+    return kept
+  }
+
+  /// Nothing that was kept before is lost.
+  private func keep(_ former: String, beside path: String) throws(LocalStackError) -> String {
+    for number in 1...1000 {
+      let name = number == 1 ? "\(path).before" : "\(path).before-\(number)"
+      let there = readText(name)
+      if there == nil { try write(former, to: name) }
+      if there ?? former == former { return name }
+    }
+    throw LocalStackError("there are too many \(path).before-*: remove some")
   }
 
   /// As the cluster's user: who can write in this folder could lead us anywhere.

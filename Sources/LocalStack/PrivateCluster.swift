@@ -24,12 +24,21 @@ package struct PrivateCluster: Sendable {
     self.user = user ?? DatabaseSetup.role
   }
 
-  /// Whether there is one.
-  package static func exists(in folders: Folders) -> Bool { access("\(folders.postgres)/PG_VERSION", F_OK) == 0 }
+  /// Whether there is one. Only its owner can look into its folder: others see that there is such a folder.
+  package static func exists(in folders: Folders) throws(LocalStackError) -> Bool {
+    if access("\(folders.postgres)/PG_VERSION", F_OK) == 0 { return true }
+    guard errno == EACCES else { return false }
+    var status = stat()
+    if lstat(folders.postgres, &status) == 0 { return true }
+    guard errno == EACCES else { return false }
+    throw LocalStackError("can't look into \(folders.state): \(String(cString: strerror(EACCES)))")
+  }
 
-  /// How to connect to it: as the application's role, unless it is to be another.
-  package func info(as role: String? = nil) -> ConnectionInfo {
-    ConnectionInfo(["host": folders.database, "port": "5432", "dbname": database, "user": role ?? user])
+  /// How to connect to it: as the application's role, unless it is to be another. From here on nothing of libpq's environment
+  /// counts in this process: it would lead elsewhere.
+  package func info(as role: String? = nil, database other: String? = nil) -> ConnectionInfo {
+    ConnectionInfo.dropEnvironment()
+    return ConnectionInfo(["host": folders.database, "port": "5432", "dbname": other ?? database, "user": role ?? user])
   }
 
   /// Waits for a child process; nil: it was given up.
@@ -92,7 +101,7 @@ package struct PrivateCluster: Sendable {
     let parts = place.parts(by: "/")
     let parent = "/" + parts.dropLast().joined(separator: "/")
     let prefix = "\(parts.last ?? "")\(Self.unfinished)"
-    for name in Self.names(in: parent) where name.hasPrefix(prefix) { remove("\(parent)/\(name)") }
+    for name in namesInFolder(parent) where name.hasPrefix(prefix) { remove("\(parent)/\(name)") }
   }
 
   private func remove(_ folder: String) {
@@ -106,25 +115,14 @@ package struct PrivateCluster: Sendable {
   /// started there once has left its command line, and then nothing is said that could cost somebody's data.
   package func isToBeMade() throws(LocalStackError) -> Bool {
     func has(_ name: String) -> Bool { access("\(folders.postgres)/\(name)", F_OK) == 0 }
-    if Self.names(in: folders.postgres).isEmpty { return true }
+    if namesInFolder(folders.postgres).isEmpty { return true }
     if has("postmaster.opts") { return false }
     guard has("PG_VERSION"), has("global/pg_control") else {
       throw LocalStackError(
         "\(folders.postgres) holds something that is no complete PostgreSQL cluster, perhaps of a start that was cut off: "
-          + "remove it (rm -r \(folders.postgres)) and start again")
+          + "remove it (rm -r \(shellWord(folders.postgres))) and start again")
     }
     return false
-  }
-
-  private static func names(in path: String) -> [String] {
-    guard let folder = opendir(path) else { return [] }
-    defer { closedir(folder) }
-    var names: [String] = []
-    while let entry = readdir(folder) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name != ".", name != ".." { names.append(name) }
-    }
-    return names
   }
 
   /// The server's command line.

@@ -104,6 +104,14 @@ final class GuardedWrite: Sendable {
     return repetition.replying(.guarding(at(.repeating(repetition.reply, otherwise: problem))))
   }
 
+  /// Of a thing that is there and can't be written as JSON, or a list with one: nobody has seen it, so that no tag of a client's
+  /// is its own. It can be mended and deleted all the same.
+  func untoldState(_ response: Response, _ rows: ResultSet) -> EntityTag? {
+    guard response.status == .internalServerError else { return nil }
+    if case .creation = write { return .digest(of: response.body) }
+    return resource.entityTag(rows)
+  }
+
   private func at(_ stage: Stage) -> GuardedWrite {
     GuardedWrite(write, of: resource, under: conditions, stage, attempt: attempt)
   }
@@ -121,7 +129,7 @@ extension Orders {
     switch write.stage {
     case .reading:
       let response = finish(write.reading, rows)
-      guard let tag = response.entityTag else { return .respond(response) }
+      guard let tag = response.entityTag ?? write.untoldState(response, rows) else { return .respond(response) }
       let verdict = write.conditions.verdict(on: tag)
       guard let problem = Problem(verdict) else { return .query(write.writing(on: tag)) }
       // What has been made under a condition that nobody can understand was made for another request.

@@ -43,9 +43,11 @@ enum Idempotency {
     }
   }
 
-  /// The SQL that executes an insert once. `insert` gives the CTEs of it, the last being `made` with `columns`, and
-  /// does nothing where the gate that it is given is false. Behind its own `values` come the key, the request's fingerprint
-  /// and the mode.
+  /// The SQL that executes an insert once. `insert` gives the query that makes it and has `columns`, and does nothing where the
+  /// gate that it is given is false. Behind its own `values` come the key, the request's fingerprint and the mode.
+  ///
+  /// Versions are kept by a name of their own for each kind of them, so that none of another kind is taken for one of ours:
+  /// before step 6 of the schema they were `tag`. What was kept then is answered without an entity tag.
   ///
   /// The lock is the key's. Whoever gets it just after somebody has ended does not see the other's row, but runs into it:
   /// then `created_at` becomes NULL, which its column forbids, and nothing is done. Clearing comes after keeping, so that two
@@ -66,10 +68,11 @@ enum Idempotency {
       turn as materialized (
         select case when exists (select from earlier) then true
           else pg_try_advisory_xact_lock(hashtextextended(\(key), 0)) end as mine),
-      \(insert("(select mine from turn) and not exists (select from earlier)")),
+      made (\(names)) as (
+        \(insert("(select mine from turn) and not exists (select from earlier)"))),
       kept as (
         insert into idempotency_key (key, fingerprint, mode, reply)
-        select \(key), \(fingerprint), \(mode), jsonb_agg(made) from made where tag is not null having count(*) > 0
+        select \(key), \(fingerprint), \(mode), jsonb_agg(made) from made where version is not null having count(*) > 0
         on conflict (key) do update set fingerprint = excluded.fingerprint, mode = excluded.mode, reply = excluded.reply,
           created_at = case when idempotency_key.created_at < \(expired) then now() end
         returning key),

@@ -34,7 +34,7 @@ extension Orders {
       if let order, let problem = order.problem(with: rows) { return problem.response(&writer) }
       let isThere = rows.rowCount > 0
       let wasChanged = isThere && (resource == .order ? rows.integer(0, 1) != 6 : !rows.isNull(0, 0))
-      if wasChanged { return object(resource, rows, .ok) }
+      if wasChanged { return object(resource, rows, .ok, isWritten: true) }
       return isThere && isConditional ? Problem.preconditionFailed.response(&writer) : noSuch(resource)
 
     case .deleted(let resource, let isConditional):
@@ -62,7 +62,9 @@ extension Orders {
 
   /// What has been written of the rows, if it is JSON: a row may have a value that the schema does not let in, from before it
   /// did not, or where a constraint was dropped. It is not left out, nor another put in its place.
-  private func written(_ status: Status, _ resource: Resource, _ rows: ResultSet) -> Response {
+  private func written(
+    _ status: Status, _ resource: Resource, _ rows: ResultSet, isWritten: Bool = false
+  ) -> Response {
     guard let flaw = writer.flaw else { return Response(status, contentType: .json, body: writer.take()) }
     _ = writer.take()
     let which = flawed(resource, rows).map { "\(resource.rawValue) \($0)" } ?? "a \(resource.rawValue)"
@@ -71,8 +73,10 @@ extension Orders {
       case .text: "a text that is not UTF-8"
       case .number: "a number that is out of its range, or none"
       }
+    // A function that writes does not leave what can't be told; this is for what it does not know of.
+    let doubt = isWritten ? " It has been written all the same: look before trying again." : ""
     return Problem(
-      status: .internalServerError, detail: "Something went wrong here.",
+      status: .internalServerError, detail: "Something went wrong here.\(doubt)",
       fault: "\(which) can't be written as JSON: it has \(what)"
     ).response(&writer)
   }
@@ -110,7 +114,7 @@ extension Orders {
       let fault = Fault(header: "Idempotency-Key", .reused, "The key has been used for another request.")
       return Problem.unprocessable([fault]).response(&writer)
     }
-    var response = object(resource, rows, .created)
+    var response = object(resource, rows, .created, isWritten: !isReplayed)
     guard response.status == .created else { return response }
     let id = resource == .order ? orderRows.id(0) : rows.integer(0, 0)
     response.fields.append(location(resource, id, mode))
@@ -119,7 +123,7 @@ extension Orders {
   }
 
   /// The one object that the rows show.
-  func object(_ resource: Resource, _ rows: ResultSet, _ status: Status) -> Response {
+  func object(_ resource: Resource, _ rows: ResultSet, _ status: Status, isWritten: Bool = false) -> Response {
     if resource == .order { orderRows.gather(rows) }
     guard resource == .order ? orderRows.count > 0 : rows.rowCount > 0 else { return nothingReturned() }
     if resource == .order {
@@ -127,7 +131,7 @@ extension Orders {
     } else {
       resource.write(rows, row: 0, to: &writer)
     }
-    var response = written(status, resource, rows)
+    var response = written(status, resource, rows, isWritten: isWritten)
     guard response.status == status else { return response }
     response.entityTag = resource.entityTag(rows)
     return response

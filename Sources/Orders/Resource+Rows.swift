@@ -32,10 +32,14 @@ extension Resource {
     }
   }
 
-  /// Which state of the one object the rows show.
-  func entityTag(_ rows: ResultSet) -> EntityTag {
+  /// Which state of the one object the rows show; nil if they don't say.
+  func entityTag(_ rows: ResultSet) -> EntityTag? {
     var digest: UInt64 = 0
-    for row in 0..<rows.rowCount { digest ^= rows.version(row, width) }
+    for row in 0..<rows.rowCount {
+      let version = rows.bytes(row, width)
+      if version.isEmpty { return nil }
+      digest &+= UInt64(bitPattern: rows.integer(row, width))
+    }
     return EntityTag(digest: digest)
   }
 
@@ -47,16 +51,20 @@ extension Resource {
       writer.raw(#"{"id":"#)
       writer.raw(rows.bytes(row, 0))
       writer.raw(#","name":"#)
-      writer.string(rows.bytes(row, 1))
+      writer.text(rows, row, 1)
       writer.raw("}")
     case .order: break
     }
   }
 }
 
-extension ResultSet {
-  /// What a row of one thing comes to: see the schema's functions.
-  func version(_ row: Int, _ column: Int) -> UInt64 { UInt64(bitPattern: integer(row, column)) }
+extension JSONWriter {
+  /// A field as a string; null where somebody lets it be NULL.
+  @inline(__always)
+  mutating func text(_ rows: ResultSet, _ row: Int, _ column: Int) {
+    let text = rows.bytes(row, column)
+    if text.isEmpty, rows.isNull(row, column) { raw("null") } else { string(text) }
+  }
 }
 
 extension Orders {

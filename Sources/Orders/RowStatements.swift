@@ -41,8 +41,8 @@ struct RowStatements: Sendable {
     insert = Statement("\(table)_insert", readOnly: false, insertion)
     func once(_ condition: String = "") -> String {
       Idempotency.once(
-        columns: [("id", "bigint")] + columns.map { ($0, "text") } + [("tag", "bigint")], values: columns.count
-      ) { gate in "made as (\(insertion) where \(gate)\(condition))" }
+        columns: [("id", "bigint")] + columns.map { ($0, "text") } + [("version", "bigint")], values: columns.count
+      ) { gate in "\(insertion) where \(gate)\(condition)" }
     }
     insertOnce = Statement("\(table)_insert_once", readOnly: false, once())
     repeatOnly = Statement("\(table)_repeat_only", readOnly: false, once(" and false"))

@@ -3,7 +3,18 @@
 import Postgres
 
 package enum Schema {
-  package static let migrations = Migrations([
+  package static let migrations = Migrations(
+    steps, tables: ["contact", "product", "tag", "order", "order_line", "order_tag_rel", "idempotency_key"],
+    routines: [
+      "all_versions", "entity_tag", "text_version", "line_version", "order_version", "order_row_version", "order_rows",
+      "order_entity_tag", "order_ids", "order_lock", "order_insert", "order_insert_unchecked", "order_update",
+      "order_delete", "tag_link_version", "whole_number",
+    ]
+      + ["contact", "product", "tag"].flatMap { table in
+        ["rows", "insert", "update", "delete"].map { "\(table)_\($0)" }
+      })
+
+  private static let steps = [
     Migration(
       1, "contacts, products, tags and orders",
       """
@@ -161,5 +172,6 @@ package enum Schema {
       """),
     contents,
     answers,
-  ])
+    digests,
+  ]
 }

@@ -65,11 +65,15 @@ package struct Settings: Sendable {
     file.values.filter { (environment[$0.key] ?? "").isEmpty && !$0.value.isEmpty }
   }
 
-  /// A line for each name with our prefix that is set and not among those that mean something: a setting that is misspelt would
+  /// What all of them begin with that say which database: the rest of these is somebody's mistake too.
+  private static let prefixes = [prefix, "DB_", "DATABASE_"]
+
+  /// A line for each name with one of our prefixes that is set and not among those that mean something: a setting that is misspelt would
   /// else be lost.
   package func remarks(known: Set<String>) -> [String] {
     let names = Set(environment.filter { !$0.value.isEmpty }.keys).union(fromFileOnly.keys)
-    return names.filter { $0.hasPrefix(Self.prefix) && !known.contains($0) }.sorted().map { name in
+    return names.filter { name in Self.prefixes.contains { name.hasPrefix($0) } && !known.contains(name) }.sorted().map
+    { name in
       let place = fromFileOnly[name] == nil ? "" : file.lines[name].map { " (.env, line \($0))" } ?? ""
       let nearest = known.min { (Self.distance(name, $0), $0) < (Self.distance(name, $1), $1) }
       return "there is no setting \(name)\(place)" + (nearest.map { ", the nearest is \($0)" } ?? "")
@@ -94,14 +98,23 @@ package struct Settings: Sendable {
   /// More than anybody writes by hand.
   private static let longestFile = 1 << 20
 
+  /// /dev/null (null(4)), to which a link says that there is nothing.
+  private static func isNothing(_ status: stat) -> Bool {
+    status.st_mode & S_IFMT == S_IFCHR && status.st_rdev == 1 << 8 | 3
+  }
+
   /// A small file, or nil if there is none.
   private static func contents(of path: String) throws(SettingsError) -> [UInt8]? {
-    let number = clinux_open_read(path)
+    let number = clinux_open_without_waiting(path)
     if number < 0 {
       if errno == ENOENT { return nil }
       throw SettingsError("\(path) can't be read: \(String(cString: strerror(errno)))")
     }
     let descriptor = Descriptor(owning: number)
+    var status = stat()
+    guard fstat(number, &status) == 0, [S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT) || isNothing(status) else {
+      throw SettingsError("\(path) can't be read: it is no file")
+    }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 4096)
     while true {

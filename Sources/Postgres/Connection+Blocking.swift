@@ -20,7 +20,7 @@ extension Connection {
   }
 
   private static func connectOnce(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
-    let handle = options.applied(to: info).withArrays { PQconnectdbParams($0, $1, 1) }
+    let handle = options.applied(to: info).withArrays { PQconnectdbParams($0, $1, 0) }
     guard let handle else { throw .unavailable("out of memory") }
     let connection = Connection(owning: handle)
     guard connection.isAlive else { throw .unavailable(connection.message) }

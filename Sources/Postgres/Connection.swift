@@ -48,8 +48,8 @@ package final class Connection {
       ]
       for (name, value) in defaults where said[name] == nil { info.keywords[name] = value }
       if sendsSettings {
-        let ours = SessionSettings.startupOptions(statementTimeout: statementTimeout)
-        info.keywords["options"] = said["options"].map { "\(ours) \($0)" } ?? ours
+        info.keywords["options"] = SessionSettings.startupOptions(
+          statementTimeout: statementTimeout, around: said["options"])
       }
       return info
     }

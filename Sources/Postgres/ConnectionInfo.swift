@@ -1,6 +1,7 @@
 // Where the database is, in libpq's keywords.
 
 import CPostgres
+import Glibc
 
 /// What to connect with: keywords as in "Database Connection Control Functions" of the libpq chapter. What is not said
 /// here libpq takes from its own `PG*` environment.
@@ -25,6 +26,12 @@ package struct ConnectionInfo: Equatable, Sendable {
       guard keywords.updateValue(value, forKey: keyword) == nil else {
         throw Malformed(description: "DATABASE_URL and \(name) are both set; keep one of them")
       }
+    }
+    // Which would be shown in logs, with the password in it.
+    let hosts = setting("DB_HOST")?.utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)) } ?? []
+    let names = hosts.filter { !$0.hasPrefix("/") && !$0.hasPrefix("@") }
+    if names.contains(where: { $0.contains("=") || $0.contains("@") || $0.contains("://") }) {
+      throw Malformed(description: "DB_HOST is no host's name; a URL belongs into DATABASE_URL")
     }
     let ports = keywords["port"]?.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) ?? []
     // Empty ones are libpq's default.
@@ -78,12 +85,22 @@ package struct ConnectionInfo: Equatable, Sendable {
   func effective() -> [String: String] {
     var refused = self
     refused.keywords["sslmode"] = "none of them"
-    guard let handle = refused.withArrays({ PQconnectStartParams($0, $1, 1) }) else { return [:] }
+    guard let handle = refused.withArrays({ PQconnectStartParams($0, $1, 0) }) else { return [:] }
     defer { PQfinish(handle) }
     return PQconninfo(handle).map(Self.keywords(owning:)) ?? [:]
   }
 
-  /// The same for programs that read libpq's environment, `PGHOST` and so on; and the keywords that have no variable there.
+  /// The database that somebody has named, perhaps in libpq's environment or its service file; nil if nobody has: libpq's default is the
+  /// user's name.
+  package var database: String? {
+    var other = self
+    // Nobody has named a database so.
+    other.keywords["user"] = "\u{1}"
+    let name = other.effective()["dbname"]
+    return name == "\u{1}" ? nil : name
+  }
+
+  /// The keywords for programs that read libpq's environment, `PGHOST` and so on; and the keywords that have no variable there.
   package func environment() -> (variables: [String: String], others: [String]) {
     guard let options = PQconndefaults() else { return ([:], keywords.keys.sorted()) }
     defer { PQconninfoFree(options) }
@@ -111,14 +128,44 @@ package struct ConnectionInfo: Equatable, Sendable {
       nowhere.keywords[name] = Array(repeating: none, count: count).joined(separator: ",")
     }
     if meant["host"] == nil, meant["hostaddr"] == nil { nowhere.keywords["host"] = "/nowhere" }
-    guard let handle = nowhere.withArrays({ PQconnectStartParams($0, $1, 1) }) else { return nil }
+    guard let handle = nowhere.withArrays({ PQconnectStartParams($0, $1, 0) }) else { return nil }
     defer { PQfinish(handle) }
     guard PQstatus(handle) == CONNECTION_BAD else { return nil }
     let message = Connection.oneLine(PQerrorMessage(handle))
     return message.utf8.starts(with: "connection to server".utf8) ? nil : message
   }
 
-  /// Calls `body` with libpq's two parallel arrays, each closed by NULL.
+  /// Whether a variable is one of libpq's, or of another part of PostgreSQL.
+  package static func isOfLibpq(_ variable: String) -> Bool { variable.hasPrefix("PG") }
+
+  /// Takes libpq's environment from this process: for whoever means one certain server. What it says would count wherever the
+  /// keywords say nothing, and no keyword says that there shall be no `hostaddr`. A process with threads must not do it.
+  package static func dropEnvironment() {
+    var names: [String] = []
+    var entry = environ
+    while let pair = entry.pointee {
+      let name = String(decoding: UnsafeRawBufferPointer(start: pair, count: strcspn(pair, "=")), as: UTF8.self)
+      if isOfLibpq(name) { names.append(name) }
+      entry += 1
+    }
+    for name in names { unsetenv(name) }
+  }
+
+  /// The variables that libpq reads for a connection.
+  package static var variables: Set<String> {
+    guard let options = PQconndefaults() else { return [] }
+    defer { PQconninfoFree(options) }
+    var names: Set<String> = []
+    var option = options
+    while option.pointee.keyword != nil {
+      if let name = option.pointee.envvar { names.insert(String(cString: name)) }
+      option += 1
+    }
+    return names
+  }
+
+  /// Calls `body` with libpq's two parallel arrays, each closed by NULL. The database's name is nothing but a name: libpq is not to
+  /// look for a connection string in it (`expand_dbname`).
   func withArrays<Result>(
     _ body: (UnsafePointer<UnsafePointer<CChar>?>, UnsafePointer<UnsafePointer<CChar>?>) -> Result
   ) -> Result {

@@ -120,7 +120,7 @@ package struct ConnectionPlan: Sendable {
       info.keywords["hostaddr"] = rest.map(\.address).joined(separator: ",")
       info.keywords["port"] = rest.map(\.port).joined(separator: ",")
     }
-    guard let handle = info.withArrays({ PQconnectStartParams($0, $1, 1) }) else { throw .unavailable("out of memory") }
+    guard let handle = info.withArrays({ PQconnectStartParams($0, $1, 0) }) else { throw .unavailable("out of memory") }
     return Connection(owning: handle)
   }
 

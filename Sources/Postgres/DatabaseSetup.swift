@@ -30,76 +30,83 @@ package struct DatabaseSetup: Sendable {
   package static let owner = "forkloop_owner"
   package static let role = "forkloop"
 
-  /// Any number, but always the same: two that set one database up wait for each other.
+  /// Any numbers, but always the same: those who set up wait for each other, on one server while roles and the database are made,
+  /// and then in one database.
+  private static let serverLock: Int64 = 0x666F_726B_7372_7672
   private static let lock: Int64 = 0x666F_726B_7365_7475
 
   /// Connects as `administrator`, does it, and tells `say` what has changed. The connection that is returned acts as the owner.
   /// `name` is for pg_stat_activity.
+  ///
+  /// In the database all is one transaction: what fails, or is interrupted, leaves nothing behind.
   package func run(
     as administrator: ConnectionInfo, name: String, _ migrations: Migrations, say: (String) -> Void
   ) throws(SetupError) -> Connection {
     guard owner != role else {
       throw SetupError("the owner and the application's role can't both be \"\(role)\" (--owner, --role)")
     }
-    let (session, isNew) = try connect(administrator, name, say)
-    // Waiting for another one is no statement gone wrong.
-    try session.execute("set statement_timeout = 0; select pg_advisory_lock(\(Self.lock))")
-    let schema = try session.text("select current_schema()")
-    guard !schema.isEmpty else { throw SetupError("the database has no schema to make tables in (search_path)") }
-    try makeRoles(session, say)
-    if isNew { try session.execute("alter database \(session.name(database)) owner to \(session.name(owner))") }
-    try allow(session, schema, isWanted: true)
-    try takeOver(session, say)
-    try takeOverTables(session, schema, say)
-    try allow(session, schema, isWanted: false)
-    // What the owner had as everybody has gone with that.
-    try allow(session, schema, isWanted: true)
-    try session.execute("set role \(session.name(owner))")
+    var info = administrator
+    info.keywords["dbname"] = "postgres"
+    // Who administers one database only may not get in there. Its lock is held as long as it is connected.
+    let server = try? SetupSession(info, name)
+    try server?.execute("select pg_advisory_lock(\(Self.serverLock))")
+    if let server, try server.isTrue("not exists (select from pg_database where datname = \(server.literal(database)))")
+    {
+      try server.transaction { changes throws(SetupError) in try makeRoles(server, &changes) }.forEach(say)
+      // Of the template that can be copied into any encoding; and the owner's from the beginning, whatever comes next.
+      try server.execute(
+        """
+        create database \(server.name(database)) owner \(server.name(owner)) template template0 encoding 'UTF8'
+        """)
+      say("made the database \"\(database)\"")
+    }
+    info.keywords["dbname"] = database
+    let session = try SetupSession(info, name)
+    try session.transaction { changes throws(SetupError) in
+      try session.with { connection throws(PostgresError) in try Migrations.lock(Self.lock, on: connection) }
+      try makeRoles(session, &changes)
+      let schema = try schema(session)
+      try allow(session, schema, isWanted: true)
+      let formerly = try takeOver(session, &changes)
+      try takeOver(migrations, session, schema, &changes)
+      try allow(session, schema, isWanted: false)
+      // What the owner had as everybody has gone with that.
+      try allow(session, schema, isWanted: true)
+      try session.execute("set role \(session.name(owner)); set search_path = \(session.name(schema))")
+      try migrate(migrations, session, &changes)
+      try grant(formerly, migrations, session, schema)
+      try check(migrations, session, schema)
+    }.forEach(say)
+    _ = consume server
+    return session.connection
+  }
+
+  private func migrate(
+    _ migrations: Migrations, _ session: SetupSession, _ changes: inout [String]
+  ) throws(SetupError) {
     do throws(MigrationError) {
-      for migration in try migrations.run(on: session.connection) {
-        say("applied migration \(migration.number): \(migration.name)")
+      while let step = try migrations.applyNext(inTransactionOf: session.connection) {
+        changes.append("applied migration \(step.number): \(step.name)")
       }
     } catch {
       throw SetupError("\(error)")
     }
-    try grant(session, schema)
-    try check(session)
-    try session.execute("select pg_advisory_unlock(\(Self.lock))")
-    return session.connection
   }
 
-  // MARK: The database and its roles
+  // MARK: The roles
 
-  private func connect(
-    _ administrator: ConnectionInfo, _ name: String, _ say: (String) -> Void
-  ) throws(SetupError) -> (SetupSession, isNew: Bool) {
-    var info = administrator
-    info.keywords["dbname"] = database
-    let failure: SetupError
-    do throws(SetupError) { return (try SetupSession(info, name), false) } catch { failure = error }
-    // Perhaps there is none: another one tells.
-    info.keywords["dbname"] = "postgres"
-    guard let other = try? SetupSession(info, name),
-      try other.isTrue("not exists (select from pg_database where datname = \(other.literal(database)))")
-    else { throw failure }
-    // The template that can be copied into any encoding.
-    try other.execute("create database \(other.name(database)) template template0 encoding 'UTF8'")
-    say("made the database \"\(database)\"")
-    info.keywords["dbname"] = database
-    return (try SetupSession(info, name), true)
-  }
-
-  private func makeRoles(_ session: SetupSession, _ say: (String) -> Void) throws(SetupError) {
+  private func makeRoles(_ session: SetupSession, _ changes: inout [String]) throws(SetupError) {
     let (role, roleText) = (session.name(role), session.literal(role))
     guard try session.isTrue("current_user <> \(roleText)") else {
       throw SetupError(
-        "\(role) is the application's role: connect as somebody who may make roles, or choose another (--role)")
+        "\(self.role) is the application's role: connect as an administrator (DB_USER=postgres), or choose another (--role)"
+      )
     }
     for (name, password) in [(owner, ownerPassword), (self.role, rolePassword)] {
       let text = session.literal(name)
       if try session.isTrue("not exists (select from pg_roles where rolname = \(text))") {
         try session.execute("create role \(session.name(name)) login")
-        say("made the role \"\(name)\"")
+        changes.append("made the role \"\(name)\"")
       } else if try session.isTrue("(select not rolcanlogin from pg_roles where rolname = \(text))") {
         try session.execute("alter role \(session.name(name)) login")
       }
@@ -120,121 +127,29 @@ package struct DatabaseSetup: Sendable {
       """)
     if !powers.isEmpty {
       try session.execute("alter role \(role) \(powers.map { "no\($0)" }.joined(separator: " "))")
-      say("took from the role \"\(self.role)\": \(powers.joined(separator: ", "))")
+      changes.append("took from the role \"\(self.role)\": \(powers.joined(separator: ", "))")
     }
     if try session.isTrue("pg_has_role(\(roleText), \(session.literal(owner)), 'member')") {
       try session.execute("revoke \(session.name(owner)) from \(role)")
     }
     try session.join(owner)
-    do throws(PostgresError) {
-      _ = try SessionSettings.set(forRole: self.role, statementTimeout: statementTimeout, on: session.connection)
-    } catch {
-      throw SetupError("\(error)")
+    try session.with { connection throws(PostgresError) in
+      _ = try SessionSettings.set(
+        forRole: self.role, statementTimeout: statementTimeout, inTransactionOf: connection)
     }
   }
 
-  // MARK: What there is already
-
-  /// What belongs to the application's role becomes the owner's, the database included.
-  private func takeOver(_ session: SetupSession, _ say: (String) -> Void) throws(SetupError) {
-    guard try session.isTrue("exists (\(Self.belongings(of: session.literal(role))))") else { return }
-    let didJoin = try session.join(role)
-    try session.execute("reassign owned by \(session.name(role)) to \(session.name(owner))")
-    if didJoin { try session.execute("revoke \(session.name(role)) from current_user") }
-    say("what the role \"\(role)\" owned is \"\(owner)\"'s now")
-  }
-
-  private static func belongings(of role: String) -> String {
-    """
-    select from pg_shdepend where refclassid = 'pg_authid'::regclass and deptype = 'o'
-      and refobjid = (select oid from pg_roles where rolname = \(role))
-      and dbid in (0, (select oid from pg_database where datname = current_database()))
-    """
-  }
-
-  /// So does a schema that somebody else has migrated: all that the owner of the list of migrations has beside it.
-  private func takeOverTables(
-    _ session: SetupSession, _ schema: String, _ say: (String) -> Void
-  ) throws(SetupError) {
-    let former = try session.text(
-      """
-      select rolname from pg_class join pg_roles r on r.oid = relowner
-      where relnamespace = (select oid from pg_namespace where nspname = \(session.literal(schema))) and relname = 'schema_migration'
-      """)
-    guard !former.isEmpty, former != owner else { return }
-    for (kind, list) in [
-      ("table", session.relations(of: former, schema)), ("routine", session.routines(of: former, schema)),
-    ] {
-      for name in try session.texts(list) {
-        try session.execute("alter \(kind) \(name) owner to \(session.name(owner))")
-      }
-    }
-    say("the schema, which was \"\(former)\"'s, is \"\(owner)\"'s now")
-  }
-
-  // MARK: Rights
-
-  /// The owner may create, and nobody else: PostgreSQL lets everybody make temporary tables, and before version 15 others, too.
-  private func allow(_ session: SetupSession, _ schema: String, isWanted: Bool) throws(SetupError) {
-    let everybody = "public"
-    for (who, right, isDatabase, isToHave) in [
-      (everybody, "temporary", true, false), (everybody, "create", true, false), (everybody, "create", false, false),
-      (role, "temporary", true, false), (role, "create", true, false), (role, "create", false, false),
-      (owner, "connect", true, true), (owner, "temporary", true, true), (owner, "usage", false, true),
-      (owner, "create", false, true),
-      (role, "connect", true, true), (role, "usage", false, true),
-    ] where isToHave == isWanted {
-      let kind = isDatabase ? "database" : "schema"
-      let name = isDatabase ? database : schema
-      let has = try session.isTrue(
-        "has_\(kind)_privilege(\(session.literal(who)), \(session.literal(name)), \(session.literal(right)))")
-      guard has != isWanted else { continue }
-      let grantee = who == everybody ? who : session.name(who)
-      try session.execute(
-        "\(isWanted ? "grant" : "revoke") \(right) on \(kind) \(session.name(name)) \(isWanted ? "to" : "from") \(grantee)"
-      )
-    }
-  }
-
-  /// What the routes need, of all tables that there are and of those to come. Identity columns need no right to their sequences, but
-  /// other defaults do.
-  private func grant(_ session: SetupSession, _ schema: String) throws(SetupError) {
-    let (role, schemaName) = (session.name(role), session.name(schema))
-    let tables = try session.texts(session.relations(of: owner, schema, kinds: "rpvmf")).joined(separator: ", ")
-    let routines = try session.texts(session.routines(of: owner, schema)).joined(separator: ", ")
-    let rows = "select, insert, update, delete"
-    try session.execute(
-      """
-      begin;
-      revoke all on table \(tables) from \(role);
-      grant \(rows) on table \(tables) to \(role);
-      revoke insert, update, delete on table \(schemaName).schema_migration from \(role);
-      \(routines.isEmpty ? "" : "grant execute on routine \(routines) to \(role);")
-      alter default privileges in schema \(schemaName) grant \(rows) on tables to \(role);
-      alter default privileges in schema \(schemaName) grant usage on sequences to \(role);
-      alter default privileges in schema \(schemaName) grant execute on routines to \(role);
-      commit
-      """)
-  }
-
-  /// Looks at what came of it: somebody else may have given the role more than we know how to take.
-  private func check(_ session: SetupSession) throws(SetupError) {
-    let text = session.literal(role)
-    let left = try session.texts(
-      """
-      select 'it is a member of ' || roleid::regrole from pg_auth_members where member = (select oid from pg_roles where rolname = \(text))
-      union all
-      select 'it may create in the schema ' || nspname from pg_namespace
-        where has_schema_privilege(\(text), oid, 'create') and nspname !~ '^pg_'
-      union all
-      select 'it may create in the database' where has_database_privilege(\(text), current_database(), 'create, temporary')
-      union all
-      select 'it owns something' where exists (\(Self.belongings(of: text)))
-      """)
-    guard left.isEmpty else {
-      throw SetupError(
-        "the role \"\(role)\" can do more than an application should: \(left.joined(separator: ", ")); "
-          + "take that from it, or choose another (--role)")
-    }
+  /// Where the tables are: the first schema that there is in the search path of the application's role, which has to be the owner's too.
+  /// That of whoever runs this has no say.
+  private func schema(_ session: SetupSession) throws(SetupError) -> String {
+    let found = (role: try session.schema(of: role), owner: try session.schema(of: owner))
+    if let schema = found.role, schema == found.owner { return schema }
+    let (who, other) = found.role == nil ? (role, found.owner) : (owner, found.role)
+    let wanted = other ?? "public"
+    let place = { (schema: String?) in schema.map { "is in the schema \"\($0)\"" } ?? "has no schema" }
+    throw SetupError(
+      "by its search_path \"\(role)\" \(place(found.role)), and \"\(owner)\" \(place(found.owner)): let both lead to one that "
+        + "there is (alter role \(session.name(who)) in database \(session.name(database)) set search_path = "
+        + "\(session.name(wanted)))")
   }
 }

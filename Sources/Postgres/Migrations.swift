@@ -40,17 +40,30 @@ extension MigrationError {
 /// Migrations in the order of their numbers.
 package struct Migrations: Sendable {
   package let steps: [Migration]
+  /// The names of the tables and the functions that they make: what belongs to the application, and nothing else does.
+  package let tables: [String]
+  package let routines: [String]
 
-  package init(_ steps: [Migration]) { self.steps = steps.sorted { $0.number < $1.number } }
+  package init(_ steps: [Migration], tables: [String] = [], routines: [String] = []) {
+    self.steps = steps.sorted { $0.number < $1.number }
+    self.tables = tables + [Self.list]
+    self.routines = routines
+  }
+
+  /// The table that says which steps have been applied.
+  static let list = "schema_migration"
 
   /// Any number, but always the same: two programs that migrate one database wait for each other.
   private static let lock: Int64 = 0x666F_726B_6C6F_6F70
 
   /// Until the end of the transaction: a pooler may give the next one another session.
-  static func lock(on connection: Connection) throws(PostgresError) {
+  static func lock(_ key: Int64 = lock, on connection: Connection) throws(PostgresError) {
     // Waiting for another program's migration, or building an index, is no statement gone wrong.
     try connection.execute("set local statement_timeout = 0")
-    try connection.execute("select pg_advisory_xact_lock(\(lock))")
+    // How long a table is waited for stays as it is.
+    try connection.execute("set local lock_timeout = 0")
+    try connection.execute("select pg_advisory_xact_lock(\(key))")
+    try connection.execute("set local lock_timeout to default")
   }
 
   /// Applies what is missing, each step in a transaction of its own, and returns what it applied.
@@ -62,30 +75,48 @@ package struct Migrations: Sendable {
 
   /// Applies the next step; nil if there is none.
   private func applyNext(on connection: Connection) throws(MigrationError) -> Migration? {
-    var step: Migration?
-    var refusal: MigrationError?
-    do throws(PostgresError) {
-      try connection.execute("begin isolation level read committed")
-      try Self.lock(on: connection)
-      let current = try Self.current(on: connection)
-      if let newest = steps.last, current > newest.number {
-        refusal = .databaseIsNewer(database: current, program: newest.number)
-      }
-      step = steps.first { $0.number > current }
-      if let step {
-        try connection.execute(step.sql)
-        var record = Parameters()
-        record.append(Int64(step.number))
-        record.append(step.name)
-        try connection.execute("insert into schema_migration (number, name) values ($1, $2)", record)
-      }
-      try connection.execute("commit")
+    do throws(MigrationError) {
+      try Self.execute("begin isolation level read committed", on: connection)
+      let step = try applyNext(inTransactionOf: connection)
+      try Self.execute("commit", for: step, on: connection)
+      return step
     } catch {
       _ = try? connection.execute("rollback")
+      throw error
+    }
+  }
+
+  private static func execute(
+    _ sql: String, for step: Migration? = nil, on connection: Connection
+  ) throws(MigrationError) {
+    do throws(PostgresError) { try connection.execute(sql) } catch {
       if let step { throw .failed(step, error) }
       throw .database(error)
     }
-    if let refusal { throw refusal }
+  }
+
+  /// The same in the transaction that the connection is in.
+  func applyNext(inTransactionOf connection: Connection) throws(MigrationError) -> Migration? {
+    let current: Int
+    do throws(PostgresError) {
+      try Self.lock(on: connection)
+      current = try Self.current(on: connection)
+    } catch {
+      throw .database(error)
+    }
+    if let newest = steps.last, current > newest.number {
+      throw .databaseIsNewer(database: current, program: newest.number)
+    }
+    guard let step = steps.first(where: { $0.number > current }) else { return nil }
+    do throws(PostgresError) {
+      try connection.execute(step.sql)
+      var record = Parameters()
+      record.append(Int64(step.number))
+      record.append(step.name)
+      try connection.execute("insert into schema_migration (number, name) values ($1, $2)", record)
+    } catch {
+      throw .failed(step, error)
+    }
     return step
   }
 

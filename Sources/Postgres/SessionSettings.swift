@@ -14,48 +14,65 @@ package enum SessionSettings {
 
   private static let planning = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")]
 
+  /// The functions that write count on it, so it is no matter of taste: whatever somebody has set for the role or the database, or
+  /// says in `options`, this is what a session has.
+  private static let isolation = ("default_transaction_isolation", "read committed")
+
   static func wanted(statementTimeout: Int) -> [(name: String, value: String)] {
-    [("statement_timeout", String(statementTimeout))] + planning
+    [("statement_timeout", String(statementTimeout))] + planning + [isolation]
   }
 
-  /// As libpq's `options`.
-  static func startupOptions(statementTimeout: Int) -> String {
-    wanted(statementTimeout: statementTimeout).map { "-c \($0.name)=\($0.value)" }.joined(separator: " ")
+  /// As libpq's `options`, around what the user says in them: the last word counts. A space in a value needs a backslash.
+  static func startupOptions(statementTimeout: Int, around said: String?) -> String {
+    let words = wanted(statementTimeout: statementTimeout).map { name, value in
+      "-c \(name)=\(value.replacing(" ", with: #"\ "#))"
+    }
+    return (words.dropLast() + (said.map { [$0] } ?? []) + words.suffix(1)).joined(separator: " ")
   }
 
   /// Sets them for a role in the database of the connection, but for those that somebody has set already, for the role or for the
-  /// database: these stay as they are. Sessions that begin later have them. `role` is nil for the connection's own, which needs no
-  /// right for it; where another role has them, that is the application's, and nothing is done. Returns what was set.
+  /// database: these stay as they are, except for the isolation level. Sessions that begin later have them. `role` is nil for the
+  /// connection's own, which needs no right for it; where another role has them, that is the application's, and nothing is done.
+  /// Returns what was set.
   package static func set(
     forRole role: String? = nil, statementTimeout: Int, on connection: Connection
+  ) throws(PostgresError) -> [String] {
+    do throws(PostgresError) {
+      try connection.execute("begin isolation level read committed")
+      let set = try set(forRole: role, statementTimeout: statementTimeout, inTransactionOf: connection)
+      try connection.execute("commit")
+      return set
+    } catch {
+      _ = try? connection.execute("rollback")
+      throw error
+    }
+  }
+
+  /// The same in the transaction that the connection is in.
+  static func set(
+    forRole role: String?, statementTimeout: Int, inTransactionOf connection: Connection
   ) throws(PostgresError) -> [String] {
     var parameters = Parameters()
     parameters.append(role)
     var set: [String] = []
-    do throws(PostgresError) {
-      try connection.execute("begin isolation level read committed")
-      try Migrations.lock(on: connection)
-      for (name, value) in wanted(statementTimeout: statementTimeout) {
-        var parameters = parameters
-        parameters.append(name)
-        parameters.append(value)
-        let command = try connection.execute(
-          """
-          select format('alter role %I in database %I set %I = %L', r.rolname, d.datname, $2::text, $3::text)
-          from pg_roles r, pg_database d
-          where r.rolname = coalesce($1::text, current_user) and d.datname = current_database() and not exists (
-            select from pg_db_role_setting s, unnest(s.setconfig) c
-            where s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%'
-              or $1 is null and s.setrole not in (0, r.oid) and s.setdatabase = d.oid and c like 'plan_cache_mode=%')
-          """, parameters)
-        guard command.rowCount > 0 else { continue }
-        try connection.execute(command.string(0, 0))
-        set.append("\(name) = \(value)")
-      }
-      try connection.execute("commit")
-    } catch {
-      _ = try? connection.execute("rollback")
-      throw error
+    try Migrations.lock(on: connection)
+    for (name, value) in wanted(statementTimeout: statementTimeout) {
+      var parameters = parameters
+      parameters.append(name)
+      parameters.append(value)
+      let command = try connection.execute(
+        """
+        select format('alter role %I in database %I set %I = %L', r.rolname, d.datname, $2::text, $3::text)
+        from pg_roles r, pg_database d
+        where r.rolname = coalesce($1::text, current_user) and d.datname = current_database() and not exists (
+          select from pg_db_role_setting s, unnest(s.setconfig) c
+          where case when $2 = '\(isolation.0)' then s.setrole = r.oid and s.setdatabase = d.oid and c = $2 || '=' || $3
+              else s.setrole in (0, r.oid) and s.setdatabase in (0, d.oid) and c like $2 || '=%' end
+            or $1 is null and s.setrole not in (0, r.oid) and s.setdatabase = d.oid and c like 'plan_cache_mode=%')
+        """, parameters)
+      guard command.rowCount > 0 else { continue }
+      try connection.execute(command.string(0, 0))
+      set.append("\(name) = \(value)")
     }
     return set
   }
@@ -67,13 +84,13 @@ package enum SessionSettings {
     let rows = try connection.execute(
       """
       select name, setting from pg_settings
-      where name in ('statement_timeout', \(planning.map { "'\($0.0)'" }.joined(separator: ", "))) order by name
+      where name in ('statement_timeout', \((planning + [isolation]).map { "'\($0.0)'" }.joined(separator: ", "))) order by name
       """)
-    let wanted = Dictionary(uniqueKeysWithValues: planning)
+    let wanted = Dictionary(uniqueKeysWithValues: planning + [isolation])
     return (0..<rows.rowCount).compactMap { row in
       let (name, setting) = (rows.string(row, 0), rows.string(row, 1))
       let isMissing = wanted[name].map { $0 != setting } ?? (setting == "0")
-      return isMissing && !said.contains(name) ? name : nil
+      return isMissing && (name == isolation.0 || !said.contains(name)) ? name : nil
     }
   }
 }

@@ -16,10 +16,7 @@ package enum Rehearsal {
   /// be the very server that the settings are for.
   package static func run(_ configuration: MasterConfiguration) throws(ListeningSocket.Failure) {
     let bound = getenv(variable).map { String(cString: $0).parts(by: "\n").map(String.init) }
-    if let path = configuration.daemon.logFile {
-      do throws(SystemError) { try LogOutput.check(path) } catch { throw .log(path, error) }
-    }
-    do throws(SystemError) { try configuration.daemon.applyLimits() } catch { throw .system(nil, error) }
+    try run(configuration.daemon)
     var server: ListeningSocket?
     if !isSame(configuration.listen, as: bound?.first) {
       server = try bind(configuration.listen, toleratesUse: bound == nil)
@@ -35,6 +32,14 @@ package enum Rehearsal {
       socket.removePath()
       throw .inUse("\(status)")
     }
+  }
+
+  /// Without what is to be bound: for whoever will make the folder of that first.
+  package static func run(_ daemon: DaemonConfiguration) throws(ListeningSocket.Failure) {
+    if let path = daemon.logFile {
+      do throws(SystemError) { try LogOutput.check(path) } catch { throw .log(path, error) }
+    }
+    do throws(SystemError) { try daemon.applyLimits() } catch { throw .system(nil, error) }
   }
 
   /// Whether that is bound already, whatever it was called then.

@@ -29,7 +29,7 @@ struct AsyncCommand: ParsableCommand {
     master.daemon = try daemon.configuration(reader)
     try ResponderOptions.refuseClashes(in: master)
     var configuration = AsyncConfiguration(
-      master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
+      master, database: try reader.database(state: options.state.state),
       options: try options.connectionOptions(reader, "forkloop async"))
     try loops.apply(to: &configuration, reader)
     try ResponderOptions.refuseTooFewDescriptors(
@@ -98,7 +98,8 @@ struct LoopOptions: ParsableArguments {
     let turn = try reader.integer(
       maxTurn, "--max-turn", "FORKLOOP_ASYNC_MAX_TURN", in: 0...3_600_000, default: 10_000)
     guard turn == 0 || turn >= 2_000 else {
-      throw SettingsError("--max-turn (\(turn)) must be 0, or at least 2000: an idle loop has a turn a second")
+      let flag = reader.source(maxTurn, "--max-turn", "FORKLOOP_ASYNC_MAX_TURN")
+      throw SettingsError("\(flag) (\(turn)) must be 0, or at least 2000: an idle loop has a turn a second")
     }
     configuration.master.limits.turn = UInt64(turn) * 1_000_000
   }

@@ -38,15 +38,19 @@ struct DaemonOptions<Name: ResponderName>: ParsableArguments {
   func configuration(_ reader: SettingsReader) throws(SettingsError) -> DaemonConfiguration {
     var daemon = DaemonConfiguration()
     if let name = user ?? reader.settings["\(Name.prefix)USER"] {
-      guard var account = Account(named: name) else { throw SettingsError("there is no user '\(name)' (--user)") }
+      let flag = reader.source(user, "--user", "\(Name.prefix)USER")
+      guard var account = Account(named: name) else { throw SettingsError("there is no user '\(name)' (\(flag))") }
       if let name = group ?? reader.settings["\(Name.prefix)GROUP"] {
         guard let other = account.with(groupNamed: name) else {
-          throw SettingsError("there is no group '\(name)' (--group)")
+          throw SettingsError("there is no group '\(name)' (\(reader.source(group, "--group", "\(Name.prefix)GROUP")))")
         }
         account = other
       }
-      guard geteuid() == 0 else { throw SettingsError("--user needs a master that is started by root") }
+      guard geteuid() == 0 else { throw SettingsError("\(flag) needs a master that is started by root") }
       daemon.account = account
+    } else if group ?? reader.settings["\(Name.prefix)GROUP"] != nil {
+      let flag = reader.source(group, "--group", "\(Name.prefix)GROUP")
+      throw SettingsError("\(flag) needs --user or \(Name.prefix)USER: it is the group of that user's processes")
     }
     let list = reader.text(allow, "\(Name.prefix)ALLOW", default: "")
     do throws(PeerList.Malformed) {

@@ -10,7 +10,7 @@ struct DemoDataCommand: ParsableCommand {
 
   func run() throws {
     let reader = try SettingsReader()
-    let info = try reader.database(state: state.state ?? reader.stateFolder)
+    let info = try reader.database(state: state.state)
     do {
       let connection = try Connection.connect(to: info, .init(applicationName: "forkloop demo-data"))
       let isLoaded = try DemoData.load(on: connection)

@@ -15,14 +15,16 @@ struct EnvCommand: ParsableCommand {
 
   func run() throws {
     let reader = try SettingsReader()
-    let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.owner)
+    let isPrivate = try reader.privateCluster(state.state) != nil
+    let info = try reader.database(state: state.state, as: PrivateCluster.owner)
     let (variables, others) = info.environment()
     // What only .env says of libpq's own variables, the shell does not know either.
-    let known = reader.settings.fromFileOnly.filter { $0.key.hasPrefix("PG") }.merging(variables) { $1 }
-    for (name, value) in known.sorted(by: { $0.key < $1.key }) {
-      let quoted = value.parts(by: "'", keepsEmpty: true).joined(separator: "'\\''")
-      print("export \(name)='\(quoted)'")
-    }
+    let ofFile = isPrivate ? [:] : reader.settings.fromFileOnly.filter { ConnectionInfo.isOfLibpq($0.key) }
+    let known = ofFile.merging(variables) { $1 }
+    // What the shell has would lead elsewhere.
+    let leading = isPrivate ? ConnectionInfo.variables.intersection(reader.settings.environment.keys) : []
+    for name in leading.subtracting(known.keys).sorted() { print("unset \(name)") }
+    for (name, value) in known.sorted(by: { $0.key < $1.key }) { print("export \(name)=\(shellQuoted(value))") }
     if !others.isEmpty {
       Main.tell("left out, since no variable of libpq's says it: \(others.joined(separator: ", "))")
     }

@@ -5,10 +5,13 @@ import Platform
 import ProcessPool
 
 extension Forkloop {
-  /// The names of our own settings, and of what is for the program alone.
+  /// The names of our own settings, those of the database, and of what is for the program alone.
   static var settings: Set<String> {
     let commands: [any ParsableCommand.Type] = [Forkloop.self] + configuration.subcommands
     var names: Set = [Settings.noFile, Rehearsal.variable, Invocation.inheritance]
+    names.formUnion([
+      "DATABASE_URL", "DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_ADMIN", "DB_ADMIN_PASSWORD",
+    ])
     for command in commands {
       let help = Forkloop.helpMessage(for: command, includeHidden: true)
       // Of what is no part of a name nothing is in the middle of one.

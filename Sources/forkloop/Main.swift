@@ -38,7 +38,7 @@ struct Main {
   private static func cgiService() throws -> PlainCGI.Service {
     let reader = try SettingsReader(remarks: false)
     return PlainCGI.Service(
-      database: try reader.database(state: reader.stateFolder),
+      database: try reader.database(state: nil),
       options: try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi"),
       hasBenchHooks: try ResponderOptions.benchHooks(reader), log: try reader.log("cgi"))
   }

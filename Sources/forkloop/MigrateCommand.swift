@@ -17,7 +17,7 @@ struct MigrateCommand: ParsableCommand {
 
   func run() throws {
     let reader = try SettingsReader()
-    let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.owner)
+    let info = try reader.database(state: state.state, as: PrivateCluster.owner)
     do {
       let connection = try Connection.connect(to: info, .init(applicationName: "forkloop migrate"))
       let applied = try Schema.migrations.run(on: connection)

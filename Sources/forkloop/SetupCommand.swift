@@ -7,7 +7,7 @@ struct SetupCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "setup", abstract: "Make the roles, the database and its schema, as an administrator.",
     discussion: """
-      Connects as whom the settings name, who has to be allowed to make roles: a superuser, or the administrator of a hosted \
+      Connects as whom the settings name, or as DB_ADMIN with DB_ADMIN_PASSWORD where that is set beside the responders' own, who has to be allowed to make roles: a superuser, or the administrator of a hosted \
       database. Makes the database if there is none, an owner, and a role for the responders that reads and writes rows and \
       can do nothing else; brings the schema up to date as the owner, and takes over one that is there. In this database \
       nobody but the owner may make tables any more, not even temporary ones. A second run changes nothing.
@@ -26,13 +26,21 @@ struct SetupCommand: ParsableCommand {
 
   func run() throws {
     let reader = try SettingsReader()
-    let info = try reader.database(state: state.state ?? reader.stateFolder, as: PrivateCluster.superuser)
+    var info = try reader.database(state: state.state, as: PrivateCluster.superuser)
+    var (role, password) = (DatabaseSetup.role, String?.none)
+    // Then the settings name the responders' role, as they do for the responders.
+    if let administrator = reader.settings["DB_ADMIN"], try reader.privateCluster(state.state) == nil {
+      role = info.keywords["user"] ?? reader.settings["PGUSER"] ?? role
+      password = info.keywords["password"]
+      info.keywords["user"] = administrator
+      info.keywords["password"] = reader.settings["DB_ADMIN_PASSWORD"]
+    }
     var setup = DatabaseSetup(
-      database: info.keywords["dbname"] ?? reader.text(nil, "PGDATABASE", default: DatabaseSetup.database),
+      database: info.database ?? DatabaseSetup.database,
       owner: reader.text(owner, "FORKLOOP_OWNER", default: DatabaseSetup.owner),
-      role: reader.text(role, "FORKLOOP_ROLE", default: DatabaseSetup.role))
+      role: reader.text(self.role, "FORKLOOP_ROLE", default: role))
     setup.ownerPassword = reader.settings["FORKLOOP_OWNER_PASSWORD"]
-    setup.rolePassword = reader.settings["FORKLOOP_ROLE_PASSWORD"]
+    setup.rolePassword = reader.settings["FORKLOOP_ROLE_PASSWORD"] ?? password
     setup.statementTimeout = try reader.statementTimeout()
     var changes = 0
     do throws(SetupError) {

@@ -26,7 +26,15 @@ struct SettingsReader {
     settings.environment[Settings.noFile] == nil ? settings.remarks(known: Forkloop.settings) : []
   }
 
+  /// Settings that have been read and spoken of.
+  init(_ settings: Settings) { self.settings = settings }
+
   func text(_ flag: String?, _ name: String, default fallback: String) -> String { flag ?? settings[name] ?? fallback }
+
+  /// What a message about a value has to name: a flag only where it was used.
+  func source(_ flag: (some Any)?, _ flagName: String, _ name: String) -> String {
+    flag == nil && settings[name] != nil ? name : flagName
+  }
 
   func integer(
     _ flag: Int?, _ flagName: String, _ name: String, in range: ClosedRange<Int>, default fallback: Int
@@ -54,16 +62,34 @@ struct SettingsReader {
     }
   }
 
-  /// The database that the settings name; where they name none, a private cluster in `state`, if there is one, as the
-  /// application's role or as `role`.
-  func database(state: String, as role: String? = nil) throws -> ConnectionInfo {
-    if !namesServer(), let folders = try? Folders(state: state), PrivateCluster.exists(in: folders) {
-      return PrivateCluster(folders, account: nil, database: settings["DB_NAME"], user: settings["DB_USER"])
-        .info(as: role)
-    }
+  /// The database of the private cluster that is meant, as the application's role or as `role`; where none is, the one that the
+  /// settings name.
+  func database(state: String?, as role: String? = nil) throws(SettingsError) -> ConnectionInfo {
+    if let cluster = try privateCluster(state) { return cluster.info(as: role) }
     let info = try namedDatabase()
     if let fault = info.fault() { throw SettingsError("the database's settings can't be used: \(fault)") }
     return info
+  }
+
+  /// The private cluster that is meant: where `--state` says, whatever the settings name; where they name no server, the one where
+  /// they say that the state is; where they don't, the one in `var`, if there is one.
+  func privateCluster(_ flag: String?) throws(SettingsError) -> PrivateCluster? {
+    guard flag != nil || !namesServer() else { return nil }
+    // The default is nobody's word, also where it stands in a file.
+    let named = flag ?? settings["FORKLOOP_STATE"].flatMap { $0 == Self.stateFolder ? nil : $0 }
+    do throws(LocalStackError) {
+      let folders = try Folders(state: named ?? Self.stateFolder)
+      if try PrivateCluster.exists(in: folders) {
+        return PrivateCluster(folders, account: nil, database: settings["DB_NAME"], user: settings["DB_USER"])
+      }
+      if named != nil {
+        throw LocalStackError("there is no database of 'forkloop up' in \(folders.state)")
+      }
+    } catch {
+      // Without a word of the user's it is only a place to look.
+      if named != nil { throw SettingsError("\(flag == nil ? "FORKLOOP_STATE" : "--state"): \(error)") }
+    }
+    return nil
   }
 
   /// Whether the settings say which server to use: ours, or libpq's own too.
@@ -85,7 +111,7 @@ struct SettingsReader {
     try integer(flag, "--statement-timeout", "FORKLOOP_STATEMENT_TIMEOUT", in: 10...3_600_000, default: 15_000)
   }
 
-  var stateFolder: String { settings["FORKLOOP_STATE"] ?? "var" }
+  static let stateFolder = "var"
 
   func log(_ label: String) throws(SettingsError) -> Logger {
     var log = Logger(label: label) { LineLog(label: $0) }
@@ -114,7 +140,8 @@ struct SettingsReader {
 struct StateOption: ParsableArguments {
   @Option(
     help:
-      "The folder of 'forkloop up', whose private database is used if no other is set. [FORKLOOP_STATE] (default: var)")
+      "The folder of 'forkloop up', whose private database is used; as a setting or by default, if no other is set. [FORKLOOP_STATE] (default: var)"
+  )
   var state: String?
 }
 
@@ -233,6 +260,14 @@ struct ResponderOptions: ParsableArguments {
 /// Runs `body`; what it throws is a failure told in one line, and a code other than 0 is the program's.
 func exitUnlessZero(_ body: () throws -> Int32) throws {
   let code: Int32
-  do { code = try body() } catch { throw CommandFailure(description: "\(error)") }
+  do {
+    code = try body()
+  } catch let error as SettingsError {
+    throw error
+  } catch let error as LocalStackError where error.isWrongSetting {
+    throw SettingsError(error.description)
+  } catch {
+    throw CommandFailure(description: "\(error)")
+  }
   if code != 0 { throw ExitCode(code) }
 }

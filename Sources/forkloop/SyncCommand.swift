@@ -47,7 +47,7 @@ struct SyncCommand: ParsableCommand {
     try ResponderOptions.refuseClashes(in: master)
     try ResponderOptions.refuseTooFewDescriptors(master.daemon, databaseConnections: 1)
     var configuration = SyncConfiguration(
-      master, database: try reader.database(state: options.state.state ?? reader.stateFolder),
+      master, database: try reader.database(state: options.state.state),
       options: try options.connectionOptions(reader, "forkloop sync"))
     configuration.hasBenchHooks = try options.benchHooks || ResponderOptions.benchHooks(reader)
     return configuration
@@ -111,8 +111,21 @@ struct PoolOptions: ParsableArguments {
       maxSpare: try reader.integer(maxSpare, "--max-spare", "FORKLOOP_SYNC_MAX_SPARE", in: 1...1024, default: 4),
       idleTimeout: .seconds(
         try reader.integer(idleTimeout, "--idle-timeout", "FORKLOOP_SYNC_IDLE_TIMEOUT", in: 1...86_400, default: 10)))
-    guard mode != .dynamic || pool.minSpare <= pool.maxSpare else {
-      throw SettingsError("--min-spare (\(pool.minSpare)) must not be more than --max-spare (\(pool.maxSpare))")
+    guard mode == .dynamic else { return pool }
+    let workersName = reader.source(workers, "--workers", "FORKLOOP_SYNC_WORKERS")
+    let minimum = reader.source(minSpare, "--min-spare", "FORKLOOP_SYNC_MIN_SPARE")
+    guard pool.minSpare <= pool.maxSpare else {
+      let maximum = reader.source(maxSpare, "--max-spare", "FORKLOOP_SYNC_MAX_SPARE")
+      throw SettingsError("\(minimum) (\(pool.minSpare)) must not be more than \(maximum) (\(pool.maxSpare))")
+    }
+    // Defaults give way.
+    for (name, value, isSet) in [
+      (
+        reader.source(start, "--start", "FORKLOOP_SYNC_START"), pool.start,
+        start != nil || reader.settings["FORKLOOP_SYNC_START"] != nil
+      ), (minimum, pool.minSpare, minSpare != nil || reader.settings["FORKLOOP_SYNC_MIN_SPARE"] != nil),
+    ] where isSet && value > pool.workers {
+      throw SettingsError("\(name) (\(value)) must not be more than \(workersName) (\(pool.workers))")
     }
     return pool
   }

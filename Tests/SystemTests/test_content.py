@@ -267,3 +267,89 @@ def test_a_patch_of_an_order_and_a_delete_of_its_product_do_not_wait_for_each_ot
         holder.kill()
         assert (patch.result().status, delete.result().status) == (200, 409), (patch.result(), delete.result())
     assert stocked.both("GET", "/order/1").json["order_lines"] == lines
+
+
+LOOSE_LINES = [  # how the line of order 1 is made what JSON can't say, and what it is mended by
+    ("price = 'NaN'", "alter price type numeric"), ("price = 0.00001", "alter price type numeric"), ("quantity = 1.5", "alter quantity type numeric"),
+    ("quantity = 3000000000", "alter quantity type bigint"), ("price = null", "alter price drop not null"), ("product_id = null", "alter product_id drop not null"),
+]
+AS_BEFORE = STRICT.replace(";", "; alter table order_line drop constraint if exists order_line_quantity_check; alter table order_line alter quantity type integer, add constraint order_line_quantity_check check (quantity between 1 and 1000000);", 1)
+LOOSEN = "alter table order_line drop constraint if exists order_line_price_finite, drop constraint if exists order_line_price_check, drop constraint if exists order_line_quantity_check"
+GUARDS = ({}, {"HTTP_IF_NONE_MATCH": '"x"'}, {"HTTP_IF_MATCH": "*"})
+MEND = {"order_lines": [{"product_id": 1, "quantity": 2, "price": 2}]}
+
+
+@pytest.mark.parametrize("flaw, alter", LOOSE_LINES, ids=[row[0] for row in LOOSE_LINES])
+def test_an_order_that_json_can_not_say_is_written_only_where_that_mends_it(content, flaw, alter):
+    sql, servers, _ = content
+    sql(f"{LOOSEN}, {alter}")
+    order = {"name": "SO1", "contact_id": 1, "order_lines": [{"product_id": 1, "quantity": 2, "price": 2}], "tags": [{"name": "shopping"}], "amount_total": 4}
+    try:
+        for mode, server in servers.items():
+            for guard in GUARDS:
+                sql(f"update order_line set {flaw} where order_id = 1")
+                for path in ("/order/1", "/order", "/order?contact_id=1", "/order?product_id=1&tag=shopping"):
+                    if "product_id = null" not in flaw or "product" not in path:
+                        is_ours(server, ask(server, "GET", path), "order 1 can't be written as JSON")
+                is_ours(server, ask(server, "PATCH", "/order/1", {"name": "after"}, **guard), "order 1 can't be written as JSON")
+                assert sql('select name from "order" where id = 1') == [("SO1",)], (mode, guard, "what was told as failed is done")
+                assert ask(server, "PATCH", "/order/1", {"name": "after"}, HTTP_IF_MATCH='"0"')[0] == 412
+                assert ask(server, "PATCH", "/order/1", MEND, **guard) == (200, {"id": 1, **order}), (mode, guard)
+                sql(f"""insert into "order" (id, name, contact_id) values (77, 'x', 1); insert into order_line (order_id, product_id, quantity, price) values (77, 1, 1, 1);
+                        update order_line set {flaw} where order_id = 77""")
+                # Nobody has seen a list with it.
+                assert ask(server, "POST", "/product", {"name": "x"}, **guard)[0] == 201
+                assert ask(server, "POST", "/order", ORDER, HTTP_IF_NONE_MATCH='"x"')[0] == 201 and ask(server, "POST", "/order", ORDER, HTTP_IF_MATCH='"0"')[0] == 412
+                assert ask(server, "DELETE", "/order/77", **guard) == (204, None), (mode, guard)
+        sql("create function spoil() returns trigger language plpgsql as $$ begin new." + flaw.replace(" = ", " := ") + "; return new; end $$; create trigger spoil before insert on order_line for each row execute function spoil()")
+        count = sql('select count(*) from "order"')
+        for server in servers.values():
+            for fields in ({}, {"HTTP_IDEMPOTENCY_KEY": "spoilt"}):
+                status, told = ask(server, "POST", "/order", ORDER, **fields)
+                assert status == 500 and "written" not in told["detail"], told
+            assert ask(server, "PATCH", "/order/1", MEND)[0] == 500
+        assert sql('select count(*) from "order"') == count, "an order that can't be told is left"
+    finally:
+        sql("drop function if exists spoil cascade;" + AS_BEFORE)
+
+
+def test_what_has_no_name_is_shown_without_one(content):
+    sql, servers, _ = content
+    columns = [("contact", "name"), ("contact", "email"), ("product", "name"), ("tag", "name"), ('"order"', "name")]
+
+    def changed(server, path):
+        status, whole = server.ask(path, "PATCH", b"{}")
+        return status, json.loads(whole.partition(b"\r\n\r\n")[2])
+
+    sql(";".join(f"alter table {table} alter {column} drop not null; update {table} set {column} = null where id = 1" for table, column in columns))
+    try:
+        for mode, server in servers.items():
+            for path, shown in (("/contact/1", {"id": 1, "name": None, "email": None}), ("/product/1", {"id": 1, "name": None}), ("/tag/1", {"id": 1, "name": None})):
+                assert ask(server, "GET", path) == changed(server, path) == (200, shown)
+                assert ask(server, "GET", path.rpartition("/")[0])[1][0] == shown
+            status, order = ask(server, "GET", "/order/1")
+            assert (order["name"], order["tags"]) == (None, [{"name": None}]) and ask(server, "GET", "/order") == (200, [order]) and changed(server, "/order/1") == (200, order)
+            tags = []
+            for name in ("null", "''", "'.'"):
+                sql(f"alter table tag drop constraint if exists tag_name_check, drop constraint if exists tag_name_not_blank; update tag set name = {name} where id = 1")
+                tags.append(re.search(rb"ETag: (\S+)", server.ask("/order/1")[1])[1])
+            assert len(set(tags)) == 3, "no name, an empty one and another have one tag"
+            sql("update tag set name = null where id = 1")
+    finally:
+        sql(";".join(f"update {table} set {column} = 'a@b' where {column} is null; alter table {table} alter {column} set not null" for table, column in columns)
+            + r"; alter table tag drop constraint if exists tag_name_check, drop constraint if exists tag_name_not_blank, add constraint tag_name_check check (char_length(name) between 1 and 255), add constraint tag_name_not_blank check (btrim(name, E' \t\n\x0b\f\r') <> '')")
+
+
+def test_a_reply_that_an_older_program_has_kept_has_no_tag_that_it_did_not_have(content):
+    sql, servers, _ = content
+    requests = {"product": {"name": "x"}, "order": ORDER}
+    for mode, server in servers.items():
+        for resource, body in requests.items():
+            fields = {"HTTP_IDEMPOTENCY_KEY": f"old-{resource}-{mode}"}
+            made = server.ask(f"/{resource}", "POST", json.dumps(body).encode(), **fields)[1]
+            again = server.ask(f"/{resource}", "POST", json.dumps(body).encode(), **fields)[1]
+            assert b"ETag" in made and re.search(rb"ETag: .*", made)[0] == re.search(rb"ETag: .*", again)[0]
+            sql(f"""update idempotency_key set reply = (select jsonb_agg(row - 'version' || '{{"tag": 730}}') from jsonb_array_elements(reply) row) where key = 'old-{resource}-{mode}'""")
+            old = server.ask(f"/{resource}", "POST", json.dumps(body).encode(), **fields)[1]
+            assert old.startswith(b"Status: 201") or b"Status: 201" in old and b"Idempotency-Replayed: true" in old, old
+            assert b"ETag" not in old and old.partition(b"\r\n\r\n")[2] == made.partition(b"\r\n\r\n")[2], old

@@ -262,3 +262,58 @@ def test_after_the_promotion_of_a_standby_no_tag_comes_again():
             eventually(lambda: here.psql("select pg_is_in_recovery(), (select name from contact where id = 2)") == "t|on both", message="the standby does not follow")
             here.psql("select pg_promote()")
             are_told_apart(there, here, max(there.transaction(), here.transaction()) + 10)
+
+
+# What an order of three lines and three tags may look like, and what is done to it: what is alike in several values must not make up for
+# itself, whatever the values are.
+LINES = [
+    "(1, 1, 1), (2, 3, 2), (1, 7, 0.5), (2, 1, 12)", "(1, 1, 1), (2, 1, 10000), (1, 1, 1), (2, 1, 10000)", "(1, 2, 0), (2, 5, 0), (2, 2, 0), (1, 5, 0)",
+    "(1, 1, 0.0001), (2, 2, 0.0002), (2, 1, 0.0003), (1, 4, 0.0001)", "(1, 1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1)", "(2, 100, 100), (1, 10000, 1), (3, 1, 3), (1, 2, 3)",
+    "(4294967298, 1, 1), (3, 1, 1), (4294967297, 5, 7), (1, 5, 7)",
+]
+STEPS = [
+    *(f"update order_line set price = price * {factor}" for factor in ("10000", "0.0001", "2", "10", "0")), "update order_line set price = 0",
+    *(f"update order_line set quantity = {to}" for to in ("quantity * 2", "1", "price::int % 1000 + 1")), "update order_line set price = quantity, quantity = price::int % 1000 + 1",
+    "update order_line set product_id = 1", "update order_line set product_id = 3 - product_id where product_id < 3", "update order_line set product_id = 4294967301 - product_id",
+    *(f"update order_line l set {', '.join(f'{column} = m.{column}' for column in columns.split())} from order_line m where l.id + m.id = 5"
+      for columns in ("price", "quantity", "product_id", "price quantity", "product_id price", "product_id quantity price")),
+    *(f"update order_line set {change} where id in (1, 2)" for change in ("price = price * 10000", "price = 0", "price = price + 1", "quantity = quantity + 1", "product_id = 3")),
+    "update order_line set quantity = product_id % 4, product_id = quantity % 3 + 1 where product_id % 4 > 0", "update order_line set id = id + 4294967296", "update order_line set id = 5 - id + 10",
+    "delete from order_line where id in (1, 2)", "delete from order_line", "insert into order_line (order_id, id, product_id, quantity, price) select order_id, id + 10, product_id, quantity, price from order_line",
+    "update tag set name = case id when 1 then 'food' else 'shopping' end || 'x' where id < 3", "update order_tag_rel set tag_id = tag_id + 3", "delete from order_tag_rel where tag_id < 3",
+    "delete from order_tag_rel", "insert into order_tag_rel values (1, 1)", "update tag set name = '1' where id = 2; update tag set name = '2' where id = 1", "insert into tag (id, name) values (4294967298, 'food '); update order_tag_rel set tag_id = 4294967298 where tag_id = 2",
+]
+SHOWN = """select order_entity_tag(1), (select jsonb_build_array(name, contact_id) from "order" where id = 1),
+             (select jsonb_agg(jsonb_build_array(product_id, quantity, trim_scale(price)) order by id) from order_line where order_id = 1),
+             (select jsonb_agg(name order by t.id) from order_tag_rel r join tag t on t.id = tag_id where order_id = 1)"""
+
+
+def test_no_structure_of_the_values_makes_up_for_a_change(stocked):
+    """Each step undone after it was looked at, so that only what is in the lines and tags makes the difference, and also two at once."""
+    stocked.psql("""insert into product (id, name) values (3, 'c'), (4, 'd'), (4294967297, 'e'), (4294967298, 'f'), (4294967299, 'g'), (4294967300, 'h');
+                    insert into tag (name) select 'tag ' || i from generate_series(4, 6) i; insert into "order" (name, contact_id) values ('o', 1);
+                    insert into order_tag_rel values (1, 1), (1, 2), (1, 3)""")
+    tags, twice = {}, []
+    for lines in LINES:
+        values = ", ".join(f"(1, {n}, {line})" for n, line in enumerate(lines.strip("()").split("), ("), 1))
+        script = f"""begin; alter table order_line alter price type numeric(20, 8), drop constraint order_line_quantity_check; alter table order_tag_rel drop constraint order_tag_rel_pkey;
+                     insert into order_line (order_id, id, product_id, quantity, price) values {values}; {SHOWN}; savepoint own;"""
+        for step in STEPS:
+            script += f"{step}; {SHOWN}; update order_line set price = price * 10000 where price < 1000; {SHOWN}; rollback to own;"
+        for tag, *shown in stocked.psql(script + "rollback"):
+            if tags.setdefault(tag, shown) != shown:
+                twice.append((tag, tags[tag], shown))
+    assert len(tags) > 200 and not twice, (len(tags), len(twice), twice[:3])
+
+
+@pytest.mark.parametrize("lines, sql", [
+    ("(1, 1, 1, 1), (1, 2, 3, 2)", "update order_line set price = price * 10000"), ("(1, 1, 1, 1), (1, 1, 1, 10000)", "update order_line l set price = m.price from order_line m where l.id + m.id = 3"),
+    ("(1, 1, 2, 0), (1, 2, 2, 0)", "update order_line l set product_id = m.product_id from order_line m where l.id + m.id = 3"),
+    ("(1, 4294967298, 1, 1)", "update order_line set product_id = 3"),
+], ids=["prices times 10000", "prices swapped", "products of free lines swapped", "a product of more than 32 bits"])
+def test_whoever_has_the_tag_of_other_lines_hears_of_it(stocked, lines, sql):
+    stocked.psql(f"""insert into product (id, name) values (3, 'c'), (4294967298, 'd'); insert into "order" (name, contact_id) values ('o', 1);
+                     insert into order_line (order_id, product_id, quantity, price) values {lines}""")
+    old = stocked.both("GET", "/order/1")
+    stocked.psql(sql)
+    is_told_apart(stocked, "/order/1", old)

@@ -280,6 +280,19 @@ STATES = {
     "a migrated one of the administrator's": ([("dba", "postgres", "create database given"), ("dba", "given", "migrate")], "dba"),
     "one that the application owns": ([("postgres", "postgres", 'create role "given-app" login superuser'), ("given-app", "postgres", "create database given"),
                                        ("given-app", "given", "migrate")], "postgres"),
+    "one that an interrupted setup has left to two owners": ([
+        ("postgres", "postgres", "create database given"), ("postgres", "given", "migrate"),
+        ("postgres", "given", 'create role "given owner"; alter table schema_migration owner to "given owner"; alter table tag owner to "given owner"')], "postgres"),
+    "one whose tables everybody may truncate, and more": ([
+        ("postgres", "postgres", "create database given"), ("postgres", "given", "migrate"),
+        ("postgres", "given", 'create role "given owner"; create role "given-app"'),
+        ("postgres", "given", "grant truncate, trigger, references on all tables in schema public to public; grant all on schema_migration to public;"
+         "grant references (id), update (id) on tag to public; grant update (number) on schema_migration to public;"
+         "alter default privileges grant all on tables to public; alter default privileges for role \"given owner\" grant all on tables to \"given-app\";"
+         "revoke execute on all routines in schema public from public")], "postgres"),
+    "an administrator and a database whose transactions are not the usual ones": ([
+        ("dba", "postgres", "create database given"), ("dba", "given", "migrate"),
+        ("postgres", "postgres", "alter role dba set default_transaction_read_only = on; alter database given set default_transaction_isolation = 'serializable'")], "dba"),
     "the roles, turned upside down": ([("postgres", "postgres", 'create role "given owner"; create role "given-app" in role "given owner" createrole bypassrls')], "postgres"),
 }
 
@@ -329,7 +342,7 @@ def test_setup_sets_passwords_that_the_server_never_sees(given):
 
 @pytest.mark.parametrize("flags, settings, code, words", [
     (["--role", "given owner"], {}, 1, "can't both be"),
-    (["--role", "dba"], {}, 1, "is the application's role: connect as somebody"),
+    (["--role", "dba"], {}, 1, "is the application's role: connect as an administrator"),
     (["--role", "postgres"], {"DB_USER": "other"}, 1, ""),
     ([], {"DB_USER": "other"}, 1, "permission denied"),
     ([], {"DB_HOST": "/nowhere"}, 1, "no database connection"),
@@ -350,6 +363,173 @@ def test_a_migration_that_the_application_may_not_make_says_who_may(given):
     given.psql("delete from schema_migration where number > 1")
     done = subprocess.run([PROGRAM, "migrate"], capture_output=True, text=True, env=clean_environment(**given.where, DB_USER=given.role))
     assert done.returncode == 1 and "42501" in done.stderr and "migrate as the owner" in done.stderr, done
+
+
+def migrated(given, owner="postgres"):
+    given.psql("create database given", "postgres", "postgres")
+    subprocess.run([PROGRAM, "migrate"], check=True, stdout=subprocess.DEVNULL, env=clean_environment(**given.where, DB_USER=owner))
+
+
+OWNERS = "select string_agg(distinct relowner::regrole::text, ', ') from pg_class where relnamespace = 'public'::regnamespace"
+
+
+def test_a_setup_that_is_interrupted_has_done_nothing_and_the_next_one_does_it_all(given):
+    migrated(given)
+    holder = subprocess.Popen([PSQL, "-XAtqc", "begin; select 1 from order_line; select pg_sleep(30)"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env=clean_environment(PGHOST=given.where["DB_HOST"], PGUSER="postgres", PGDATABASE="given"))
+    waiting = "select count(*) from pg_locks where not granted and relation = 'order_line'::regclass"
+    try:
+        eventually(lambda: given.psql("select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == "1\n", 5)
+        first = subprocess.Popen([PROGRAM, "setup", "--owner", given.owner, "--role", given.role], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 env=clean_environment(**given.where, DB_USER="postgres", FORKLOOP_NO_ENV_FILE=1))
+        eventually(lambda: given.psql(waiting) == "1\n", 5)
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=10)
+        given.psql("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+        eventually(lambda: given.psql("select count(*) from pg_stat_activity where application_name = 'forkloop setup'") == "0\n", 5)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert given.psql(OWNERS) == "postgres\n", "an interrupted setup has moved a part"
+    done = given.setup("postgres")
+    assert done.returncode == 0 and given.psql(OWNERS) == f'"{given.owner}"\n', done
+
+
+def test_setup_leaves_alone_what_is_not_the_applications(given):
+    """Another database of the role's, and the tables and functions of others in this one."""
+    migrated(given)
+    try:
+        given.psql('create role "given-app" login', "postgres", "postgres")
+        given.psql('create database billing owner "given-app"', "postgres", "postgres")
+        given.psql('create table payroll (id int); create function raise_pay() returns int language sql as \'select 1\'; create view paid as select 1 as a;'
+                   'create table mine (id serial); alter table mine owner to "given-app"; alter database given owner to "given-app"')
+        done = given.setup("postgres")
+        assert done.returncode == 0, done
+        assert given.psql("select datname, datdba::regrole from pg_database where datname in ('billing', 'given') order by 1") == f'billing|"{given.role}"\ngiven|"{given.owner}"\n'
+        owners = "select relname, relowner::regrole from pg_class where relname in ('mine', 'paid', 'payroll') union select proname, proowner::regrole from pg_proc where proname = 'raise_pay' order by 1"
+        assert given.psql(owners) == f'mine|"{given.owner}"\npaid|postgres\npayroll|postgres\nraise_pay|postgres\n'
+        found = states(["select * from payroll", "delete from payroll", "insert into mine default values", "select * from mine"],
+                       PGHOST=given.where["DB_HOST"], PGUSER=given.role, PGDATABASE="given")
+        assert list(found.values()) == [INSUFFICIENT_PRIVILEGE, INSUFFICIENT_PRIVILEGE, "", ""], found
+        assert given.setup("postgres").stdout == "the database is set up\n"
+    finally:
+        given.psql("drop database if exists billing with (force)", "postgres", "postgres")
+
+
+@pytest.mark.parametrize("settings", [
+    {"PGSERVICE": "orders"}, {"DATABASE_URL": "postgresql:///?service=orders"}, {"PGSERVICE": "other", "PGDATABASE": "wrong", "DB_NAME": "given"}, {"PGDATABASE": "given"}])
+def test_setup_is_about_the_database_that_a_service_or_libpqs_environment_names(given, tmp_path, settings):
+    (tmp_path / "services").write_text(f"[orders]\nhost={given.where['DB_HOST']}\nuser=dba\ndbname=given\n[other]\nhost={given.where['DB_HOST']}\nuser=dba\n")
+    before = given.psql("select count(*) from pg_roles", "postgres", "forkloop")
+    given.where = {"PGSERVICEFILE": tmp_path / "services", "PGHOST": given.where["DB_HOST"], "PGUSER": "dba"}
+    done = given.setup("", **settings)
+    assert done.returncode == 0 and 'made the database "given"' in done.stdout, done
+    assert given.psql("select has_database_privilege('given-app', 'forkloop', 'temporary'), has_database_privilege('given-app', 'given', 'temporary')") == "f|f\n", before
+
+
+def test_a_databases_name_is_a_name_whatever_is_in_it(given):
+    given.where["DB_NAME"] = given.database = "dbname=given user=nobody"
+    try:
+        done = given.setup()
+        assert done.returncode == 0, done
+        check = subprocess.run([PROGRAM, "sync", "--check", "--listen", f"127.0.0.1:{free_port()}"], capture_output=True, text=True, env=clean_environment(**given.where, DB_USER="postgres"))
+        assert check.returncode == 0 and "schema" not in check.stderr, check
+        assert given.psql("select count(*) from pg_database where datname = 'dbname=given user=nobody'", "postgres", "postgres") == "1\n"
+    finally:
+        given.stack.psql('drop database if exists "dbname=given user=nobody" with (force)')
+
+
+# What is in the way before a setup, as SQL in the database, and what a setup says then: of the schema, and of what the role can do.
+IN_THE_WAY = [
+    ("alter role \"given-app\" set search_path = 'zzz'", "has no schema"),
+    ("alter role \"given-app\" in database given set search_path = ''", "has no schema"),
+    ("create schema \"given owner\"", 'alter role "given owner" in database "given" set search_path = "public"'),
+    ("create schema \"given-app\"", 'is in the schema "given-app"'),
+    ('create schema b; alter role "given owner" set search_path = a, b, public', 'is in the schema "b"'),
+    ("drop schema public", "has no schema"),
+    ('alter role "given-app" connection limit 0', "connection limit -1"),
+    ("alter role \"given-app\" valid until '2001-01-01'", "valid until 'infinity'"),
+    ("alter database given connection limit 0", "takes no connections"),
+    ('alter role "given-app" set default_transaction_read_only = on', "read-only"),
+    ('grant pg_read_all_data to "given-app"', "is a member of pg_read_all_data"),
+]
+
+
+@pytest.mark.parametrize("sql, words", IN_THE_WAY)
+def test_setup_says_what_is_in_the_way_and_then_has_done_nothing(given, sql, words):
+    given.psql('create role "given owner" login; create role "given-app" login', "postgres", "postgres")
+    given.psql("create database given", "postgres", "postgres")
+    given.psql(sql)
+    done = given.setup("postgres")
+    assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1, done
+    assert done.stdout == "" and given.psql("select count(*) from pg_class where relname = 'schema_migration'") == "0\n", done
+
+
+def test_a_right_that_somebody_else_has_granted_is_told_of(given):
+    """Only who has granted it can take it back."""
+    migrated(given)
+    given.psql('create role "given-app" login; grant truncate on tag to other with grant option; set role other; grant truncate on tag to "given-app"')
+    done = given.setup("postgres")
+    assert done.returncode == 1 and "may use truncate on the table tag" in done.stderr, done
+
+
+@pytest.mark.parametrize("sql, options, schema", [
+    ("create schema adm authorization dba; alter role dba set search_path = 'adm'", "", "public"),
+    ("create schema adm authorization dba", "-c search_path=adm", "public"),
+    ("create schema dba authorization dba", "", "public"),
+    ("create schema adm authorization dba; alter database given set search_path = 'adm'", "", "adm"),
+    ("create schema \"A, \"\"b\" authorization dba; alter database given set search_path = nowhere, \"A, \"\"b\", public", "", 'A, "b'),
+])
+def test_the_tables_are_where_the_responders_look_for_them_whatever_the_administrators_search_path_is(given, sql, options, schema):
+    given.psql("create database given owner dba", "postgres", "postgres")
+    given.psql(sql)
+    for expected in (0, 0):
+        done = given.setup(**({"PGOPTIONS": options} if options else {}))
+        assert done.returncode == expected, done
+    assert given.psql("select string_agg(nspname, ' ') from pg_class c join pg_namespace n on n.oid = relnamespace where relname = 'tag'") == f"{schema}\n"
+    assert given.psql("select count(*) from tag", given.role) == "0\n"
+    assert given.psql("select current_schema()", given.owner) == f"{schema}\n"
+
+
+def test_a_database_that_a_failed_setup_has_made_is_the_owners(given):
+    assert given.setup("dba", "--role", "public").returncode == 1
+    done = given.setup()
+    assert done.returncode == 0, done
+    assert given.psql("select datdba::regrole from pg_database where datname = 'given'") == f'"{given.owner}"\n'
+
+
+def test_setups_that_begin_at_once_wait_for_each_other(given):
+    begun = [subprocess.Popen([PROGRAM, "setup", "--owner", given.owner, "--role", given.role], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=clean_environment(**given.where, DB_USER="dba", FORKLOOP_NO_ENV_FILE=1)) for _ in range(5)]
+    said = sorted(one.communicate(timeout=30)[0] for one in begun)
+    assert [one.returncode for one in begun] == [0] * 5, said
+    assert sum("made the database" in text for text in said) == 1 and said.count("the database is set up\n") == 4, said
+
+
+def test_the_readmes_setup_works_beside_an_env_file_that_was_copied_from_the_example(given, tmp_path):
+    command = re.search(r"^sudo -u postgres env (.*) forkloop setup", (ROOT / "README.md").read_text(), re.M)[1]
+    settings = dict(pair.split("=") for pair in command.split())
+    (tmp_path / ".env").write_text((ROOT / ".env.example").read_text())
+    done = subprocess.run([PROGRAM, "setup", "--owner", given.owner, "--role", "forkloop"], capture_output=True, text=True, cwd=tmp_path,
+                          env=clean_environment(**{**settings, "DB_HOST": given.where["DB_HOST"], "DB_NAME": "given"}))
+    assert done.returncode == 0, done
+
+
+def test_a_migration_waits_for_another_one_whatever_the_owners_lock_timeout_is(given):
+    assert given.setup().returncode == 0
+    given.psql(f"alter role \"{given.owner}\" set lock_timeout = '10ms'")
+    other = subprocess.Popen([PSQL, "-XAtqc", f"select pg_advisory_lock({0x666F726B6C6F6F70}); select pg_sleep(30)"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env=clean_environment(PGHOST=given.where["DB_HOST"], PGUSER="postgres", PGDATABASE="given"))
+    waits = "select count(*) from pg_locks l join pg_stat_activity a using (pid) where not granted and locktype = 'advisory' and query_start < now() - interval '0.1 s'"
+    try:
+        eventually(lambda: given.psql("select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == "1\n", 5)
+        one = subprocess.Popen([PROGRAM, "migrate"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_environment(**given.where, DB_USER=given.owner))
+        eventually(lambda: given.psql(waits) == "1\n" or one.poll() is not None, 5)
+        given.psql("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+        assert (one.communicate(timeout=10)[0], one.returncode) == ("the schema is up to date\n", 0)
+    finally:
+        other.kill()
+        other.wait()
 
 
 # MARK: Processes

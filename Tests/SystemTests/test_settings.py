@@ -1,5 +1,6 @@
 """Settings: `.env` is read as docker compose reads it or refused in a line, the same defaults stand everywhere, and nothing is lost."""
 
+import os
 import pathlib
 import re
 import shlex
@@ -123,6 +124,40 @@ def test_a_reload_tells_once_of_a_setting_that_has_been_misspelt(stack, mode):
 def test_no_setting_that_the_help_names_is_told_of():
     meant = {name: "" for name in settings()} | {"FORKLOOP_PORT": 1, "FORKLOOP_SYNC_WORKERS": 1, "FORKLOOP_BENCH_HOOKS": 1, "FORKLOOP_SYNC_KEEP_ALIVE": 1}
     assert run("sync", "--check", "--listen", "unix:/tmp/x.sock", **meant).stderr == ""
+
+
+@pytest.mark.parametrize("name, nearest", [("DB_PASS", "DB_"), ("DB_HOSTS", "DB_HOST"), ("DATABASE_URI", "DATABASE_URL")])
+def test_a_name_that_is_nearly_one_of_the_database_s_is_told_of(name, nearest):
+    assert f"there is no setting {name}, the nearest is {nearest}" in run("env", DB_HOST="h", **{name: "x"}).stderr
+
+
+@pytest.mark.parametrize("flags, settings, words", [
+    ([], {"FORKLOOP_SYNC_GROUP": "nogroup"}, "FORKLOOP_SYNC_GROUP needs --user"), (["--group", "nogroup"], {}, "--group needs --user"),
+    ([], {"FORKLOOP_SYNC_USER": "0"}, "(FORKLOOP_SYNC_USER)"), (["--user", "0"], {"FORKLOOP_SYNC_USER": "nobody"}, "(--user)"),
+    ([], {"FORKLOOP_SYNC_USER": "nobody", "FORKLOOP_SYNC_GROUP": "0"}, "(FORKLOOP_SYNC_GROUP)"),
+    (["--pm", "dynamic", "--start", "100", "--workers", "2", "--min-spare", "3"], {}, "--start (100) must not be more than --workers (2)"),
+    (["--pm", "dynamic", "--workers", "2"], {"FORKLOOP_SYNC_MIN_SPARE": "3"}, "FORKLOOP_SYNC_MIN_SPARE (3) must not be more than --workers (2)"),
+    ([], {"FORKLOOP_SYNC_PM": "dynamic", "FORKLOOP_SYNC_MIN_SPARE": "5"}, "FORKLOOP_SYNC_MIN_SPARE (5) must not be more than --max-spare (4)"),
+    ([], {"DB_HOST": "postgresql://u:s3cret@h/d"}, "DB_HOST is no host's name"), ([], {"DB_HOST": "a,u:s3cret@h"}, "DB_HOST is no host's name"),
+    ([], {"DB_HOST": "host=h password=s3cret"}, "DB_HOST is no host's name"),
+])
+def test_a_setting_that_would_do_nothing_or_harm_is_refused_by_the_name_that_it_was_given(flags, settings, words):
+    done = run("sync", "--check", "--listen", "unix:/tmp/x.sock", *flags, **settings)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and words in done.stderr and SECRET not in done.stderr, done
+
+
+def test_defaults_of_the_pool_give_way_to_few_workers():
+    assert run("sync", "--check", "--listen", "unix:/tmp/x.sock", "--pm", "dynamic", "--workers", "1").returncode == 0
+
+
+def test_an_env_that_is_no_file_is_refused_and_one_that_leads_to_nothing_is_none():
+    with temporary_folder() as folder:
+        os.mkfifo(f"{folder}/.env")
+        done = run("env", cwd=folder)
+        assert done.returncode == 2 and done.stderr == "forkloop: .env can't be read: it is no file\n", done
+        os.unlink(f"{folder}/.env")
+        os.symlink("/dev/null", f"{folder}/.env")
+        assert exported(run("env", cwd=folder, DB_HOST="h")) == {"PGHOST": "h"}
 
 
 UNUSABLE = [({"PGSSLMODE": "bogus"}, "sslmode"), ({"PGCONNECT_TIMEOUT": "x"}, "connect_timeout"), ({"PGSERVICE": "nosuch"}, "service"),
@@ -308,7 +343,7 @@ def drain():
 def test_compose_hands_all_settings_on_and_has_the_same_defaults():
     text = pathlib.Path(ROOT, "docker-compose.yml").read_text()
     for name, default in re.findall(r"\$\{(\w+):-(\w+)\}", text):
-        assert default == (example()[name] or default), f"{name}: {default} in docker-compose.yml, {example()[name]} in .env.example"
+        assert default == (example().get(name) or default), f"{name}: {default} in docker-compose.yml, {example()[name]} in .env.example"
         if name in settings():
             assert default == settings()[name].default, f"{name}: {default} in docker-compose.yml"
     program = text[text.index("x-forkloop:"):text.index("x-responder:")]
@@ -318,6 +353,42 @@ def test_compose_hands_all_settings_on_and_has_the_same_defaults():
             assert re.search(r"<<: \*(responder|forkloop)", service) and "env_file" not in service, f"not with the program's settings: {service}"
     graces = [int(seconds) for seconds in re.findall(r"stop_grace_period: (\d+)s", text)]
     assert graces and min(graces) > drain(), f"{graces} s to stop, where a drain may take {drain()}"
+
+
+def in_compose(service, **dot_env):
+    """The environment of a container, as docker compose makes it of `.env` and docker-compose.yml."""
+    def filled_in(value):
+        return re.sub(r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda m: dot_env.get(m[1]) or m[2] or "", str(value))
+
+    yaml = pytest.importorskip("yaml")
+    about = yaml.safe_load(pathlib.Path(ROOT, "docker-compose.yml").read_text())["services"][service]
+    assert about["env_file"] == ".env"
+    return {**dot_env, **{name: filled_in(value) for name, value in about["environment"].items()}}
+
+
+def test_a_container_gets_what_the_file_says_of_libpq_and_no_administrator_s_password():
+    said = {"PGHOST": "h", "PGDATABASE": "d", "PGUSER": "u", "PGSSLMODE": "require", "DB_PASSWORD": "p"}
+    secrets = {name: "s3cret" for name in ("DB_ADMIN_PASSWORD", "FORKLOOP_OWNER_PASSWORD", "FORKLOOP_ROLE_PASSWORD")}
+    for service in ("sync", "async"):
+        assert in_compose(service, **said, **secrets).items() >= said.items() and SECRET not in in_compose(service, **said, **secrets).values()
+        assert in_compose(service)["PGHOST"] == "db"
+    assert in_compose("migrate", **said).items() >= {**said, "DB_ADMIN": "postgres"}.items()
+    assert in_compose("migrate")["PGHOST"] == "/var/run/postgresql"
+
+
+def test_containers_can_be_given_a_url(stack):
+    said = {"DATABASE_URL": f"postgresql://compose_role@/compose?host={stack.path('db')}", "DB_PASSWORD": SECRET}
+    try:
+        done = run("setup", **in_compose("migrate", **said))
+        assert done.returncode == 0, done
+        assert stack.psql("select rolpassword is not null from pg_authid where rolname = 'compose_role'", database="compose") == [("t",)]
+        done = run("setup", **in_compose("migrate", DB_HOST=stack.path("db"), DB_NAME="compose", DB_USER="compose_role", DB_PASSWORD=SECRET))
+        assert done.returncode == 0, done
+        for mode in MODES:
+            assert "both set" not in run(mode, "--check", "--listen", "unix:/tmp/x.sock", **in_compose(mode, **said)).stderr
+    finally:
+        stack.psql("drop database if exists compose with (force)", database="postgres")
+        stack.psql("drop role if exists compose_role", database="postgres")
 
 
 def test_the_units_have_the_same_defaults():

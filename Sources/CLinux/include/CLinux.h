@@ -21,6 +21,11 @@ int clinux_open_append(const char *path, mode_t mode);
 int clinux_open_again(int descriptor);
 // open(2) for reading, O_CLOEXEC.
 int clinux_open_read(const char *path);
+// The same, which does not wait for a FIFO's writer (fifo(7)).
+int clinux_open_without_waiting(const char *path);
+// The same for a folder in `folder`, or for the lock `name` in it, made if absent; neither follows a link in its last part.
+int clinux_open_folder_in(int folder, const char *name);
+int clinux_open_lock_in(int folder, const char *name);
 // prctl(PR_SET_PDEATHSIG): `signal` comes when the parent dies.
 int clinux_set_parent_death_signal(int signal);
 // execvpe(3): searches PATH. Returns only if it fails.

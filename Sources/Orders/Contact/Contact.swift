@@ -46,9 +46,9 @@ enum Contact {
     writer.raw(#"{"id":"#)
     writer.raw(rows.bytes(row, 0))
     writer.raw(#","name":"#)
-    writer.string(rows.bytes(row, 1))
+    writer.text(rows, row, 1)
     writer.raw(#","email":"#)
-    writer.string(rows.bytes(row, 2))
+    writer.text(rows, row, 2)
     writer.raw("}")
   }
 }

@@ -56,6 +56,9 @@ struct OrderRows {
     }
   }
 
+  /// How many columns the rows of a list have.
+  private static let listWidth = 7
+
   private var orders = Part()
   private var lines = Part()
   private var tags = Part()
@@ -87,7 +90,8 @@ struct OrderRows {
     lines.sort()
     tags.sort()
     names.sort()
-    guard let tag = tags.entries.first, !names.entries.isEmpty || rows.isNull(tag.row, 3) else { return }
+    // Names of their own are a list's, which has no versions.
+    guard rows.columnCount == Self.listWidth else { return }
     var isHidden = false
     for index in tags.entries.indices {
       let row = names.row(at: tags.entries[index].position)
@@ -102,7 +106,7 @@ struct OrderRows {
   mutating func write(_ index: Int, of rows: ResultSet, to writer: inout JSONWriter) {
     let order = orders.entries[index]
     var shape = OrderShape()
-    shape.begin(rows.bytes(order.row, 0), name: rows.bytes(order.row, 3), contact: rows.bytes(order.row, 4), &writer)
+    shape.begin(rows, order.row, &writer)
     while let line = lines.next(of: order.order) {
       let (quantity, price) = (rows.bytes(line.row, 5), rows.bytes(line.row, 6))
       guard let tenThousandths = Money.tenThousandths(price) else {
@@ -113,29 +117,28 @@ struct OrderRows {
       shape.line(rows.bytes(line.row, 4), quantity: quantity, price: price, worth: worth, &writer)
     }
     shape.endLines(&writer)
-    while let tag = tags.next(of: order.order) { shape.tag(rows.bytes(tag.row, 3), &writer) }
+    while let tag = tags.next(of: order.order) { shape.tag(rows, tag.row, &writer) }
     shape.end(&writer)
   }
 }
 
-/// An order's JSON, whatever its pieces come from: begin, lines, endLines, tags, end.
+/// An order's JSON: begin, lines, endLines, tags, end.
 private struct OrderShape {
   /// Ten-thousandths.
   private var total: Int128 = 0
   private var isFirst = true
 
-  /// Numbers are passed as their text.
-  func begin(_ id: Span<UInt8>, name: Span<UInt8>, contact: Span<UInt8>, _ writer: inout JSONWriter) {
+  func begin(_ rows: ResultSet, _ row: Int, _ writer: inout JSONWriter) {
     writer.raw(#"{"id":"#)
-    writer.number(id)
+    writer.number(rows.bytes(row, 0))
     writer.raw(#","name":"#)
-    writer.string(name)
+    writer.text(rows, row, 3)
     writer.raw(#","contact_id":"#)
-    writer.number(contact)
+    writer.number(rows.bytes(row, 4))
     writer.raw(#","order_lines":["#)
   }
 
-  /// `worth` is quantity × price, in ten-thousandths.
+  /// Numbers are passed as their text; `worth` is quantity × price, in ten-thousandths.
   @inline(__always)
   mutating func line(
     _ product: Span<UInt8>, quantity: Span<UInt8>, price: Span<UInt8>, worth: Int128, _ writer: inout JSONWriter
@@ -157,10 +160,10 @@ private struct OrderShape {
   }
 
   @inline(__always)
-  mutating func tag(_ name: Span<UInt8>, _ writer: inout JSONWriter) {
+  mutating func tag(_ rows: ResultSet, _ row: Int, _ writer: inout JSONWriter) {
     if isFirst { writer.raw(#"{"name":"#) } else { writer.raw(#",{"name":"#) }
     isFirst = false
-    writer.string(name)
+    writer.text(rows, row, 3)
     writer.raw("}")
   }
 

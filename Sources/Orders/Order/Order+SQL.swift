@@ -42,7 +42,7 @@ enum Order {
     last as (select coalesce((select id from page offset $2::bigint - 2 limit 1), 9223372036854775807) as id)
     select \(columns) from page
     union all
-    select order_id, 1, id, null, product_id, quantity::int, price::numeric from order_line
+    select order_id, 1, id, null, product_id, whole_number(quantity), price::numeric from order_line
       where order_id > $1 and order_id <= (select id from last)
     union all
     select order_id, 2, tag_id, null, null, null, null from order_tag_rel
@@ -90,7 +90,7 @@ enum Order {
       select \(columns) from page
       union all
       select shown.id, 1, l.* from shown cross join lateral (
-        select id, null::text, product_id, quantity::int, price::numeric from order_line where order_id = shown.id offset 0) l
+        select id, null::text, product_id, whole_number(quantity), price::numeric from order_line where order_id = shown.id offset 0) l
       union all
       select id, 2, tag_id, null, null, null, null from links
       union all
@@ -122,9 +122,9 @@ enum Order {
     Idempotency.once(
       columns: [
         ("id", "bigint"), ("kind", "int"), ("position", "bigint"), ("name", "text"), ("a", "bigint"), ("b", "int"),
-        ("c", "numeric"), ("tag", "bigint"),
+        ("c", "numeric"), ("version", "bigint"),
       ], values: 6
-    ) { gate in "made as (select * from \(insertion) where \(gate)\(condition))" }
+    ) { gate in "select * from \(insertion) where \(gate)\(condition)" }
   }
 
   private static let values = "$1, $2, $3, $4, $5, $6"
