@@ -41,7 +41,7 @@ struct KeptPairs {
 
   private func isOfUse(_ name: Span<UInt8>) -> Bool {
     var isKnown = false
-    for known in Self.names where name.equals(known) { isKnown = true }
+    for known in Self.names where name.isEqual(known) { isKnown = true }
     guard isKnown else { return false }
     var walk = NameValuePairs()
     while let pair = try? walk.next(params.span) {
@@ -72,7 +72,7 @@ struct KeptPairs {
 }
 
 extension Span<UInt8> {
-  fileprivate func equals(_ text: StaticString) -> Bool {
+  fileprivate func isEqual(_ text: StaticString) -> Bool {
     count == text.utf8CodeUnitCount && indices.allSatisfy { self[$0] == text.utf8Start[$0] }
   }
 }

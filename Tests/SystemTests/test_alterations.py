@@ -239,7 +239,7 @@ def test_a_write_that_the_database_has_suppressed_is_refused_and_nothing_of_it_i
                     continue
                 answer = ask(server, method, where, body, **fields)
                 # The lines of an order that is gone refer to nothing.
-                assert answer[0] == (409 if "that deletes" in which and resource == "order" else 500), (mode, method, where, body, fields, answer)
+                assert answer[0] == (422 if "that deletes" in which and resource == "order" else 500), (mode, method, where, body, fields, answer)
                 assert "application/problem+json" in answer[1] and "trigger" not in answer[2].decode(), answer
             assert sql(KEPT) == before, (mode, resource, "something of it is left")
             if "trigger before" in which:

@@ -160,7 +160,7 @@ def test_more_files_than_the_kernel_allows_are_refused_with_the_setting_s_name(m
 def test_what_is_neither_off_nor_enough_is_refused(flag, name, lowest):
     assert run("async", "--check", "--listen", "unix:/tmp/forkloop-limits.sock", **{name: lowest}).returncode == 0
     done = run("async", "--check", "--listen", "unix:/tmp/forkloop-limits.sock", **{name: lowest - 1})
-    assert done.returncode == 2 and flag in done.stderr and str(lowest) in done.stderr, done
+    assert done.returncode == 2 and (flag in done.stderr or name in done.stderr) and str(lowest) in done.stderr, done
 
 
 def test_a_socket_s_path_is_taken_up_to_its_length_and_not_beyond():

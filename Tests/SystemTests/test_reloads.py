@@ -158,8 +158,8 @@ ELSEWHERE = {
 @pytest.mark.parametrize("what", ELSEWHERE)
 def test_a_reload_onto_an_address_that_the_other_has_is_refused(stack, what):
     with responder(stack, "sync") as server:
-        server, status = ELSEWHERE[what]
-        server.set(listen=f"unix:{server.folder}/{server}", status=f"unix:{server.folder}/{status}")
+        listen, status = ELSEWHERE[what]
+        server.set(listen=f"unix:{server.folder}/{listen}", status=f"unix:{server.folder}/{status}")
         server.write()
         server.signal(signal.SIGHUP)
         server.says("not reloaded")
