@@ -232,8 +232,11 @@ package struct RequestAssembler {
     while let pair = try? walk.next(gathered.span) {
       // By bytes: a String's comparison normalizes.
       let name = gathered[pair.name]
-      if name.elementsEqual("FCGI_MAX_CONNS".utf8) || name.elementsEqual("FCGI_MAX_REQS".utf8) {
+      if name.elementsEqual("FCGI_MAX_CONNS".utf8) {
         NameValuePairs.append(name, "1024".utf8, to: &content)
+      } else if name.elementsEqual("FCGI_MAX_REQS".utf8) {
+        // HAProxy takes it for the most that one connection may have under way (mux_fcgi.c), and what is beyond is refused.
+        NameValuePairs.append(name, "\(limits.concurrent > 1 ? limits.concurrent : 1024)".utf8, to: &content)
       } else if name.elementsEqual("FCGI_MPXS_CONNS".utf8) {
         NameValuePairs.append(name, (limits.concurrent > 1 ? "1" : "0").utf8, to: &content)
       }

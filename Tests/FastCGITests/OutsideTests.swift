@@ -71,4 +71,16 @@ struct OutsideTests {
     let reply = assembler.takeReplies()
     #expect(reply.count > 8 + 2 + 13 && reply.count < 8 + 2 + 13 + 8)
   }
+
+  @Test("that ask for our limits are told what a connection may have under way", arguments: [(1, "1024"), (16, "16")])
+  func limits(_ concurrent: Int, _ said: String) {
+    var content: [UInt8] = []
+    NameValuePairs.append(Array("FCGI_MAX_REQS".utf8), [], to: &content)
+    var writer = RecordWriter()
+    writer.record(.getValues, requestID: 0, content)
+    var assembler = RequestAssembler(limits: RequestLimits(concurrent: concurrent))
+    var position = 0
+    #expect(assembler.next(writer.bytes.span, &position) == nil)
+    #expect(assembler.takeReplies().suffix(said.count).elementsEqual(said.utf8))
+  }
 }
