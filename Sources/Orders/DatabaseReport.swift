@@ -6,6 +6,8 @@ import Postgres
 package struct DatabaseReport: Equatable, Sendable {
   /// Why nothing can be done with it at all.
   package var refusal: String?
+  /// With what it refuses to be used with these settings, until somebody does something about it.
+  package var objection: String?
   /// What is not as it should be, a line each.
   package var remarks: [String] = []
 
@@ -13,8 +15,13 @@ package struct DatabaseReport: Equatable, Sendable {
 
   /// Asks the database. Waits for it; of one that does not answer nothing is said.
   package init(of info: ConnectionInfo, _ options: Connection.Options) {
+    var options = options
+    if let fault = info.certificateFault() {
+      objection = "the database's settings can't be used: \(fault)"
+      return
+    }
     do throws(PostgresError) {
-      let connection = try Connection.connect(to: info, options)
+      let connection = try Connection.connect(to: info, &options)
       let (schema, fault) = Orders.state(of: connection.executeUnprepared(Orders.health, Parameters()))
       if let remark = schema.remark { remarks.append(remark) }
       if case .statement = fault, let fault { remarks.append("the schema can't be looked at: \(fault)") }
@@ -25,7 +32,11 @@ package struct DatabaseReport: Equatable, Sendable {
         )
       }
     } catch {
-      if case .wrongEncoding = error { refusal = "\(error)" }
+      if case .wrongEncoding = error {
+        refusal = "\(error)"
+      } else if Connection.isRefused(error, by: info, options) {
+        objection = "the database refuses these settings: \(error)"
+      }
     }
   }
 }

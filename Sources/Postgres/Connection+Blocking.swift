@@ -6,26 +6,17 @@ extension Connection {
   /// Connects and waits for it: without our settings where a pooler refuses them, with `options` told so for the next time.
   package static func connect(to info: ConnectionInfo, _ options: inout Options) throws(PostgresError) -> Connection {
     do throws(PostgresError) {
-      return try connectOnce(to: info, options)
+      return try ConnectionPlan(info, options).connect()
     } catch {
       guard options.sendsSettings, error.isRefusedParameter else { throw error }
       options.sendsSettings = false
-      return try connectOnce(to: info, options)
+      return try ConnectionPlan(info, options).connect()
     }
   }
 
   package static func connect(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
     var options = options
     return try connect(to: info, &options)
-  }
-
-  private static func connectOnce(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
-    let handle = options.applied(to: info).withArrays { PQconnectdbParams($0, $1, 1) }
-    guard let handle else { throw .unavailable("out of memory") }
-    let connection = Connection(owning: handle)
-    guard connection.isAlive else { throw .unavailable(connection.message) }
-    if let fault = connection.encodingFault { throw fault }
-    return connection
   }
 
   /// By the name that `Preparations` gives it; by its own where there are none.

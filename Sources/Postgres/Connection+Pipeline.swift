@@ -26,11 +26,13 @@ extension Connection {
     case aborted
   }
 
-  package func connectStep() -> ConnectStep {
+  /// `pipelines`: for whoever does not wait for each answer.
+  package func connectStep(pipelines: Bool = true) -> ConnectStep {
     switch PQconnectPoll(handle) {
     case PGRES_POLLING_READING: return .wait(.readable)
     case PGRES_POLLING_WRITING: return .wait(.writable)
     case PGRES_POLLING_OK:
+      if !pipelines { return .connected }
       guard PQsetnonblocking(handle, 1) == 0, PQenterPipelineMode(handle) == 1 else { return .failed(message) }
       return .connected
     default: return .failed(message)

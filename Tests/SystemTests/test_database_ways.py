@@ -5,11 +5,13 @@ import contextlib
 import itertools
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 
+import daemon
 from local_stack import MODES, PROGRAM, clean_environment, eventually, temporary_folder
 from pooler import pooler
 from proxy import in_front_of
@@ -58,7 +60,7 @@ class Database:
         return {"DB_HOST": self.stack.path("run"), "DB_NAME": NAME, "DB_USER": "forkloop"}
 
     def run(self, *arguments, **more):
-        return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env=clean_environment(**self.where, **more))
+        return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env=clean_environment(**{**self.where, **more}))
 
     def psql(self, sql, user="forkloop"):
         environment = clean_environment(PGHOST=self.stack.path("run"), PGUSER=user, PGDATABASE=NAME)
@@ -318,6 +320,92 @@ def test_a_database_of_another_encoding_is_refused_in_one_line(database, mode, n
         for arguments in (["migrate"], [mode, "--check", "--listen", f"unix:{folder}/s"], [mode, "--listen", f"unix:{folder}/s"]):
             done = database.run(*arguments)
             assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"encoding is {name}" in done.stderr, done
+
+
+REFUSALS = {
+    # what is set, and what is told
+    "no such database": ({"DB_NAME": "nowhere"}, 'database "nowhere" does not exist'),
+    "no such role": ({"DB_USER": "nobody_at_all"}, "nobody_at_all"),
+    "no such setting": ({"PGOPTIONS": "-c nonsense=1"}, "nonsense"),
+    "no option": ({"PGOPTIONS": "bogus"}, "bogus"),
+    "a setting's value": ({"PGOPTIONS": "-c work_mem=lots"}, "work_mem"),
+    "a standby is wanted": ({"PGTARGETSESSIONATTRS": "standby"}, "not in hot standby mode"),
+    "a password is wanted": ({"DB_USER": "locked_out"}, "password"),
+    "a wrong password": ({"DB_USER": "locked_out", "DB_PASSWORD": "wrong"}, "password authentication failed"),
+    "nobody may connect": ({"DB_USER": "shut_out"}, "permission denied for database"),
+    "a role that may not log in": ({"DB_USER": "no_login"}, "not permitted to log in"),
+    "TLS is wanted": ({"PGSSLMODE": "require", "DB_HOST": "127.0.0.1"}, "does not support SSL"),
+}
+
+
+@pytest.fixture
+def strangers(database):
+    """Roles that are not let in."""
+    where = database.stack.path("postgres/pg_hba.conf")
+    before = pathlib.Path(where).read_text()
+    database.stack.psql(f"create role locked_out login password 'right'; create role no_login nologin; create role shut_out login;"
+                        f"revoke connect on database {NAME} from public", "postgres")
+    pathlib.Path(where).write_text(f"local all locked_out scram-sha-256\nlocal all no_login,shut_out trust\n{before}")
+    database.stack.psql("select pg_reload_conf()", "postgres")
+    try:
+        with in_front_of(database.stack) as proxy:
+            yield proxy
+    finally:
+        pathlib.Path(where).write_text(before)
+        database.stack.psql("select pg_reload_conf(); drop role locked_out, no_login, shut_out", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_check_refuses_settings_that_the_database_refuses_in_one_line_that_says_why(database, strangers, mode):
+    with temporary_folder() as folder:
+        for name, (settings, told) in REFUSALS.items():
+            if "DB_HOST" in settings:
+                settings = {**settings, "DB_PORT": strangers.port}
+            done = database.run(mode, "--check", "--listen", f"unix:{folder}/s", **settings)
+            assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and told in done.stderr, (name, done)
+
+
+PASSING = {
+    # What may pass by itself is no fault of the settings.
+    "nobody is there": {"DB_HOST": "/nowhere"},
+    "one of the hosts is away": {"DB_HOST": "/nowhere,{run}", "DB_NAME": "nowhere"},
+    "a place for a primary that is away": {"DB_HOST": "{run},/nowhere", "PGTARGETSESSIONATTRS": "standby"},
+    "no connection is left": {"DB_NAME": "crowded"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_check_says_nothing_of_a_no_that_may_pass_by_itself(database, mode):
+    database.stack.psql("create database crowded connection limit 0", "postgres")
+    try:
+        with temporary_folder() as folder:
+            for name, settings in PASSING.items():
+                settings = {key: value.format(run=database.stack.path("run")) for key, value in settings.items()}
+                done = database.run(mode, "--check", "--listen", f"unix:{folder}/s", **settings)
+                assert (done.returncode, done.stdout, done.stderr) == (0, "the configuration is good\n", ""), (name, done)
+    finally:
+        database.stack.psql("drop database crowded", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_start_tells_of_the_refusal_and_serves_as_soon_as_the_database_is_made(database, mode):
+    database.drop()
+    with served(database, mode) as one:
+        eventually(lambda: one.log.read_text().count("the database refuses these settings") == 1, 5, f"it is not told once: {one.log.read_text()}")
+        assert one.ask("/contact")[0] == 503
+        database.make()
+        eventually(lambda: one.ask("/contact")[0] == 200, 5, f"it does not find it: {one.log.read_text()}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_reloaded_into_settings_that_the_database_refuses(database, mode):
+    with daemon.responder(database.stack, mode, DB_NAME=NAME) as one:
+        one.set(DB_NAME="nowhere")
+        one.write()
+        one.process.send_signal(signal.SIGHUP)
+        one.says("not reloaded")
+        one.says('database "nowhere" does not exist')
+        assert b" 200 " in one.ask("contact/1")[:20]
 
 
 STATES = {
