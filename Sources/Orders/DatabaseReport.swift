@@ -22,9 +22,16 @@ package struct DatabaseReport: Equatable, Sendable {
     }
     do throws(PostgresError) {
       let connection = try Connection.connect(to: info, &options)
-      let (schema, fault) = Orders.state(of: connection.executeUnprepared(Orders.health, Parameters()))
-      if let remark = schema.remark { remarks.append(remark) }
-      if case .statement = fault, let fault { remarks.append("the schema can't be looked at: \(fault)") }
+      let state = DatabaseState(connection.executeUnprepared(Orders.health, Parameters()))
+      if state.schema == .missing, let schemas = try Self.unusableSchemas(on: connection) {
+        remarks.append(
+          "the role may not use the schema \(schemas): run 'forkloop setup', or grant usage on schema \(schemas)")
+      } else if let remark = state.remark {
+        remarks.append(remark)
+      }
+      if case .statement = state.fault, let fault = state.fault {
+        remarks.append("the schema can't be looked at: \(fault)")
+      }
       let missing = try SessionSettings.missing(on: connection, to: info)
       if !missing.isEmpty {
         remarks.append(
@@ -38,5 +45,10 @@ package struct DatabaseReport: Equatable, Sendable {
         objection = "the database refuses these settings: \(error)"
       }
     }
+  }
+
+  private static func unusableSchemas(on connection: Connection) throws(PostgresError) -> String? {
+    let rows = try connection.executeUnprepared(Orders.unusableSchemas, Parameters()).get()
+    return rows.rowCount > 0 && !rows.isNull(0, 0) ? rows.string(0, 0) : nil
   }
 }

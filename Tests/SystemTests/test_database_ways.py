@@ -428,6 +428,85 @@ def test_a_start_and_a_check_tell_of_a_schema_that_does_not_fit(database, mode, 
         assert f'"schema":"{state}"'.encode() in one.ask("/health")[1]
 
 
+EVERYBODY = "select on schema_migration to somebody; grant select, insert, update, delete on contact, product, tag, \"order\", order_line, order_tag_rel, idempotency_key to somebody"
+LACKS = {
+    # what somebody does to the database, what health says of the schema then, and what a check names
+    "a table's rights": ("revoke all on tag from somebody", "unknown", "select on tag"),
+    "one right": ("revoke delete on order_line from somebody", "unknown", "delete on order_line"),
+    "a column's right": ("revoke insert on contact from somebody; grant insert (name) on contact to somebody", "unknown", "insert on contact"),
+    "all rights but one": ("revoke all on all tables in schema public from somebody; grant select on schema_migration to somebody", "unknown", "select on contact"),
+    "that of the keys": ("revoke update on idempotency_key from somebody", "unknown", "update on idempotency_key"),
+    "a function's right": ("revoke execute on function order_ids from public", "unknown", "execute on order_ids"),
+    "all functions' rights": ("revoke execute on all functions in schema public from public", "unknown", "execute on contact_insert"),
+    "the schema's": ("revoke usage on schema public from public, somebody", "missing", "may not use the schema public"),
+    "a view": ("alter table contact rename to people; create view contact as select * from people; grant all on contact to somebody", "missing", "contact.xmin"),
+    "a column": ("alter table order_line rename price to cost", "missing", "order_line.price"),
+    "a dropped column": ("alter table idempotency_key drop reply", "missing", "idempotency_key.reply"),
+    "a function": ("drop function tag_insert", "missing", "tag_insert(text)"),
+    "a function's arguments": ("alter function order_lock rename to order_lock_2; create function order_lock(bigint) returns boolean language sql as 'select true'", "missing", "order_lock(bigint,text[])"),
+    "a key": ("alter table idempotency_key drop constraint idempotency_key_pkey", "missing", "primary key of idempotency_key"),
+    "half a key": ("alter table idempotency_key drop constraint idempotency_key_pkey; create unique index on idempotency_key (key) where mode = 'sync'", "missing", "primary key of idempotency_key"),
+    "a table": ("drop table order_tag_rel cascade", "missing", "order_tag_rel"),
+}
+HARMLESS = [
+    "alter table contact alter name type varchar(300)", "alter table tag add more text", "alter table order_line alter quantity type numeric",
+    "revoke insert, update on contact from somebody; grant insert (name, email), update (name, email) on contact to somebody",
+    "alter table idempotency_key drop constraint idempotency_key_pkey; create unique index on idempotency_key (key)",
+    "drop function order_version", "alter table contact set (autovacuum_enabled = off)",
+]
+
+
+@pytest.fixture
+def somebody(database):
+    database.stack.psql("create role somebody login; ", "postgres")
+    hba = pathlib.Path(database.stack.path("postgres/pg_hba.conf"))
+    before = hba.read_text()
+    hba.write_text(f"local all somebody trust\n{before}")
+    database.stack.psql("select pg_reload_conf()", "postgres")
+    try:
+        yield "somebody"
+    finally:
+        database.drop()
+        hba.write_text(before)
+        database.stack.psql("select pg_reload_conf(); drop role somebody", "postgres")
+
+
+def granted(database):
+    database.psql("drop schema if exists public cascade; create schema public", "postgres")
+    database.psql("grant all on schema public to public", "postgres")
+    database.migrate()
+    database.psql(f"grant {EVERYBODY}", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_health_is_no_better_than_the_routes(database, somebody, mode):
+    granted(database)
+    with served(database, mode, DB_USER=somebody, **ONE_CONNECTION) as one:
+        assert one.is_well(), one.log.read_text()
+        for name, (sql, schema, told) in LACKS.items():
+            granted(database)
+            assert one.is_well(), (name, one.log.read_text())
+            database.psql(sql, "postgres")
+            status, whole = one.ask("/health")
+            assert status == 503 and f'"database":"ok","schema":"{schema}"'.encode() in whole, (name, whole)
+            assert schema == "missing" or told in one.log.read_text(), (name, one.log.read_text())
+            done = database.run(mode, "--check", "--listen", f"unix:{one.path}.check", DB_USER=somebody)
+            assert done.returncode == 0 and done.stdout.count("\n") == 2 and told in done.stdout, (name, done)
+        for sql in HARMLESS:
+            granted(database)
+            database.psql(sql, "postgres")
+            assert one.is_well(), (sql, one.log.read_text())
+
+
+def test_health_asks_for_every_function_that_there_is(database):
+    """But for one that nothing calls any more."""
+    for function in database.psql("select oid::regprocedure from pg_proc where pronamespace = 'public'::regnamespace and proname <> 'order_version'").split("\n"):
+        kind = "aggregate" if function.startswith("all_versions") else "function"
+        database.psql(f"alter {kind} {function} rename to away")
+        assert function in database.run("sync", "--check", "--listen", "unix:/tmp/forkloop-never.sock").stdout, function
+        database.psql(f"alter {kind} {function.replace(function.split('(')[0], 'away', 1)} rename to {function.split('(')[0]}")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_health_waits_for_no_lock_and_tells_of_a_table_that_is_not_there(database, mode):
     with served(database, mode) as one:
