@@ -47,7 +47,7 @@ extension Orders {
       (select string_agg(name, ', ') from unnest(\(array(tables))) name where to_regclass(name) is null),
       (select string_agg(name, ', ') from (
         select t.name || '.' || c from \(columns) cross join unnest(t.written || t.other) c
-          where r.oid is not null and not exists (select from pg_attribute where attrelid = r.oid and attname = c)
+          where r.oid is not null and not exists (select from pg_attribute where attrelid = r.oid and attname = c offset 0)
         union all
         select name from function where oid is null
         union all
