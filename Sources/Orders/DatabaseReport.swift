@@ -38,6 +38,13 @@ package struct DatabaseReport: Equatable, Sendable {
           "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'"
         )
       }
+      if let limit = try SessionSettings.shorterLimit(on: connection, to: info, options) {
+        remarks.append(
+          """
+          a pooler lets nothing be set, and the role's statement_timeout is \(limit) ms: it holds, and not the longer \
+          \(options.statementTimeout) ms (FORKLOOP_STATEMENT_TIMEOUT); alter role … set statement_timeout
+          """)
+      }
     } catch {
       if case .wrongEncoding = error {
         refusal = "\(error)"

@@ -51,6 +51,51 @@ extension Connection {
       })
   }
 
+  /// Prepares a statement, which may take some milliseconds at most: it waits where a table is locked.
+  package func prepare(_ statement: Statement, as name: String, within milliseconds: Int) throws(PostgresError) {
+    _ = try within(milliseconds) { sendPrepare(statement, as: name) }.get()
+  }
+
+  /// Executes a statement, by its name if it has one here, which may take some milliseconds at most.
+  package func execute(
+    _ statement: Statement, as name: String?, _ parameters: Parameters, within milliseconds: Int
+  ) -> Result<ResultSet, PostgresError> {
+    within(milliseconds) {
+      name.map { send(statement, as: $0, parameters) } ?? sendUnprepared(statement, parameters)
+    }
+  }
+
+  /// The limit and what `send` sends are one transaction, and one message each way.
+  private func within(_ milliseconds: Int, _ send: () -> Bool) -> Result<ResultSet, PostgresError> {
+    guard PQenterPipelineMode(handle) == 1 else { return .failure(.connectionLost(message)) }
+    defer {
+      PQexitPipelineMode(handle)
+      dropNotifications()
+    }
+    guard sendLimit(milliseconds), send(), sendSync() else { return .failure(.connectionLost(message)) }
+    var result: Result<ResultSet, PostgresError>?
+    var isLimited = false
+    var closings = 0
+    while closings < 2 {
+      guard let next = PQgetResult(handle) else {
+        closings += 1
+        continue
+      }
+      closings = 0
+      switch PQresultStatus(next) {
+      case PGRES_PIPELINE_SYNC:
+        PQclear(next)
+        return result ?? .failure(.connectionLost(message))
+      case PGRES_PIPELINE_ABORTED: PQclear(next)
+      default:
+        let outcome = outcome(owning: next)
+        // The limit's own, the statement's, and what the commit has come to if it fails.
+        if case .success = outcome, !isLimited { isLimited = true } else { result = outcome }
+      }
+    }
+    return .failure(.connectionLost(message))
+  }
+
   /// Executes SQL as it is, several statements allowed if there are no parameters.
   @discardableResult
   package func execute(_ sql: String, _ parameters: Parameters = Parameters()) throws(PostgresError) -> ResultSet {

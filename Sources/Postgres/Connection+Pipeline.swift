@@ -66,6 +66,9 @@ extension Connection {
     }
   }
 
+  /// Has the statements of the segment that begins here end within some milliseconds; its result is an event like another's.
+  package func sendLimit(_ milliseconds: Int) -> Bool { send(SessionSettings.limiting(to: milliseconds)) }
+
   /// Closes a segment of the pipeline, and sends what is queued as far as the socket takes it.
   package func sendSync() -> Bool { PQpipelineSync(handle) == 1 }
 

@@ -11,7 +11,8 @@ package struct WorkerSlot {
   private let header: UnsafeMutablePointer<Scoreboard.Header>
   package private(set) var requests: UInt64 = 0
   private var connections: UInt64 = 0
-  private var began: UInt64 = 0
+  /// When the request under way came, in monotonic nanoseconds.
+  package private(set) var began: UInt64 = 0
   private var hadDatabase = false
   private var databaseBegan: UInt64 = 0
   private var databaseEnded: UInt64 = 0

@@ -44,7 +44,8 @@ struct Worker: ~Copyable {
     self.log = log
     application = Orders(mode: .sync, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
     slot = WorkerSlot(context.scoreboard, context.slot)
-    database = BlockingDatabase(configuration.database, configuration.options, log: log)
+    database = BlockingDatabase(
+      configuration.database, configuration.options, requestTime: configuration.master.limits.requestTime, log: log)
     ownID = Array(Request.newID())
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
@@ -270,8 +271,8 @@ struct Worker: ~Copyable {
       case .respond(let response): return response
       case .query(let operation):
         slot.asksDatabase()
-        for other in operation.others { _ = application.finish(other, database.execute(other)) }
-        let result = database.execute(operation)
+        for other in operation.others { _ = application.finish(other, database.execute(other, since: slot.began)) }
+        let result = database.execute(operation, since: slot.began)
         slot.hasDatabasesAnswer()
         step = application.finish(operation, result)
       }

@@ -72,3 +72,19 @@ def test_a_read_that_is_given_up_leaves_no_doubt(stocked):
         status, whole = one.ask("/tag/1")
         proxy.forget()
         assert status == 504 and b"before trying again" not in whole, whole
+
+
+@pytest.mark.parametrize("options", ["-c statement_timeout=60000", "-c statement_timeout=0"])
+def test_no_request_is_given_up_whose_write_may_still_be_done(stocked, options):
+    """A write ends before its request, whatever the user says."""
+    with responder("sync", PGOPTIONS=options, DB_HOST=stocked.path("run"), FORKLOOP_SYNC_REQUEST_TIMEOUT=1000, **ONE_CONNECTION) as one:
+        lock = stocked.psql_open("begin; select from contact where id = 1 for update")
+        try:
+            status, whole = one.ask("/contact/1", "PATCH", b'{"name":"late"}')
+            assert status == 504 and b"may have been done" not in whole, whole
+            assert stocked.psql(LOCKED) == [("0",)], "it still waits for the row"
+        finally:
+            lock.kill()
+            lock.wait()
+        assert "killed" not in one.log.read_text()
+        assert stocked.psql("select name from contact where id = 1") == [("Ann",)]
