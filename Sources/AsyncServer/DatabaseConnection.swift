@@ -194,6 +194,7 @@ final class DatabaseConnection: @unchecked Sendable {
       switch event {
       // The server's last word: what it owes is settled where the connection ends.
       case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
+      case .result(.failure(.unavailable(let why))): throw .unavailable(why)
       case .result(let result): received(result)
       case .sync: segmentEnded()
       case .aborted: wasSkipped()

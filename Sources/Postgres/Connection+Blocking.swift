@@ -93,6 +93,8 @@ extension Connection {
         if case .success = outcome, !isLimited { isLimited = true } else { result = outcome }
       }
     }
+    // Without a Sync nothing is committed.
+    if case .failure? = result, let result { return result }
     return .failure(.connectionLost(message))
   }
 

@@ -483,7 +483,9 @@ def test_health_is_no_better_than_the_routes(database, somebody, mode):
     granted(database)
     with served(database, mode, DB_USER=somebody, **ONE_CONNECTION) as one:
         assert one.is_well(), one.log.read_text()
-        for name, (sql, schema, told) in LACKS.items():
+        # Each is tried with one of both: they ask the same.
+        turn = MODES.index(mode)
+        for name, (sql, schema, told) in list(LACKS.items())[turn::2]:
             granted(database)
             assert one.is_well(), (name, one.log.read_text())
             database.psql(sql, "postgres")
@@ -492,7 +494,7 @@ def test_health_is_no_better_than_the_routes(database, somebody, mode):
             assert schema == "missing" or told in one.log.read_text(), (name, one.log.read_text())
             done = database.run(mode, "--check", "--listen", f"unix:{one.path}.check", DB_USER=somebody)
             assert done.returncode == 0 and done.stdout.count("\n") == 2 and told in done.stdout, (name, done)
-        for sql in HARMLESS:
+        for sql in HARMLESS[turn::2]:
             granted(database)
             database.psql(sql, "postgres")
             assert one.is_well(), (sql, one.log.read_text())

@@ -188,3 +188,19 @@ def test_options_of_the_users_own_are_not_left_out_silently(stocked, mode):
     with pooler(stocked, "session") as where, responder(mode, **where, **ONE_CONNECTION, PGOPTIONS="-c work_mem=8MB") as one:
         assert one.ask("/contact/1")[0] == 503
         eventually(lambda: "unsupported startup parameter" in one.log.read_text())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_write_that_the_pooler_has_not_begun_leaves_no_doubt(stocked, mode):
+    with pooler(stocked, "transaction", default_pool_size=1, query_wait_timeout=1) as where, responder(mode, **where, **ONE_CONNECTION) as one:
+        assert one.ask("/contact/1")[0] == 200
+        environment = clean_environment(PGHOST=where["DB_HOST"], PGPORT=str(where["DB_PORT"]), PGUSER=where["DB_USER"], PGDATABASE="forkloop")
+        with subprocess.Popen([PSQL, "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+            other.stdin.write("begin; select 1;\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == "1\n"
+            status, whole = one.ask("/contact/1", "PATCH", b'{"name":"late"}')
+            assert status == 503 and b"Retry-After" in whole and b"writing" not in whole, whole
+            other.stdin.close()
+        eventually(lambda: one.ask("/contact/1")[0] == 200)
+        assert stocked.psql("select name from contact where id = 1") == [("Ann",)]
