@@ -63,6 +63,8 @@ extension Connection {
   package static func isRefused(_ error: PostgresError, by info: ConnectionInfo, _ options: Options) -> Bool {
     guard case .unavailable(let why) = error else { return false }
     if error.isRefusedParameter || isLasting(why) { return true }
+    // What a server has said stands behind its severity, in whichever language, and two blanks.
+    guard why.utf8.contains(":  ".utf8) else { return false }
     do throws(PostgresError) {
       _ = try ConnectionPlan(info, options).connect(codesOnly: true)
       return false
