@@ -258,6 +258,8 @@ final class ClientConnection {
         (lastID, isWantedAgain, hasAnnouncedEnd) = (request.id, request.keepsConnection, false)
         underWay.append(request)
         arrived.append(request)
+        // The peer may have hung up before anybody saw what it had sent.
+        if hasGone { request.abandon() }
       case .aborted(let id): underWay.first { $0.id == id }?.abort()
       case .close(let fault):
         server.log.warning("FastCGI: \(fault)")
@@ -337,6 +339,7 @@ final class ClientConnection {
   /// Gives up a peer that takes too long to send a request or to take an answer, and one that has not asked for anything
   /// for a very long time.
   func enforceTimeLimits(_ now: UInt64) {
+    if isOver { return }
     func isOlder(_ since: UInt64, than limit: Duration) -> Bool {
       since > 0 && now > since && now - since > limit.nanoseconds
     }
@@ -346,7 +349,7 @@ final class ClientConnection {
       server.log.warning("a peer took too long: connection closed")
       end()
     } else if isOlder(idleSince, than: configuration.idleTimeout) {
-      if hasAnnouncedEnd { closeIfIdle() } else { announceEnd() }
+      if hasAnnouncedEnd || !isWantedAgain { closeIfIdle() } else { announceEnd() }
     }
   }
 
@@ -354,11 +357,14 @@ final class ClientConnection {
   /// on one that it has just taken for a request it reads over an empty STDERR record (FastCGI 1.0 §5.3) that comes before the
   /// answer; Apache takes none that has something to read.
   func announceEnd() {
-    guard isWantedAgain, underWay.isEmpty, unsent.isEmpty, !assembler.isReceiving, !isOver, !isLeaving else { return }
+    guard isWantedAgain, !hasAnnouncedEnd, underWay.isEmpty, unsent.isEmpty, !assembler.isReceiving, !isOver, !isLeaving
+    else { return }
     hasAnnouncedEnd = true
     var record = RecordWriter()
     record.record(.stderr, requestID: lastID, [])
-    write(record.bytes)
+    // A peer that takes nothing is not waited for: where there is no space for it, it hears nothing.
+    let transfer = record.bytes.withUnsafeBytes { Transfer.write(descriptor.number, from: $0) }
+    if case .bytes(let count) = transfer, count < record.bytes.count { end() }
   }
 
   /// Closes the connection if no request is under way. The receiving side is shut first, so that a request either has

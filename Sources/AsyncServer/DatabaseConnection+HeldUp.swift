@@ -25,10 +25,11 @@ extension DatabaseConnection {
   func isAt(_ statement: Statement) -> Bool { oldest === statement }
 
   private var oldest: Statement? {
-    switch expected.first {
+    let isLimit = if case .limit = expected.first { true } else { false }
+    return switch expected.dropFirst(isLimit ? 1 : 0).first {
     case .preparation(let statement), .nobodys(let statement): statement
     case .result(let query): query.operation.statement
-    case .timeLimit, .deallocation, .sync, nil: nil
+    case .timeLimit, .limit, .deallocation, .sync, nil: nil
     }
   }
 
@@ -60,7 +61,7 @@ extension DatabaseConnection {
         query.isGivenBack()
         pool.sendAgain(query)
       case .result: isBehind = true
-      case .timeLimit, .deallocation, .preparation, .sync: break
+      case .timeLimit, .limit, .deallocation, .preparation, .sync: break
       }
     }
   }

@@ -13,6 +13,8 @@ final class DatabaseConnection {
   enum Expected {
     /// The server's own limit for a statement.
     case timeLimit
+    /// That the statements of a segment have a limit of ours.
+    case limit
     /// That the server forgets a statement, or that it does not know it.
     case deallocation
     case preparation(Statement)
@@ -40,6 +42,8 @@ final class DatabaseConnection {
   private(set) var depth = 0
   /// The server's own limit for a statement, in milliseconds; 0: none. What the user has said in `options` counts.
   private var statementLimit: UInt64
+  /// Whether it is longer than ours, or may be: then each segment says ours.
+  private var isLimitTooLong = false
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
   /// memory of the server's.
   private var preparations: Preparations
@@ -188,6 +192,7 @@ final class DatabaseConnection {
       switch event {
       // The server's last word: what it owes is settled where the connection ends.
       case .result(.failure(.connectionLost(let why))): throw .connectionLost(why)
+      case .result(.failure(.unavailable(let why))): throw .unavailable(why)
       case .result(let result): received(result)
       case .sync: segmentEnded()
       case .aborted: wasSkipped()
@@ -236,7 +241,7 @@ final class DatabaseConnection {
       expected.removeFirst()
       if case .success(let rows) = result, rows.rowCount > 0 { hasTimeLimit(UInt64(clamping: rows.integer(0, 0))) }
       return
-    case .deallocation:
+    case .limit, .deallocation:
       expected.removeFirst()
       return
     case .preparation(let statement):
@@ -315,6 +320,7 @@ final class DatabaseConnection {
   /// A statement may run as long as the server lets it, and who decides that may be the user: `options` of a URL, PGOPTIONS.
   private func askForTimeLimit(_ connection: Connection) {
     statementLimit = UInt64(options.statementTimeout)
+    isLimitTooLong = !options.sendsSettings
     oldestSince = loop.now
     guard connection.send(SessionSettings.timeLimitQuery) else { return }
     expected.append(.timeLimit)
@@ -323,9 +329,21 @@ final class DatabaseConnection {
     closeSegment()
   }
 
-  /// None is meant where the user says so. Where a pooler lets nothing be set, and the role has nothing set, it is not.
+  /// A long one, or none, is meant where the user says so. Where a pooler lets nothing be set, ours is.
   private func hasTimeLimit(_ milliseconds: UInt64) {
-    if milliseconds > 0 || Connection.Options.sayTimeLimit(configuration.database) { statementLimit = milliseconds }
+    let wanted = UInt64(options.statementTimeout)
+    let isLonger = milliseconds == 0 || milliseconds > wanted
+    isLimitTooLong = isLonger && !Connection.Options.sayTimeLimit(configuration.database)
+    statementLimit = isLimitTooLong ? wanted : milliseconds
+  }
+
+  /// Begins a segment with our limit where the session's may be another: behind a pooler a write's may not be the one that was
+  /// asked.
+  private func limitSegment(for statement: Statement, _ connection: Connection) {
+    guard !isSegmentOpen, isLimitTooLong || !options.sendsSettings && !statement.isReadOnly else { return }
+    guard connection.sendLimit(options.statementTimeout) else { return }
+    expected.append(.limit)
+    isSegmentOpen = true
   }
 
   /// Queues an operation. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
@@ -347,7 +365,7 @@ final class DatabaseConnection {
       segmentSince = loop.now
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
-    if isNew { prepare(statement, on: connection) }
+    if isNew { prepare(statement, on: connection) } else { limitSegment(for: statement, connection) }
     expected.append(.result(query))
     depth += 1
     endsWithSlow = isSlow
@@ -367,6 +385,7 @@ final class DatabaseConnection {
       isSegmentOpen = true
       closeSegment()
     }
+    limitSegment(for: statement, connection)
     if connection.sendPrepare(statement, as: preparations.name(of: statement)) {
       expected.append(.preparation(statement))
     }

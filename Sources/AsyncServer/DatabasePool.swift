@@ -140,9 +140,10 @@ final class DatabasePool {
   /// what breaks it, and so is not sent for ever; but where all connections are ended, one after the other, it can be lost with each.
   func failed(_ queries: some Sequence<Query>, _ error: PostgresError) {
     lastError = error.beforeSending
+    let isUntouched = error == lastError
     for query in queries {
       query.wasLost()
-      if query.operation.statement.isReadOnly, query.losses <= 2 * connections.count {
+      if isUntouched || query.operation.statement.isReadOnly, query.losses <= 2 * connections.count {
         sendAgain(query)
       } else {
         complete(query, .failure(error))

@@ -241,9 +241,10 @@ final class Server {
     slot.isDraining()
     let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds
     let graceEnd = MonotonicClock.now + Self.idleGrace.nanoseconds
-    for connection in connections.values { connection.announceEnd() }
     while !connections.isEmpty {
       let now = MonotonicClock.now
+      // Those that were busy until now have not heard of it.
+      if now < graceEnd { for connection in connections.values { connection.announceEnd() } }
       if now >= deadline {
         log.error("\(connections.count) connections had not ended after \(configuration.master.drainTimeout): closed")
         return 1

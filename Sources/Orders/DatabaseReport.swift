@@ -6,6 +6,8 @@ import Postgres
 package struct DatabaseReport: Equatable, Sendable {
   /// Why nothing can be done with it at all.
   package var refusal: String?
+  /// With what it refuses to be used with these settings, until somebody does something about it.
+  package var objection: String?
   /// What is not as it should be, a line each.
   package var remarks: [String] = []
 
@@ -13,19 +15,47 @@ package struct DatabaseReport: Equatable, Sendable {
 
   /// Asks the database. Waits for it; of one that does not answer nothing is said.
   package init(of info: ConnectionInfo, _ options: Connection.Options) {
+    var options = options
+    if let fault = info.certificateFault() {
+      objection = "the database's settings can't be used: \(fault)"
+      return
+    }
     do throws(PostgresError) {
-      let connection = try Connection.connect(to: info, options)
-      let (schema, fault) = Orders.state(of: connection.executeUnprepared(Orders.health, Parameters()))
-      if let remark = schema.remark { remarks.append(remark) }
-      if case .statement = fault, let fault { remarks.append("the schema can't be looked at: \(fault)") }
+      let connection = try Connection.connect(to: info, &options)
+      let state = DatabaseState(connection.executeUnprepared(Orders.health, Parameters()))
+      if state.schema == .missing, let schemas = try Self.unusableSchemas(on: connection) {
+        remarks.append(
+          "the role may not use the schema \(schemas): run 'forkloop setup', or grant usage on schema \(schemas)")
+      } else if let remark = state.remark {
+        remarks.append(remark)
+      }
+      if case .statement = state.fault, let fault = state.fault {
+        remarks.append("the schema can't be looked at: \(fault)")
+      }
       let missing = try SessionSettings.missing(on: connection, to: info)
       if !missing.isEmpty {
         remarks.append(
           "a pooler lets nothing be set, and the role has not set \(missing.joined(separator: ", ")): run 'forkloop migrate'"
         )
       }
+      if let limit = try SessionSettings.shorterLimit(on: connection, to: info, options) {
+        remarks.append(
+          """
+          a pooler lets nothing be set, and the role's statement_timeout is \(limit) ms: it holds, and not the longer \
+          \(options.statementTimeout) ms (FORKLOOP_STATEMENT_TIMEOUT); alter role … set statement_timeout
+          """)
+      }
     } catch {
-      if case .wrongEncoding = error { refusal = "\(error)" }
+      if case .wrongEncoding = error {
+        refusal = "\(error)"
+      } else if Connection.isRefused(error, by: info, options) {
+        objection = "the database refuses these settings: \(error)"
+      }
     }
+  }
+
+  private static func unusableSchemas(on connection: Connection) throws(PostgresError) -> String? {
+    let rows = try connection.executeUnprepared(Orders.unusableSchemas, Parameters()).get()
+    return rows.rowCount > 0 && !rows.isNull(0, 0) ? rows.string(0, 0) : nil
   }
 }

@@ -6,44 +6,22 @@ import JSON
 import Postgres
 
 extension Orders {
-  /// Which step the schema is at, and whether what it should hold is there. Nothing is locked, so that no lock is in its way.
-  static let health = Statement(
-    "health", readOnly: true,
-    """
-    select coalesce(max(number), 0), (
-      select bool_and(to_regclass(name) is not null)
-      from unnest(array['contact', 'product', 'tag', '"order"', 'order_line', 'order_tag_rel', 'idempotency_key']) name)
-    from schema_migration
-    """)
-
-  /// The state of the schema by what `health` has come to, and what is wrong with the database if something is.
-  package static func state(
-    of result: Result<ResultSet, PostgresError>
-  ) -> (schema: SchemaState, fault: PostgresError?) {
-    switch result {
-    case .success(let rows):
-      guard rows.rowCount > 0, rows.bytes(0, 1).equals("t") else { return (.missing, nil) }
-      return (Schema.migrations.state(at: rows.integer(0, 0)), nil)
-    case .failure(.statement(let fault)) where fault.state == .undefinedTable: return (.missing, nil)
-    case .failure(let error): return (.unknown, error)
-    }
-  }
-
   func health(_ result: Result<ResultSet, PostgresError>) -> Response {
-    let (schema, fault) = Self.state(of: result)
+    let found = DatabaseState(result)
+    let fault = found.fault
     let isStopping = isStopping()
-    let isWell = fault == nil && schema == .ok && !isStopping
+    let isWell = found.isWell && !isStopping
     let database: StaticString
     if case .wrongEncoding = fault { database = "encoding" } else { database = fault == nil ? "ok" : "unavailable" }
     var response = state(isWell ? "ok" : isStopping ? "draining" : "unavailable", isWell: isWell) { writer in
       writer.raw(#","database":""#)
       writer.raw(database)
       writer.raw(#"","schema":"#)
-      writer.string(schema.rawValue)
+      writer.string(found.schema.rawValue)
     }
     if !isWell {
       response.fields.append(HTTPField(name: .retryAfter, value: String(Problem.retryAfter)))
-      response.fault = fault.map { "\($0)" } ?? schema.remark
+      response.fault = fault.map { "\($0)" } ?? found.remark
     }
     return response
   }

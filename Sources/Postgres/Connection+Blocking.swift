@@ -6,26 +6,17 @@ extension Connection {
   /// Connects and waits for it: without our settings where a pooler refuses them, with `options` told so for the next time.
   package static func connect(to info: ConnectionInfo, _ options: inout Options) throws(PostgresError) -> Connection {
     do throws(PostgresError) {
-      return try connectOnce(to: info, options)
+      return try ConnectionPlan(info, options).connect()
     } catch {
       guard options.sendsSettings, error.isRefusedParameter else { throw error }
       options.sendsSettings = false
-      return try connectOnce(to: info, options)
+      return try ConnectionPlan(info, options).connect()
     }
   }
 
   package static func connect(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
     var options = options
     return try connect(to: info, &options)
-  }
-
-  private static func connectOnce(to info: ConnectionInfo, _ options: Options) throws(PostgresError) -> Connection {
-    let handle = options.applied(to: info).withArrays { PQconnectdbParams($0, $1, 0) }
-    guard let handle else { throw .unavailable("out of memory") }
-    let connection = Connection(owning: handle)
-    guard connection.isAlive else { throw .unavailable(connection.message) }
-    if let fault = connection.encodingFault { throw fault }
-    return connection
   }
 
   /// By the name that `Preparations` gives it; by its own where there are none.
@@ -58,6 +49,53 @@ extension Connection {
       owning: parameters.withPointers {
         PQexecParams(handle, statement.sql, Int32(parameters.count), nil, $0, nil, nil, 0)
       })
+  }
+
+  /// Prepares a statement, which may take some milliseconds at most: it waits where a table is locked.
+  package func prepare(_ statement: Statement, as name: String, within milliseconds: Int) throws(PostgresError) {
+    _ = try within(milliseconds) { sendPrepare(statement, as: name) }.get()
+  }
+
+  /// Executes a statement, by its name if it has one here, which may take some milliseconds at most.
+  package func execute(
+    _ statement: Statement, as name: String?, _ parameters: Parameters, within milliseconds: Int
+  ) -> Result<ResultSet, PostgresError> {
+    within(milliseconds) {
+      name.map { send(statement, as: $0, parameters) } ?? sendUnprepared(statement, parameters)
+    }
+  }
+
+  /// The limit and what `send` sends are one transaction, and one message each way.
+  private func within(_ milliseconds: Int, _ send: () -> Bool) -> Result<ResultSet, PostgresError> {
+    guard PQenterPipelineMode(handle) == 1 else { return .failure(.connectionLost(message)) }
+    defer {
+      PQexitPipelineMode(handle)
+      dropNotifications()
+    }
+    guard sendLimit(milliseconds), send(), sendSync() else { return .failure(.connectionLost(message)) }
+    var result: Result<ResultSet, PostgresError>?
+    var isLimited = false
+    var closings = 0
+    while closings < 2 {
+      guard let next = PQgetResult(handle) else {
+        closings += 1
+        continue
+      }
+      closings = 0
+      switch PQresultStatus(next) {
+      case PGRES_PIPELINE_SYNC:
+        PQclear(next)
+        return result ?? .failure(.connectionLost(message))
+      case PGRES_PIPELINE_ABORTED: PQclear(next)
+      default:
+        let outcome = outcome(owning: next)
+        // The limit's own, the statement's, and what the commit has come to if it fails.
+        if case .success = outcome, !isLimited { isLimited = true } else { result = outcome }
+      }
+    }
+    // Without a Sync nothing is committed.
+    if case .failure? = result, let result { return result }
+    return .failure(.connectionLost(message))
   }
 
   /// Executes SQL as it is, several statements allowed if there are no parameters.

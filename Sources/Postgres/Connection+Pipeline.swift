@@ -26,11 +26,13 @@ extension Connection {
     case aborted
   }
 
-  package func connectStep() -> ConnectStep {
+  /// `pipelines`: for whoever does not wait for each answer.
+  package func connectStep(pipelines: Bool = true) -> ConnectStep {
     switch PQconnectPoll(handle) {
     case PGRES_POLLING_READING: return .wait(.readable)
     case PGRES_POLLING_WRITING: return .wait(.writable)
     case PGRES_POLLING_OK:
+      if !pipelines { return .connected }
       guard PQsetnonblocking(handle, 1) == 0, PQenterPipelineMode(handle) == 1 else { return .failed(message) }
       return .connected
     default: return .failed(message)
@@ -63,6 +65,9 @@ extension Connection {
       PQsendQueryParams(handle, statement.sql, Int32(parameters.count), nil, $0, nil, nil, 0) == 1
     }
   }
+
+  /// Has the statements of the segment that begins here end within some milliseconds; its result is an event like another's.
+  package func sendLimit(_ milliseconds: Int) -> Bool { send(SessionSettings.limiting(to: milliseconds)) }
 
   /// Closes a segment of the pipeline, and sends what is queued as far as the socket takes it.
   package func sendSync() -> Bool { PQpipelineSync(handle) == 1 }

@@ -117,7 +117,11 @@ package final class Connection {
     // _COLUMN_NAME.
     // Without a state it is libpq's own complaint, and after FATAL or PANIC nothing follows: the connection is gone.
     guard let state = field("C"), field("V") == "ERROR" else {
-      return .connectionLost(Self.oneLine(PQresultErrorMessage(result)))
+      let message = Self.oneLine(PQresultErrorMessage(result))
+      // A session that has had nothing to do for too long (57P05), and a pooler that has found none in time: what was sent has not
+      // been looked at.
+      let isUntouched = field("C") == "57P05" || field("M") == "query_wait_timeout"
+      return isUntouched ? .unavailable(message) : .connectionLost(message)
     }
     return .statement(
       .init(

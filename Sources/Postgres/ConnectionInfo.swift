@@ -84,7 +84,7 @@ package struct ConnectionInfo: Equatable, Sendable {
   /// has refused before it went anywhere, for a word that it does not know. Empty if it does not understand the keywords.
   func effective() -> [String: String] {
     var refused = self
-    refused.keywords["sslmode"] = "none of them"
+    refused.keywords["gssencmode"] = "none of them"
     guard let handle = refused.withArrays({ PQconnectStartParams($0, $1, 0) }) else { return [:] }
     defer { PQfinish(handle) }
     return PQconninfo(handle).map(Self.keywords(owning:)) ?? [:]
@@ -116,15 +116,54 @@ package struct ConnectionInfo: Equatable, Sendable {
     return (variables, others.keys.sorted())
   }
 
-  /// What libpq says against the settings themselves, which no server can mend; nil if nothing. It finds out when it begins to
-  /// connect: to as many hosts as are meant, of which none exists.
+  /// Options that are numbers. libpq reads most of them only where it connects over TCP, and then at each attempt.
+  private static let numbers = [
+    "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+  ]
+
+  /// What is to be said against the settings themselves, which no server can mend; nil if nothing.
   package func fault() -> String? {
     let meant = effective()
-    do throws(PostgresError) { _ = try ConnectionPlan.limit(meant["connect_timeout"]) } catch { return "\(error)" }
+    for name in Self.numbers {
+      guard let text = meant[name] else { continue }
+      do throws(PostgresError) { _ = try ConnectionPlan.integer(text, of: name) } catch { return "\(error)" }
+    }
+    return Self.hostFault(meant) ?? libpqsFault(meant)
+  }
+
+  private static func list(_ text: String?) -> [String] {
+    guard let text, !text.isEmpty else { return [] }
+    return text.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).map { String(Substring($0)) }
+  }
+
+  private static func isPath(_ host: String) -> Bool {
+    host.utf8.first == UInt8(ascii: "/") || host.utf8.first == UInt8(ascii: "@")
+  }
+
+  /// No name and no address has a blank in it: nobody would ever be found.
+  private static func hostFault(_ meant: [String: String]) -> String? {
+    let hosts = list(meant["host"]).filter { !isPath($0) } + list(meant["hostaddr"])
+    return hosts.first { $0.utf8.contains { $0 == 0x20 || $0 == 0x09 } }.map { "the host '\($0)' has a blank in it" }
+  }
+
+  /// libpq looks for the root certificate once the server has agreed to TLS, which a socket's never does.
+  /// Of no interest to whoever does not connect.
+  package func certificateFault() -> String? {
+    let meant = effective()
+    let hosts = Self.list(meant["host"])
+    guard let mode = meant["sslmode"], mode == "verify-ca" || mode == "verify-full",
+      meant["hostaddr"] != nil || hosts.contains(where: { !Self.isPath($0) }),
+      let path = meant["sslrootcert"], !path.isEmpty, path != "system", access(path, R_OK) != 0
+    else { return nil }
+    return "the root certificate \(path) (sslrootcert) can't be read, and sslmode is \(mode)"
+  }
+
+  /// libpq finds out when it begins to connect: to as many hosts as are meant, of which none exists.
+  private func libpqsFault(_ meant: [String: String]) -> String? {
     var nowhere = self
     for (name, none) in [("host", "/nowhere"), ("hostaddr", "255.255.255.255")] {
-      guard let list = meant[name], !list.isEmpty else { continue }
-      let count = list.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false).count
+      let count = Self.list(meant[name]).count
+      guard count > 0 else { continue }
       nowhere.keywords[name] = Array(repeating: none, count: count).joined(separator: ",")
     }
     if meant["host"] == nil, meant["hostaddr"] == nil { nowhere.keywords["host"] = "/nowhere" }

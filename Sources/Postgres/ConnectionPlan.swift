@@ -40,14 +40,20 @@ package struct ConnectionPlan: Sendable {
   /// libpq 15, "connect_timeout": 0 and less are no limit, and 1 counts as 2.
   static func limit(_ text: String?) throws(PostgresError) -> Int? {
     guard let text else { return nil }
+    let seconds = try integer(text, of: "connect_timeout")
+    guard seconds > 0 else { return nil }
+    return max(seconds, PQlibVersion() < 170_000 ? 2 : 1)
+  }
+
+  /// What libpq takes for a number (`parse_int_param`).
+  static func integer(_ text: String, of option: String) throws(PostgresError) -> Int {
     // What isspace(3) takes for a space.
     func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
     let digits = text.utf8.drop(while: isSpace).reversed().drop(while: isSpace).reversed()
-    guard let seconds = Int32(String(decoding: Array(digits), as: UTF8.self)) else {
-      throw .unavailable("invalid integer value \"\(text)\" for connection option \"connect_timeout\"")
+    guard let number = Int32(String(decoding: Array(digits), as: UTF8.self)) else {
+      throw .unavailable("invalid integer value \"\(text)\" for connection option \"\(option)\"")
     }
-    guard seconds > 0 else { return nil }
-    return max(Int(seconds), PQlibVersion() < 170_000 ? 2 : 1)
+    return Int(number)
   }
 
   /// None where libpq has a complaint, or nothing to choose from.

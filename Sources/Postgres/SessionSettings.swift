@@ -22,6 +22,15 @@ package enum SessionSettings {
     [("statement_timeout", String(statementTimeout))] + planning + [isolation]
   }
 
+  /// SQL that lets the statements behind it in the same transaction take so long at most, and no longer than they might anyway. That
+  /// holds behind a pooler, too, whichever session the transaction has there, and leaves nothing behind in it.
+  package static func limiting(to milliseconds: Int) -> String {
+    """
+    select set_config('statement_timeout', least(\(max(1, milliseconds)),
+      nullif((extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint, 0))::text, true)
+    """
+  }
+
   /// As libpq's `options`, around what the user says in them: the last word counts. A space in a value needs a backslash.
   static func startupOptions(statementTimeout: Int, around said: String?) -> String {
     let words = wanted(statementTimeout: statementTimeout).map { name, value in
@@ -75,6 +84,15 @@ package enum SessionSettings {
       set.append("\(name) = \(value)")
     }
     return set
+  }
+
+  /// The limit that the role has where a pooler lets nothing be set, in milliseconds, if it is shorter than what is wanted.
+  package static func shorterLimit(
+    on connection: Connection, to info: ConnectionInfo, _ options: Connection.Options
+  ) throws(PostgresError) -> Int64? {
+    guard !options.sendsSettings, !Connection.Options.sayTimeLimit(info) else { return nil }
+    let limit = try connection.execute(timeLimitQuery).integer(0, 0)
+    return limit > 0 && limit < options.statementTimeout ? limit : nil
   }
 
   /// What is not as it should be in the session that the connection has: where a pooler has let nothing be said, and the role has

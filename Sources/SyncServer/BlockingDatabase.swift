@@ -31,10 +31,17 @@ struct BlockingDatabase {
   private var nextAttempt: UInt64 = 0
   private var pause = pauses.lowerBound
   private var lastError = PostgresError.unavailable("not connected yet")
+  /// How long a statement may take in the session, in milliseconds: the database's word; 0: for ever, or nobody knows.
+  private var sessionLimit = 0
+  /// How long a request may take, in nanoseconds; 0: for ever.
+  private let requestTime: UInt64
+  private let userSaysLimit: Bool
 
-  init(_ info: ConnectionInfo, _ options: Connection.Options, log: Logger) {
+  init(_ info: ConnectionInfo, _ options: Connection.Options, requestTime: UInt64 = 0, log: Logger) {
     self.info = info
     self.options = options
+    self.requestTime = requestTime
+    userSaysLimit = Connection.Options.sayTimeLimit(info)
     preparations = Preparations(areUsed: options.prepares)
     self.log = log
   }
@@ -54,7 +61,9 @@ struct BlockingDatabase {
     guard connection == nil, MonotonicClock.now >= nextAttempt else { return }
     let began = MonotonicClock.now
     do throws(PostgresError) {
-      connection = try Connection.connect(to: info, &options)
+      let connection = try Connection.connect(to: info, &options)
+      sessionLimit = Int(clamping: try connection.execute(SessionSettings.timeLimitQuery).integer(0, 0))
+      self.connection = connection
       preparations = Preparations(areUsed: options.prepares)
       generation += 1
       hasSpareAttempt = true
@@ -71,10 +80,25 @@ struct BlockingDatabase {
     }
   }
 
-  /// Executes an operation. It is repeated on a new connection if the old one turns out to be gone before the operation was sent; a
-  /// read afterwards, too. Of a write nobody knows then what became of it.
-  mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
-    var result = executeOnce(operation)
+  /// The milliseconds to be said along with a statement; nil where the session's limit does. What the user says in `options` is meant,
+  /// and otherwise the settings, also behind a pooler that lets nothing be set; there a write's session may be another than was
+  /// asked. And a write must have ended before its request is given up, `since` when it came: nobody is to be told of the one while
+  /// the other may still be done.
+  private func limit(for statement: Statement, since: UInt64) -> Int? {
+    var limit = userSaysLimit ? Int.max : options.statementTimeout
+    if requestTime > 0, !statement.isReadOnly {
+      let spent = MonotonicClock.now - since
+      limit = min(limit, Int(clamping: (requestTime - min(spent, requestTime)) / 1_000_000 * 9 / 10))
+    }
+    let mayDiffer = !options.sendsSettings && !statement.isReadOnly
+    guard limit < Int.max, mayDiffer || sessionLimit == 0 || sessionLimit > limit else { return nil }
+    return limit
+  }
+
+  /// Executes an operation of a request that came at `since`. It is repeated on a new connection if the old one turns out to be gone
+  /// before the operation was sent; a read afterwards, too. Of a write nobody knows then what became of it.
+  mutating func execute(_ operation: Operation, since: UInt64) -> Result<ResultSet, PostgresError> {
+    var result = executeOnce(operation, since)
     var repeats = 0
     while case .failure(let error) = result, repeats < Self.mostRepeats {
       switch error {
@@ -84,35 +108,44 @@ struct BlockingDatabase {
       default: return result
       }
       repeats += 1
-      result = executeOnce(operation)
+      result = executeOnce(operation, since)
     }
     return result
   }
 
   /// Executes an operation, without its statement's name where that is of no use any more: nothing was executed then, and no name
   /// can be in the way.
-  private mutating func executeOnce(_ operation: Operation) -> Result<ResultSet, PostgresError> {
-    guard preparations.areUsed else { return execute(operation, byName: false) }
-    let result = execute(operation, byName: true)
+  private mutating func executeOnce(_ operation: Operation, _ since: UInt64) -> Result<ResultSet, PostgresError> {
+    guard preparations.areUsed else { return execute(operation, since, byName: false) }
+    let result = execute(operation, since, byName: true)
     guard case .failure(let error) = result, error.mayBeStalePreparation || error.isKnownPreparation, connection != nil
     else { return result }
     preparations.isOfNoUse(operation.statement, error)
     if preparations.count(error, for: operation.statement) { log.warning("\(Preparations.advice)") }
-    return execute(operation, byName: false)
+    return execute(operation, since, byName: false)
   }
 
-  private mutating func execute(_ operation: Operation, byName: Bool) -> Result<ResultSet, PostgresError> {
+  private mutating func execute(
+    _ operation: Operation, _ since: UInt64, byName: Bool
+  ) -> Result<ResultSet, PostgresError> {
+    let (statement, parameters) = (operation.statement, operation.parameters)
     do throws(PostgresError) {
-      let connection = try connection(preparedFor: byName ? operation.statement : nil)
+      let connection = try connection(preparedFor: byName ? statement : nil, since)
       let began = MonotonicClock.now
-      let result =
-        byName
-        ? connection.execute(
-          operation.statement, as: preparations.name(of: operation.statement), operation.parameters)
-        : connection.executeUnprepared(operation.statement, operation.parameters)
+      let limit = limit(for: statement, since: since)
+      let result: Result<ResultSet, PostgresError>
+      if let limit {
+        let name = byName ? preparations.name(of: statement) : nil
+        result = connection.execute(statement, as: name, parameters, within: limit)
+      } else if byName {
+        result = connection.execute(statement, as: preparations.name(of: statement), parameters)
+      } else {
+        result = connection.executeUnprepared(statement, parameters)
+      }
       guard case .failure(let error) = result else { return result }
       if case .connectionLost = error { self.connection = nil }
-      return .failure(error.isCancellation ? judged(error, after: MonotonicClock.now - began, on: connection) : error)
+      return .failure(
+        error.isCancellation ? judged(error, after: MonotonicClock.now - began, limit, on: connection) : error)
     } catch {
       return .failure(error)
     }
@@ -120,13 +153,20 @@ struct BlockingDatabase {
 
   /// A statement that was given up before its time limit was given up because somebody has asked for that. The session is asked for its
   /// limit only now: this is rare.
-  private func judged(_ error: PostgresError, after nanoseconds: UInt64, on connection: Connection) -> PostgresError {
+  private func judged(
+    _ error: PostgresError, after nanoseconds: UInt64, _ limit: Int?, on connection: Connection
+  ) -> PostgresError {
     guard let rows = try? connection.execute(SessionSettings.timeLimitQuery), rows.rowCount > 0 else { return error }
-    return error.judged(after: nanoseconds, limit: UInt64(clamping: rows.integer(0, 0)))
+    let session = UInt64(clamping: rows.integer(0, 0))
+    guard let limit else { return error.judged(after: nanoseconds, limit: session) }
+    // The shorter of the two held.
+    return error.judged(after: nanoseconds, limit: min(UInt64(max(1, limit)), session == 0 ? .max : session))
   }
 
   /// A connection that knows a statement; `unavailable` if there is none, or it is gone before the statement itself was sent.
-  private mutating func connection(preparedFor statement: Statement?) throws(PostgresError) -> Connection {
+  private mutating func connection(
+    preparedFor statement: Statement?, _ since: UInt64
+  ) throws(PostgresError) -> Connection {
     // Its end may have come behind the last answer.
     if let connection, !connection.isAlive { self.connection = nil }
     connectIfNeeded()
@@ -134,7 +174,12 @@ struct BlockingDatabase {
     guard let statement, !preparations.knows(statement) else { return connection }
     if let former = preparations.prepare(statement) { connection.deallocate(former) }
     do throws(PostgresError) {
-      try connection.prepare(statement, as: preparations.name(of: statement))
+      let name = preparations.name(of: statement)
+      if let limit = limit(for: statement, since: since) {
+        try connection.prepare(statement, as: name, within: limit)
+      } else {
+        try connection.prepare(statement, as: name)
+      }
     } catch {
       // It is known already, by its name and so its text.
       if error.isKnownPreparation { return connection }

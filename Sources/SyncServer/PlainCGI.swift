@@ -96,8 +96,8 @@ package enum PlainCGI {
         return response
       case .query(let operation):
         let asked = MonotonicClock.now
-        for other in operation.others { _ = application.finish(other, database.execute(other)) }
-        let result = database.execute(operation)
+        for other in operation.others { _ = application.finish(other, database.execute(other, since: began)) }
+        let result = database.execute(operation, since: began)
         waited += MonotonicClock.now - asked
         step = application.finish(operation, result)
       }

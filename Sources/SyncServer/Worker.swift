@@ -45,7 +45,8 @@ struct Worker: ~Copyable {
     self.log = log
     application = Orders(mode: .sync, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
     slot = WorkerSlot(context.scoreboard, context.slot)
-    database = BlockingDatabase(configuration.database, configuration.options, log: log)
+    database = BlockingDatabase(
+      configuration.database, configuration.options, requestTime: configuration.master.limits.requestTime, log: log)
     ownID = Array(Request.newID())
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
@@ -272,8 +273,8 @@ struct Worker: ~Copyable {
   private mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
     slot.asksDatabase()
     clinux_set_emergency_answer_database(slot.databaseBegan, 0)
-    for other in operation.others { _ = application.finish(other, database.execute(other)) }
-    let result = database.execute(operation)
+    for other in operation.others { _ = application.finish(other, database.execute(other, since: slot.began)) }
+    let result = database.execute(operation, since: slot.began)
     slot.hasDatabasesAnswer()
     clinux_set_emergency_answer_database(slot.databaseBegan, slot.databaseEnded)
     return result

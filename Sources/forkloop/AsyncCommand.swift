@@ -43,7 +43,8 @@ struct AsyncCommand: ParsableCommand {
     let reader = try SettingsReader(remarks: false)
     var configuration = try configuration(reader)
     let log = try reader.responderLog("async")
-    configuration.master.remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
+    configuration.master.remarks = try DatabaseCheck.remarks(
+      configuration.database, configuration.options, isCheck: options.check)
     if options.check {
       if let remark = configuration.remark { print(remark) }
       DatabaseCheck.show(configuration.master.remarks)

@@ -11,17 +11,22 @@ import ProcessPool
 enum DatabaseCheck {
   /// For how long it may look, in milliseconds.
   private static let limit: UInt64 = 2_000
-  private static let refusal: UInt8 = UInt8(ascii: "-")
+  private static let refusal = UInt8(ascii: "-")
+  private static let objection = UInt8(ascii: "!")
 
   /// What is not as it should be, a line each. Throws if the database can't be used at all. Nothing where it is away, which may
-  /// change.
-  static func remarks(_ info: ConnectionInfo, _ options: Connection.Options) throws -> [String] {
+  /// change. A database that refuses the settings fails a check, and with it a reload; a start goes on, since the database or its
+  /// role may be made later, as where all services of a machine start together.
+  static func remarks(
+    _ info: ConnectionInfo, _ options: Connection.Options, isCheck: Bool
+  ) throws -> [String] {
     // The check before a reload has told it.
     if Invocation.isContinued { return [] }
     var lines: [String] = []
     for line in look(info, options).split(separator: UInt8(ascii: "\n")) {
       let text = String(decoding: line.dropFirst(), as: UTF8.self)
       if line.first == refusal { throw CommandFailure(description: text) }
+      if line.first == objection, isCheck { throw SettingsError(text) }
       lines.append(text)
     }
     return lines
@@ -43,7 +48,9 @@ enum DatabaseCheck {
     let there = Descriptor(owning: ends[1])
     let child = try? ChildProcess.fork(parentDeathSignal: SIGKILL) {
       let report = DatabaseReport(of: info, options)
-      let lines = (report.refusal.map { ["-\($0)"] } ?? []) + report.remarks.map { " \($0)" }
+      let lines =
+        (report.refusal.map { ["-\($0)"] } ?? []) + (report.objection.map { ["!\($0)"] } ?? [])
+        + report.remarks.map { " \($0)" }
       let bytes = Array(lines.joined(separator: "\n").utf8)
       return write(there.number, bytes, bytes.count) == bytes.count ? 0 : 1
     }

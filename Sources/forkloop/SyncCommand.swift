@@ -67,7 +67,8 @@ struct SyncCommand: ParsableCommand {
     let reader = try SettingsReader(remarks: false)
     var configuration = try configuration(reader)
     let log = try reader.responderLog("sync")
-    configuration.master.remarks = try DatabaseCheck.remarks(configuration.database, configuration.options)
+    configuration.master.remarks = try DatabaseCheck.remarks(
+      configuration.database, configuration.options, isCheck: options.check)
     if options.check {
       DatabaseCheck.show(configuration.master.remarks)
       return try ResponderOptions.rehearse(configuration.master)

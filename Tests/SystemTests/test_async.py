@@ -15,8 +15,9 @@ import time
 
 import pytest
 
-from fastcgi_client import Clients, answer, connect, fastcgi, one_answer, record, records, with_id
+from fastcgi_client import Clients, answer, begin, connect, connect_to, fastcgi, one_answer, pairs, record, records, with_id
 from local_stack import PROGRAM, LocalStack, clean_environment, descendants, eventually, is_running, locked, temporary_folder
+from responder import ONE_CONNECTION, responder
 from test_faults import ORDER, Load
 
 STOCK = "insert into contact (name, email) values ('c', 'c@example.org'); insert into product (name) values ('p')"
@@ -278,6 +279,30 @@ def test_a_connection_that_nobody_uses_is_closed_at_last():
         assert answer(client).startswith(b"Status: 200 ")
         # It is told before, by an empty STDERR record.
         assert list(records(client)) == [(7, 1, b"")]
+
+
+@pytest.mark.parametrize("sent", [b"", record(9, pairs({"FCGI_MAX_REQS": ""}), 0), begin() + record(2)], ids=["nothing", "GET_VALUES", "an abort"])
+def test_a_connection_that_has_never_asked_for_anything_is_closed_at_last(stocked, sent):
+    with responder("async", "--idle-timeout", "1", DB_HOST=stocked.path("run")) as one, connect_to(one.path) as client:
+        client.sendall(sent)
+        assert {kind for kind, _, _ in records(client)} <= {3, 10}
+
+
+@pytest.mark.parametrize("shares", ["--share-reads", "--no-share-reads"])
+def test_whoever_goes_before_anybody_has_looked_has_asked_for_nothing(stocked, shares):
+    with responder("async", shares, DB_HOST=stocked.path("run"), **ONE_CONNECTION) as one:
+        loop, = descendants(one.process.pid, 1)
+        with locked(stocked, "tag") as lock, one.send("/tag") as first:
+            eventually(lambda: stocked.psql(LOCKED) == [("1",)])
+            os.kill(loop, signal.SIGSTOP)
+            for number in range(5):
+                one.send("/tag", "POST", b'{"name":"gone %d"}' % number).close()
+                one.send(f"/contact/{number + 1}").close()
+            os.kill(loop, signal.SIGCONT)
+            eventually(lambda: json.loads(one.ask("/status")[1].split(b"\r\n\r\n", 1)[1])["requests_under_way"] == 2, message="they still wait")
+            lock.kill()
+            assert answer(first).startswith(b"Status: 200 ")
+        assert stocked.psql("select from tag where name like 'gone%'") == []
 
 
 def test_connections_beyond_the_limit_wait_until_one_has_gone():

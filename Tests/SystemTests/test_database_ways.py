@@ -5,11 +5,13 @@ import contextlib
 import itertools
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 
+import daemon
 from local_stack import MODES, PROGRAM, clean_environment, eventually, temporary_folder
 from pooler import pooler
 from proxy import in_front_of
@@ -58,7 +60,7 @@ class Database:
         return {"DB_HOST": self.stack.path("run"), "DB_NAME": NAME, "DB_USER": "forkloop"}
 
     def run(self, *arguments, **more):
-        return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env=clean_environment(**self.where, **more))
+        return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env=clean_environment(**{**self.where, **more}))
 
     def psql(self, sql, user="forkloop"):
         environment = clean_environment(PGHOST=self.stack.path("run"), PGUSER=user, PGDATABASE=NAME)
@@ -320,6 +322,92 @@ def test_a_database_of_another_encoding_is_refused_in_one_line(database, mode, n
             assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"encoding is {name}" in done.stderr, done
 
 
+REFUSALS = {
+    # what is set, and what is told
+    "no such database": ({"DB_NAME": "nowhere"}, 'database "nowhere" does not exist'),
+    "no such role": ({"DB_USER": "nobody_at_all"}, "nobody_at_all"),
+    "no such setting": ({"PGOPTIONS": "-c nonsense=1"}, "nonsense"),
+    "no option": ({"PGOPTIONS": "bogus"}, "bogus"),
+    "a setting's value": ({"PGOPTIONS": "-c work_mem=lots"}, "work_mem"),
+    "a standby is wanted": ({"PGTARGETSESSIONATTRS": "standby"}, "not in hot standby mode"),
+    "a password is wanted": ({"DB_USER": "locked_out"}, "password"),
+    "a wrong password": ({"DB_USER": "locked_out", "DB_PASSWORD": "wrong"}, "password authentication failed"),
+    "nobody may connect": ({"DB_USER": "shut_out"}, "permission denied for database"),
+    "a role that may not log in": ({"DB_USER": "no_login"}, "not permitted to log in"),
+    "TLS is wanted": ({"PGSSLMODE": "require", "DB_HOST": "127.0.0.1"}, "does not support SSL"),
+}
+
+
+@pytest.fixture
+def strangers(database):
+    """Roles that are not let in."""
+    where = database.stack.path("postgres/pg_hba.conf")
+    before = pathlib.Path(where).read_text()
+    database.stack.psql(f"create role locked_out login password 'right'; create role no_login nologin; create role shut_out login;"
+                        f"revoke connect on database {NAME} from public", "postgres")
+    pathlib.Path(where).write_text(f"local all locked_out scram-sha-256\nlocal all no_login,shut_out trust\n{before}")
+    database.stack.psql("select pg_reload_conf()", "postgres")
+    try:
+        with in_front_of(database.stack) as proxy:
+            yield proxy
+    finally:
+        pathlib.Path(where).write_text(before)
+        database.stack.psql("select pg_reload_conf(); drop role locked_out, no_login, shut_out", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_check_refuses_settings_that_the_database_refuses_in_one_line_that_says_why(database, strangers, mode):
+    with temporary_folder() as folder:
+        for name, (settings, told) in REFUSALS.items():
+            if "DB_HOST" in settings:
+                settings = {**settings, "DB_PORT": strangers.port}
+            done = database.run(mode, "--check", "--listen", f"unix:{folder}/s", **settings)
+            assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and told in done.stderr, (name, done)
+
+
+PASSING = {
+    # What may pass by itself is no fault of the settings.
+    "nobody is there": {"DB_HOST": "/nowhere"},
+    "one of the hosts is away": {"DB_HOST": "/nowhere,{run}", "DB_NAME": "nowhere"},
+    "a place for a primary that is away": {"DB_HOST": "{run},/nowhere", "PGTARGETSESSIONATTRS": "standby"},
+    "no connection is left": {"DB_NAME": "crowded"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_check_says_nothing_of_a_no_that_may_pass_by_itself(database, mode):
+    database.stack.psql("create database crowded connection limit 0", "postgres")
+    try:
+        with temporary_folder() as folder:
+            for name, settings in PASSING.items():
+                settings = {key: value.format(run=database.stack.path("run")) for key, value in settings.items()}
+                done = database.run(mode, "--check", "--listen", f"unix:{folder}/s", **settings)
+                assert (done.returncode, done.stdout, done.stderr) == (0, "the configuration is good\n", ""), (name, done)
+    finally:
+        database.stack.psql("drop database crowded", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_start_tells_of_the_refusal_and_serves_as_soon_as_the_database_is_made(database, mode):
+    database.drop()
+    with served(database, mode) as one:
+        eventually(lambda: one.log.read_text().count("the database refuses these settings") == 1, 5, f"it is not told once: {one.log.read_text()}")
+        assert one.ask("/contact")[0] == 503
+        database.make()
+        eventually(lambda: one.ask("/contact")[0] == 200, 5, f"it does not find it: {one.log.read_text()}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_reloaded_into_settings_that_the_database_refuses(database, mode):
+    with daemon.responder(database.stack, mode, DB_NAME=NAME) as one:
+        one.set(DB_NAME="nowhere")
+        one.write()
+        one.process.send_signal(signal.SIGHUP)
+        one.says("not reloaded")
+        one.says('database "nowhere" does not exist')
+        assert b" 200 " in one.ask("contact/1")[:20]
+
+
 STATES = {
     "missing": ("drop schema public cascade; create schema public", "has no schema: run 'forkloop migrate'"),
     "older": ("delete from schema_migration where number > 1", "older than this program: run 'forkloop migrate'"),
@@ -338,6 +426,87 @@ def test_a_start_and_a_check_tell_of_a_schema_that_does_not_fit(database, mode, 
     with served(database, mode) as one:
         eventually(lambda: one.log.read_text().count(told) == 1, 5, f"it is not told once: {one.log.read_text()}")
         assert f'"schema":"{state}"'.encode() in one.ask("/health")[1]
+
+
+EVERYBODY = "select on schema_migration to somebody; grant select, insert, update, delete on contact, product, tag, \"order\", order_line, order_tag_rel, idempotency_key to somebody"
+LACKS = {
+    # what somebody does to the database, what health says of the schema then, and what a check names
+    "a table's rights": ("revoke all on tag from somebody", "unknown", "select on tag"),
+    "one right": ("revoke delete on order_line from somebody", "unknown", "delete on order_line"),
+    "a column's right": ("revoke insert on contact from somebody; grant insert (name) on contact to somebody", "unknown", "insert on contact"),
+    "all rights but one": ("revoke all on all tables in schema public from somebody; grant select on schema_migration to somebody", "unknown", "select on contact"),
+    "that of the keys": ("revoke update on idempotency_key from somebody", "unknown", "update on idempotency_key"),
+    "a function's right": ("revoke execute on function order_ids from public", "unknown", "execute on order_ids"),
+    "all functions' rights": ("revoke execute on all functions in schema public from public", "unknown", "execute on contact_insert"),
+    "the schema's": ("revoke usage on schema public from public, somebody", "missing", "may not use the schema public"),
+    "a view": ("alter table contact rename to people; create view contact as select * from people; grant all on contact to somebody", "missing", "contact.xmin"),
+    "a column": ("alter table order_line rename price to cost", "missing", "order_line.price"),
+    "a dropped column": ("alter table idempotency_key drop reply", "missing", "idempotency_key.reply"),
+    "a function": ("drop function tag_insert", "missing", "tag_insert(text)"),
+    "a function's arguments": ("alter function order_lock rename to order_lock_2; create function order_lock(bigint) returns boolean language sql as 'select true'", "missing", "order_lock(bigint,text[])"),
+    "a key": ("alter table idempotency_key drop constraint idempotency_key_pkey", "missing", "primary key of idempotency_key"),
+    "half a key": ("alter table idempotency_key drop constraint idempotency_key_pkey; create unique index on idempotency_key (key) where mode = 'sync'", "missing", "primary key of idempotency_key"),
+    "a table": ("drop table order_tag_rel cascade", "missing", "order_tag_rel"),
+}
+HARMLESS = [
+    "alter table contact alter name type varchar(300)", "alter table tag add more text", "alter table order_line alter quantity type numeric",
+    "revoke insert, update on contact from somebody; grant insert (name, email), update (name, email) on contact to somebody",
+    "alter table idempotency_key drop constraint idempotency_key_pkey; create unique index on idempotency_key (key)",
+    "drop function order_version", "alter table contact set (autovacuum_enabled = off)",
+]
+
+
+@pytest.fixture
+def somebody(database):
+    database.stack.psql("create role somebody login; ", "postgres")
+    hba = pathlib.Path(database.stack.path("postgres/pg_hba.conf"))
+    before = hba.read_text()
+    hba.write_text(f"local all somebody trust\n{before}")
+    database.stack.psql("select pg_reload_conf()", "postgres")
+    try:
+        yield "somebody"
+    finally:
+        database.drop()
+        hba.write_text(before)
+        database.stack.psql("select pg_reload_conf(); drop role somebody", "postgres")
+
+
+def granted(database):
+    database.psql("drop schema if exists public cascade; create schema public", "postgres")
+    database.psql("grant all on schema public to public", "postgres")
+    database.migrate()
+    database.psql(f"grant {EVERYBODY}", "postgres")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_health_is_no_better_than_the_routes(database, somebody, mode):
+    granted(database)
+    with served(database, mode, DB_USER=somebody, **ONE_CONNECTION) as one:
+        assert one.is_well(), one.log.read_text()
+        # Each is tried with one of both: they ask the same.
+        turn = MODES.index(mode)
+        for name, (sql, schema, told) in list(LACKS.items())[turn::2]:
+            granted(database)
+            assert one.is_well(), (name, one.log.read_text())
+            database.psql(sql, "postgres")
+            status, whole = one.ask("/health")
+            assert status == 503 and f'"database":"ok","schema":"{schema}"'.encode() in whole, (name, whole)
+            assert schema == "missing" or told in one.log.read_text(), (name, one.log.read_text())
+            done = database.run(mode, "--check", "--listen", f"unix:{one.path}.check", DB_USER=somebody)
+            assert done.returncode == 0 and done.stdout.count("\n") == 2 and told in done.stdout, (name, done)
+        for sql in HARMLESS[turn::2]:
+            granted(database)
+            database.psql(sql, "postgres")
+            assert one.is_well(), (sql, one.log.read_text())
+
+
+def test_health_asks_for_every_function_that_there_is(database):
+    """But for one that nothing calls any more."""
+    for function in database.psql("select oid::regprocedure from pg_proc where pronamespace = 'public'::regnamespace and proname <> 'order_version'").split("\n"):
+        kind = "aggregate" if function.startswith("all_versions") else "function"
+        database.psql(f"alter {kind} {function} rename to away")
+        assert function in database.run("sync", "--check", "--listen", "unix:/tmp/forkloop-never.sock").stdout, function
+        database.psql(f"alter {kind} {function.replace(function.split('(')[0], 'away', 1)} rename to {function.split('(')[0]}")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -226,6 +226,30 @@ def test_an_idle_connection_hears_that_its_loop_drains_and_may_still_ask(stocked
         idle.close(), busy.close()
 
 
+def test_a_peer_that_reads_nothing_does_not_hold_up_a_drain(stocked):
+    """Its answers fill the socket to the last: there is no space to tell it of the end."""
+    with responder(stocked, "async", FORKLOOP_DRAIN_TIMEOUT=20) as server, contextlib.ExitStack() as exits:
+        def state():
+            return json.loads(parts(server.status())[1])
+
+        def unread(client):
+            client.sendall(fastcgi("/async/contact/1"))
+            eventually(lambda: state()["requests_under_way"] == 1)
+            return state()["memory"]["backlogged_answers"]
+
+        clients = [exits.enter_context(server.connect()) for _ in range(2)]
+        before, fits = state()["memory"]["backlogged_answers"], 0
+        while unread(clients[0]) == before:
+            fits += 1
+            assert fits < 3000, "the socket takes everything"
+        for _ in range(fits):
+            assert unread(clients[1]) == before + 1, "it took more before"
+        clients[0].close()
+        send(server, "TERM")
+        server.ends(10)
+        assert "had not ended" not in server.log()
+
+
 def test_what_was_sent_over_a_kept_connection_before_its_last_answer_is_answered(stocked):
     """A web server that does not wait for answers has sent its next request when the drain begins."""
     with responder(stocked, "async") as server, locked(stocked, "tag") as lock, server.connect() as client:

@@ -126,6 +126,38 @@ def test_the_limit_that_the_role_has_holds(stocked, bare, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("prepared, role_has", [("on", "60s"), ("off", "0")])
+def test_the_limit_that_is_set_holds_where_the_role_s_is_longer(stocked, bare, mode, pool, prepared, role_has):
+    """No write is done that was answered as given up, and nothing is left behind in the pooler's sessions."""
+    stocked.psql(f"alter role bare set statement_timeout = '{role_has}'", "postgres")
+    limits = {"FORKLOOP_STATEMENT_TIMEOUT": 300, "FORKLOOP_PREPARED": prepared}
+    with pooler(stocked, pool, user=bare, server_reset_query="", default_pool_size=1) as where:
+        with responder(mode, **where, **limits, **ONE_CONNECTION) as one:
+            for sql, request in [("select from contact where id = 1 for update", ("/contact/1", "PATCH", b'{"name":"late"}')),
+                                 ("select from contact where id = 1 for update", ("/contact/1", "PATCH", b'{"name":"late"}')),
+                                 ("lock table product", ("/product",)), ("lock table product", ("/product/1",))]:
+                lock = stocked.psql_open(f"begin; {sql}")
+                try:
+                    status, whole = one.ask(*request)
+                    assert status == 504 and b"may have been done" not in whole, (request, whole)
+                finally:
+                    lock.kill()
+                    lock.wait()
+            assert one.ask("/contact/1")[0] == 200 and one.ask("/contact/2", "PATCH", b'{"name":"b"}')[0] == 200
+        assert stocked.psql("select name from contact order by id") == [("Ann",), ("b",)]
+        assert psql(where, "show statement_timeout") == [{"60s": "1min"}.get(role_has, role_has)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_role_s_limit_that_is_shorter_than_the_setting_is_told(stocked, bare, mode):
+    stocked.psql("alter role bare set statement_timeout = 300", "postgres")
+    with pooler(stocked, "session", user=bare) as where:
+        assert "statement_timeout is 300 ms" in check(mode, **where, FORKLOOP_STATEMENT_TIMEOUT=1000)
+        assert "is 300 ms" not in check(mode, **where, FORKLOOP_STATEMENT_TIMEOUT=300)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_names_that_other_clients_have_left_in_a_session_are_no_hindrance(changing, mode):
     """Without a reset between two clients, the second meets what the first has prepared."""
     with pooler(changing, "session", server_reset_query="", default_pool_size=4) as where:
@@ -156,3 +188,19 @@ def test_options_of_the_users_own_are_not_left_out_silently(stocked, mode):
     with pooler(stocked, "session") as where, responder(mode, **where, **ONE_CONNECTION, PGOPTIONS="-c work_mem=8MB") as one:
         assert one.ask("/contact/1")[0] == 503
         eventually(lambda: "unsupported startup parameter" in one.log.read_text())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_write_that_the_pooler_has_not_begun_leaves_no_doubt(stocked, mode):
+    with pooler(stocked, "transaction", default_pool_size=1, query_wait_timeout=1) as where, responder(mode, **where, **ONE_CONNECTION) as one:
+        assert one.ask("/contact/1")[0] == 200
+        environment = clean_environment(PGHOST=where["DB_HOST"], PGPORT=str(where["DB_PORT"]), PGUSER=where["DB_USER"], PGDATABASE="forkloop")
+        with subprocess.Popen([PSQL, "-XAtq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+            other.stdin.write("begin; select 1;\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == "1\n"
+            status, whole = one.ask("/contact/1", "PATCH", b'{"name":"late"}')
+            assert status == 503 and b"Retry-After" in whole and b"writing" not in whole, whole
+            other.stdin.close()
+        eventually(lambda: one.ask("/contact/1")[0] == 200)
+        assert stocked.psql("select name from contact where id = 1") == [("Ann",)]

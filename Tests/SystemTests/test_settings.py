@@ -220,6 +220,37 @@ def test_a_url_that_can_t_be_understood_is_told_with_the_reason_and_no_secret(ur
     assert reason in done.stderr and "DATABASE_URL" in done.stderr and SECRET not in done.stderr, done.stderr
 
 
+IMPOSSIBLE = {
+    # Settings of which no server can make anything, whichever way the connection goes, and what is told.
+    **{f"{name}={value} over {host}": ({"DATABASE_URL": f"postgresql://u@/d?host={host}&{name}={value}"}, f'"{name}"')
+       for host in ("127.0.0.1", "/nowhere", "/nowhere,127.0.0.1")
+       for name, value in (("keepalives", "x"), ("keepalives_idle", "10s"), ("keepalives_interval", "1.5"), ("keepalives_count", "%20"),
+                           ("tcp_user_timeout", "abc"), ("connect_timeout", "5s"), ("tcp_user_timeout", "99999999999"))},
+    "a blank host": ({"DB_HOST": " "}, "blank"), "a blank in a host": ({"DB_HOST": "data base"}, "blank"),
+    "a blank between hosts": ({"DB_HOST": "a, b"}, "blank"), "of libpq's": ({"PGHOST": "a b"}, "blank"), "an address": ({"PGHOSTADDR": "127.0.0.1 "}, "blank"),
+    "no certificate": ({"DB_HOST": "127.0.0.1", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nowhere/root.crt"}, "/nowhere/root.crt"),
+    "none of an authority": ({"DB_HOST": "/nowhere,db", "PGSSLMODE": "verify-ca", "PGSSLROOTCERT": "/nowhere/root.crt"}, "/nowhere/root.crt"),
+    "no such mode": ({"DB_HOST": "127.0.0.1", "PGSSLMODE": "some"}, "sslmode"),
+}
+POSSIBLE = [
+    {"DB_HOST": "/no where"}, {"DB_HOST": "/nowhere", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nowhere/root.crt"},
+    {"DB_HOST": "127.0.0.1", "DB_PORT": "1", "PGSSLMODE": "require", "PGSSLROOTCERT": "/nowhere/root.crt"},
+    {"DATABASE_URL": "postgresql://u@127.0.0.1:1/d?keepalives=0&keepalives_idle=%2010%20&tcp_user_timeout=-1"},
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_no_server_can_make_anything_of_is_refused_in_one_line(mode):
+    with temporary_folder() as folder:
+        check = (mode, "--check", "--listen", f"unix:{folder}/s.sock")
+        for name, (said, told) in IMPOSSIBLE.items():
+            done = run(*check, cwd=folder, **said)
+            assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == "" and told in done.stderr, (name, done)
+        for said in POSSIBLE:
+            done = run(*check, cwd=folder, **said)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "the configuration is good\n", ""), (said, done)
+
+
 def test_env_gives_all_that_libpq_has_a_variable_for_and_names_the_rest():
     url = ("postgresql://u@h1:1,h2:2/d?sslmode=verify-full&sslrootcert=/x&options=-c%20a%3Db&target_session_attrs=read-write&connect_timeout=7"
            "&application_name=a&keepalives_idle=9&gssencmode=disable&channel_binding=require&client_encoding=UTF8&passfile=/p&tcp_user_timeout=1")
