@@ -370,13 +370,13 @@ PASSING = {
     "nobody is there": {"DB_HOST": "/nowhere"},
     "one of the hosts is away": {"DB_HOST": "/nowhere,{run}", "DB_NAME": "nowhere"},
     "a place for a primary that is away": {"DB_HOST": "{run},/nowhere", "PGTARGETSESSIONATTRS": "standby"},
-    "no connection is left": {"DB_NAME": "crowded"},
+    "no connection is left": {"DB_NAME": "taken_up"},
 }
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_check_says_nothing_of_a_no_that_may_pass_by_itself(database, mode):
-    database.stack.psql("create database crowded connection limit 0", "postgres")
+    database.stack.psql("create database taken_up connection limit 0", "postgres")
     try:
         with temporary_folder() as folder:
             for name, settings in PASSING.items():
@@ -384,7 +384,7 @@ def test_a_check_says_nothing_of_a_no_that_may_pass_by_itself(database, mode):
                 done = database.run(mode, "--check", "--listen", f"unix:{folder}/s", **settings)
                 assert (done.returncode, done.stdout, done.stderr) == (0, "the configuration is good\n", ""), (name, done)
     finally:
-        database.stack.psql("drop database crowded", "postgres")
+        database.stack.psql("drop database taken_up", "postgres")
 
 
 @pytest.mark.parametrize("mode", MODES)
