@@ -17,16 +17,16 @@ import ProcessPool
 
 /// One FastCGI connection and its tasks.
 final class ClientConnection {
-  private let descriptor: Descriptor
-  private let watch: Watch
-  private unowned let server: Server
+  let descriptor: Descriptor
+  let watch: Watch
+  unowned let server: Server
   private let application: Orders
   private let database: DatabasePool
-  private var assembler: RequestAssembler
+  var assembler: RequestAssembler
   /// Whether the last read may have left something behind, of which no edge will tell.
   private var mayHoldMore = false
   /// Requests that have no answer yet, and those of them that nobody has begun to answer.
-  private var underWay: [RequestUnderWay] = []
+  var underWay: [RequestUnderWay] = []
   private var arrived: Deque<RequestUnderWay> = []
   /// How many tasks it has, and whether one of them reads.
   private var taskCount = 0
@@ -34,36 +34,31 @@ final class ClientConnection {
   /// Whether one has been started to read and has not begun.
   private var isStarting = false
   /// What the socket did not take, from where on it is still to be sent, and up to where it has waited since `writingSince`.
-  private var unsent: [UInt8] = []
-  private var sentCount = 0
-  private var dueCount = 0
+  var unsent: [UInt8] = []
+  var sentCount = 0
+  var dueCount = 0
   /// Since when something has been arriving, and leaving, and nothing at all, in monotonic nanoseconds; 0: it is not.
-  private var readingSince: UInt64 = 0
-  private var writingSince: UInt64 = 0
-  private var idleSince: UInt64
+  var readingSince: UInt64 = 0
+  var writingSince: UInt64 = 0
+  var idleSince: UInt64
   private var requestCount = 0
   /// Whether the connection is closed after the answers that are being made and sent.
-  private var isLast = false
+  var isLast = false
   /// Whether no more is read.
   private var hasEnded = false
   /// Whether we have closed the receiving side ourselves.
-  private var isLeaving = false
+  var isLeaving = false
   /// The id of the last request, and whether its sender wanted to use the connection again.
-  private var lastID: UInt16 = 0
-  private var isWantedAgain = false
+  var lastID: UInt16 = 0
+  var isWantedAgain = false
   /// Whether the peer was told that the idle connection is about to be closed.
-  private var hasAnnouncedEnd = false
+  var hasAnnouncedEnd = false
   /// Whether the peer has gone, and wants no answers any more.
   private var hasGone = false
-  private var isOver = false
+  var isOver = false
 
   /// Bytes that may wait to be sent before nothing more is read.
   private static let longestBacklog = 1 << 20
-
-  /// What the loop is asked to tell of, and what while the socket is full. Told of space always, it would wake up each time that
-  /// the peer reads.
-  private static let usual: Readiness = [.readable, .hungUp]
-  private static let whileFull: Readiness = [.readable, .writable, .hungUp]
 
   /// Nil if the loop can't watch it.
   init?(owning descriptor: consuming Descriptor, server: Server) {
@@ -150,7 +145,7 @@ final class ClientConnection {
   }
 
   /// Lets the task find that there is no more to do.
-  private func end() {
+  func end() {
     isOver = true
     for request in underWay { request.abandon() }
     watch.interrupt()
@@ -216,9 +211,6 @@ final class ClientConnection {
     if isLast, unsent.isEmpty { leave() }
   }
 
-  /// The last answer has gone. What a peer that goes on using the connection has sent meanwhile is answered, too.
-  private func leave() { if isWantedAgain { closeIfIdle() } else { end() } }
-
   // MARK: Reading
 
   /// Waits for bytes and takes them in; false when there will be no more.
@@ -273,110 +265,6 @@ final class ClientConnection {
     } else if readingSince == 0 {
       readingSince = server.loop.now
     }
-  }
-
-  // MARK: Writing
-
-  /// Writes all of it, or leaves what the socket does not take, and everything that comes after it, for when it does.
-  private func write(_ bytes: [UInt8]) {
-    if isOver { return }
-    guard unsent.isEmpty else {
-      server.buffers.backlogged += 1
-      unsent += bytes
-      return
-    }
-    var written = 0
-    guard transfer(bytes, &written), written < bytes.count else { return }
-    server.buffers.backlogged += 1
-    unsent = Array(bytes[written...])
-    dueCount = unsent.count
-    writingSince = server.loop.now
-    watch(for: Self.whileFull)
-  }
-
-  /// Writes what was left, as much as the socket takes now.
-  private func flush() {
-    guard !isOver, !unsent.isEmpty, transfer(unsent, &sentCount), sentCount >= dueCount else { return }
-    // The time limit is for what waits, not for what comes behind it.
-    unsent.removeFirst(sentCount)
-    sentCount = 0
-    dueCount = unsent.count
-    writingSince = unsent.isEmpty ? 0 : server.loop.now
-    guard unsent.isEmpty else { return }
-    unsent = []
-    watch(for: Self.usual)
-    if isLast, underWay.isEmpty { leave() }
-  }
-
-  private func watch(for readiness: Readiness) {
-    do throws(SystemError) {
-      try watch.change(to: readiness)
-    } catch {
-      server.log.warning("\(error)")
-      end()
-    }
-  }
-
-  /// Writes as much as the socket takes; false if the peer has gone.
-  private func transfer(_ bytes: [UInt8], _ written: inout Int) -> Bool {
-    while written < bytes.count {
-      let transfer = bytes.withUnsafeBytes {
-        Transfer.write(descriptor.number, from: UnsafeRawBufferPointer(rebasing: $0[written...]))
-      }
-      switch transfer {
-      case .bytes(let count): written += count
-      case .wouldBlock: return true
-      case .end, .failed:
-        end()
-        return false
-      }
-    }
-    return true
-  }
-
-  // MARK: Time limits and draining
-
-  /// Gives up a peer that takes too long to send a request or to take an answer, and one that has not asked for anything
-  /// for a very long time.
-  func enforceTimeLimits(_ now: UInt64) {
-    if isOver { return }
-    func isOlder(_ since: UInt64, than limit: Duration) -> Bool {
-      since > 0 && now > since && now - since > limit.nanoseconds
-    }
-    let configuration = server.configuration
-    if isOlder(readingSince, than: configuration.peerTimeout) || isOlder(writingSince, than: configuration.peerTimeout)
-    {
-      server.log.warning("a peer took too long: connection closed")
-      end()
-    } else if isOlder(idleSince, than: configuration.idleTimeout) {
-      if hasAnnouncedEnd || !isWantedAgain { closeIfIdle() } else { announceEnd() }
-    }
-  }
-
-  /// Tells the peer of an idle connection that it is about to be closed. nginx closes an idle connection that becomes readable, and
-  /// on one that it has just taken for a request it reads over an empty STDERR record (FastCGI 1.0 §5.3) that comes before the
-  /// answer; Apache takes none that has something to read.
-  func announceEnd() {
-    guard isWantedAgain, !hasAnnouncedEnd, underWay.isEmpty, unsent.isEmpty, !assembler.isReceiving, !isOver, !isLeaving
-    else { return }
-    hasAnnouncedEnd = true
-    var record = RecordWriter()
-    record.record(.stderr, requestID: lastID, [])
-    // A peer that takes nothing is not waited for: where there is no space for it, it hears nothing.
-    let transfer = record.bytes.withUnsafeBytes { Transfer.write(descriptor.number, from: $0) }
-    if case .bytes(let count) = transfer, count < record.bytes.count { end() }
-  }
-
-  /// Closes the connection if no request is under way. The receiving side is shut first, so that a request either has
-  /// arrived, and is served, or is refused as a whole.
-  func closeIfIdle() {
-    guard underWay.isEmpty, unsent.isEmpty, !assembler.isReceiving, !isOver, !isLeaving else { return }
-    var byte: UInt8 = 0
-    if recv(descriptor.number, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0 { return }
-    isLeaving = true
-    watch.onHangUp = nil
-    shutdown(descriptor.number, Int32(SHUT_RD))
-    watch.interrupt()
   }
 
   var requestsUnderWay: Int { underWay.count }
