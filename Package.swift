@@ -26,7 +26,7 @@ let package = Package(
     .systemLibrary(name: "CFastCGI", pkgConfig: "fcgi", providers: [.apt(["libfcgi-dev"])]),
     .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
 
-    // Ground floor: each knows nothing of the others.
+    // Each knows nothing of the others.
     .target(
       name: "Platform",
       dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: settings),
@@ -39,8 +39,11 @@ let package = Package(
     .target(name: "FastCGI", swiftSettings: settings),
     .target(name: "Postgres", dependencies: ["Text", "CPostgres"], swiftSettings: settings),
 
-    // The living floor.
-    .target(name: "Orders", dependencies: ["Text", "JSON", "CGI", "Postgres", "CXXHash"], swiftSettings: settings),
+    // What both servers run, and the first of its kind.
+    .target(name: "Application", dependencies: ["CGI", "Postgres"], swiftSettings: settings),
+    .target(
+      name: "Orders", dependencies: ["Application", "Text", "JSON", "CGI", "Postgres", "CXXHash"],
+      swiftSettings: settings),
 
     // Processes: forked, looked after, replaced.
     .target(
@@ -53,14 +56,14 @@ let package = Package(
     .target(
       name: "SyncServer",
       dependencies: [
-        "Orders", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux",
+        "Application", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "CFastCGI", "CLinux",
       ],
       swiftSettings: settings),
     .target(name: "EventLoop", dependencies: ["Platform", "CLinux"], swiftSettings: settings),
     .target(
       name: "AsyncServer",
       dependencies: [
-        "Orders", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
+        "Application", "Text", "CGI", "FastCGI", "JSON", "Postgres", "Platform", "ProcessPool", "EventLoop",
         .product(name: "DequeModule", package: "swift-collections"),
       ], swiftSettings: settings),
 
@@ -95,8 +98,10 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
-    .testTarget(name: "OrdersTests", dependencies: ["Orders", "Text"], swiftSettings: settings),
-    .testTarget(name: "AsyncServerTests", dependencies: ["AsyncServer", "Postgres", "Text"], swiftSettings: settings),
+    .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
+    .testTarget(
+      name: "AsyncServerTests", dependencies: ["AsyncServer", "Application", "Postgres", "Text"],
+      swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: settings),

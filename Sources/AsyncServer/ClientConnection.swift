@@ -5,13 +5,13 @@
 // reads: the web server multiplexes, gives a request up, or ends. A task per request took a fifth of the instructions that a
 // short answer takes.
 
+import Application
 import CGI
 import DequeModule
 import EventLoop
 import FastCGI
 import Glibc
 import Logging
-import Orders
 import Platform
 import ProcessPool
 
@@ -19,8 +19,8 @@ import ProcessPool
 final class ClientConnection {
   let descriptor: Descriptor
   let watch: Watch
-  unowned let server: Server
-  private let application: Orders
+  let server: Server
+  private let application: any Application
   private let database: DatabasePool
   var assembler: RequestAssembler
   /// Whether the last read may have left something behind, of which no edge will tell.
@@ -78,7 +78,7 @@ final class ClientConnection {
     // A peer that has closed only its writing side may wait for its answers. Over TCP that looks like one that has gone, as
     // nginx goes when its client has gone, and is taken for it.
     if server.peersAreLocal { watch.hangUp = .closed }
-    watch.onHangUp = { [unowned self] in
+    watch.onHangUp = { [self] in
       hasGone = true
       for request in underWay { request.abandon() }
     }
@@ -86,7 +86,7 @@ final class ClientConnection {
 
   /// Starts its first task.
   func begin() {
-    watch.onReport = { [unowned self] in
+    watch.onReport = { [self] in
       flush()
       spawn()
     }
@@ -159,7 +159,10 @@ final class ClientConnection {
     while true {
       switch step {
       case .respond(let response): return response
-      case .query(let operation): step = application.finish(operation, await database.execute(operation, for: request))
+      case .query(let query): step = query.then(await database.execute(query, for: request))
+      case .wait(let duration, let then):
+        await request.sleep(duration, on: server.loop)
+        step = then()
       }
     }
   }
@@ -167,7 +170,7 @@ final class ClientConnection {
   private func begin(_ request: RequestUnderWay) -> Step {
     server.shows(request.request)
     if request.isAbandoned { return .respond(Response(.serviceUnavailable)) }
-    if request.isTooLarge { return .respond(Orders.headerTooLarge()) }
+    if request.isTooLarge { return .respond(application.refuse(.headerTooLarge)) }
     if let page = server.statusPage(for: request.request) { return .respond(page) }
     return request.begin(by: application)
   }
@@ -181,9 +184,9 @@ final class ClientConnection {
     }
     server.writer.removeAll()
     var response = response
-    if let query = item.query { database.note(query, response) }
+    if let execution = item.execution { database.note(execution, response) }
     if !item.isAbandoned {
-      let waited = item.query == nil ? 0 : server.loop.now - item.began
+      let waited = item.databaseTime
       let spent = MonotonicClock.now - item.began
       let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
       application.seal(&response, for: item.request, timing)
@@ -246,7 +249,7 @@ final class ClientConnection {
       readingSince = 0
       switch action {
       case .request(let assembled):
-        let request = RequestUnderWay(assembled, at: server.loop.now)
+        let request = RequestUnderWay(assembled, for: application, at: server.loop.now)
         (lastID, isWantedAgain, hasAnnouncedEnd) = (request.id, request.keepsConnection, false)
         underWay.append(request)
         arrived.append(request)

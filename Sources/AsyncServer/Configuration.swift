@@ -1,5 +1,6 @@
 // What the event-loop responder is told.
 
+import Application
 import FastCGI
 import Platform
 import Postgres
@@ -28,8 +29,8 @@ package struct AsyncConfiguration: Sendable {
   package var pipelineDepth = 32
   /// Statements that wait for a place in a pipeline; more are refused.
   package var queueLimit = 4096
-  /// Whether requests may ask for a slow database (`BenchHooks`).
-  package var hasBenchHooks = false
+  /// What each loop serves.
+  package let application: ApplicationFactory
 
   /// What is good, and yet may not be meant; nil if there is nothing.
   package var remark: String? {
@@ -37,7 +38,11 @@ package struct AsyncConfiguration: Sendable {
     return "with one database connection reads wait behind whatever is slow, or waits for a lock; with two they do not"
   }
 
-  package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
+  package init(
+    _ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options,
+    application: @escaping ApplicationFactory
+  ) {
+    self.application = application
     self.master = master
     self.database = database
     self.options = options

@@ -1,6 +1,5 @@
 // What comes back on a database connection, and whose it is.
 
-import Orders
 import Platform
 import Postgres
 
@@ -20,12 +19,12 @@ extension DatabaseConnection {
   }
 
   /// The statement that a result is for; nil if none is owed before the next Sync.
-  private func nextQuery() -> Query? {
-    guard case .result(let query) = expected.first else { return nil }
+  private func nextExecution() -> Execution? {
+    guard case .result(let execution) = expected.first else { return nil }
     expected.removeFirst()
     depth -= 1
-    answered.append(query.operation.statement)
-    return query
+    answered.append(execution.statement)
+    return execution
   }
 
   /// Whether the next result is nobody's.
@@ -38,23 +37,23 @@ extension DatabaseConnection {
     return true
   }
 
-  /// What is expected next was not executed, since something before it in its segment failed: for a query's own preparation,
+  /// What is expected next was not executed, since something before it in its segment failed: for an execution's own preparation,
   /// that is its answer; for another's failure it is nobody's.
   private func wasSkipped() {
     if passesOver() { return }
-    guard let query = nextQuery() else { return }
+    guard let execution = nextExecution() else { return }
     if let error = preparationError {
       preparationError = nil
-      if error.isKnownPreparation { return pool.sendAgain(query, avoidingName: true) }
-      if wasCancelled, error.isCancellation { return pool.sendAgain(query) }
-      pool.complete(query, .failure(error.beforeSending))
+      if error.isKnownPreparation { return pool.sendAgain(execution, avoidingName: true) }
+      if wasCancelled, error.isCancellation { return pool.sendAgain(execution) }
+      pool.complete(execution, .failure(error.beforeSending))
     } else {
-      pool.sendAgain(query)
+      pool.sendAgain(execution)
     }
   }
 
   /// A read is answered by its rows. A write is not: it is committed at the Sync, and that can fail.
-  private func received(_ result: Result<ResultSet, PostgresError>) {
+  private func received(_ result: QueryResult) {
     switch expected.first {
     case .timeLimit:
       expected.removeFirst()
@@ -69,31 +68,31 @@ extension DatabaseConnection {
       return
     default: if passesOver() { return }
     }
-    guard let query = nextQuery() else {
+    guard let execution = nextExecution() else {
       // Not a statement's result but the commit's.
       if case .failure = result { for index in uncommitted.indices { uncommitted[index].result = result } }
       return
     }
-    if query.isByName, case .failure(let error) = result, error.mayBeStalePreparation {
-      forget(query.operation.statement, error)
-      pool.sendAgain(query, avoidingName: true)
-    } else if query.operation.statement.isReadOnly {
+    if execution.isByName, case .failure(let error) = result, error.mayBeStalePreparation {
+      forget(execution.statement, error)
+      pool.sendAgain(execution, avoidingName: true)
+    } else if execution.statement.isReadOnly {
       if wasCancelled, case .failure(let error) = result, error.isCancellation {
-        pool.sendAgain(query)
+        pool.sendAgain(execution)
       } else {
-        pool.complete(query, judged(result, of: query))
+        pool.complete(execution, judged(result, of: execution))
       }
     } else {
-      uncommitted.append((query, judged(result, of: query)))
+      uncommitted.append((execution, judged(result, of: execution)))
     }
   }
 
   /// A statement that was given up before its time limit was given up because somebody has asked for that.
   private func judged(
-    _ result: Result<ResultSet, PostgresError>, of query: Query
-  ) -> Result<ResultSet, PostgresError> {
+    _ result: QueryResult, of execution: Execution
+  ) -> QueryResult {
     guard case .failure(let error) = result else { return result }
-    return .failure(error.judged(after: loop.now - query.sentAt, limit: statementLimit))
+    return .failure(error.judged(after: loop.now - execution.sentAt, limit: statementLimit))
   }
 
   /// Has a statement prepared anew before it is executed by its name again, unless that is on its way: then what has failed was
@@ -123,6 +122,6 @@ extension DatabaseConnection {
     pool.note(answered, took: loop.now - segmentSince)
     answered.removeAll(keepingCapacity: true)
     segmentSince = loop.now
-    while let (query, result) = uncommitted.popFirst() { pool.complete(query, result) }
+    while let (execution, result) = uncommitted.popFirst() { pool.complete(execution, result) }
   }
 }

@@ -28,7 +28,7 @@ extension DatabaseConnection {
     let isLimit = if case .limit = expected.first { true } else { false }
     return switch expected.dropFirst(isLimit ? 1 : 0).first {
     case .preparation(let statement), .nobodys(let statement): statement
-    case .result(let query): query.operation.statement
+    case .result(let execution): execution.statement
     case .timeLimit, .limit, .deallocation, .sync, nil: nil
     }
   }
@@ -56,10 +56,10 @@ extension DatabaseConnection {
     for index in expected.indices {
       switch expected[index] {
       case .nobodys: isBehind = true
-      case .result(let query) where isBehind && query.operation.statement.isReadOnly && !query.wasHeldUp:
-        expected[index] = .nobodys(query.operation.statement)
-        query.isGivenBack()
-        pool.sendAgain(query)
+      case .result(let execution) where isBehind && execution.statement.isReadOnly && !execution.wasHeldUp:
+        expected[index] = .nobodys(execution.statement)
+        execution.isGivenBack()
+        pool.sendAgain(execution)
       case .result: isBehind = true
       case .timeLimit, .limit, .deallocation, .preparation, .sync: break
       }

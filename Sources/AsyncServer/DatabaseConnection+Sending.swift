@@ -1,7 +1,6 @@
 // What goes out on a database connection: statements in segments, each with what it needs before it.
 
 import EventLoop
-import Orders
 import Platform
 import Postgres
 
@@ -45,18 +44,18 @@ extension DatabaseConnection {
     isSegmentOpen = true
   }
 
-  /// Queues an operation. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
+  /// Queues an execution. Reads that are asked for in one turn share a segment of the pipeline, and so a Sync, a message
   /// each way and a wake-up of the server; should one fail, the server skips those behind it, and they are sent again,
   /// each by itself. A write has a segment of its own: its failure is nobody else's, and it is committed by itself. So has a
   /// slow one, which lets the others' answers go before it, and one that has to be prepared, which can fail.
-  func send(_ query: Query, isSlow: Bool = false) {
-    guard let connection else { return pool.complete(query, .failure(pool.lastError)) }
-    let statement = query.operation.statement
-    let isByName = preparations.areUsed && !query.avoidsName
+  func send(_ execution: Execution, isSlow: Bool = false) {
+    guard let connection else { return pool.complete(execution, .failure(pool.lastError)) }
+    let statement = execution.statement
+    let isByName = preparations.areUsed && !execution.avoidsName
     let isNew = isByName && !preparations.knows(statement)
-    let isAlone = !statement.isReadOnly || query.isRepeated || isSlow || isNew
+    let isAlone = !statement.isReadOnly || execution.isRepeated || isSlow || isNew
     if isAlone { closeSegment() }
-    query.wasSent(byName: isByName, at: loop.now)
+    execution.wasSent(byName: isByName, at: loop.now)
     if expected.isEmpty {
       oldestSince = loop.now
       stoodStill = false
@@ -65,11 +64,11 @@ extension DatabaseConnection {
     }
     // A broken connection shows itself to the task that reads from it, which fails everything in flight.
     if isNew { prepare(statement, on: connection) } else { limitSegment(for: statement, connection) }
-    expected.append(.result(query))
+    expected.append(.result(execution))
     depth += 1
     endsWithSlow = isSlow
     hasUnsentInput = true
-    let parameters = query.operation.parameters
+    let parameters = execution.bound.parameters
     isSegmentOpen =
       isByName
       ? connection.send(statement, as: preparations.name(of: statement), parameters)

@@ -3,7 +3,6 @@
 import DequeModule
 import EventLoop
 import Logging
-import Orders
 import Platform
 import Postgres
 
@@ -18,7 +17,7 @@ final class DatabaseConnection {
     /// That the server forgets a statement, or that it does not know it.
     case deallocation
     case preparation(Statement)
-    case result(Query)
+    case result(Execution)
     /// The result of a read that has been sent elsewhere meanwhile.
     case nobodys(Statement)
     case sync
@@ -28,7 +27,8 @@ final class DatabaseConnection {
   /// What a pooler has refused once is not asked for again.
   var options: Connection.Options
   let loop: EventLoop
-  unowned let pool: DatabasePool
+  /// Both live as long as the loop.
+  let pool: DatabasePool
   let log: Logger
 
   var connection: Connection?
@@ -37,8 +37,8 @@ final class DatabaseConnection {
   /// The oldest first.
   var expected: Deque<Expected> = []
   /// Writes whose rows are here and whose commit is not: it comes with the Sync.
-  var uncommitted: Deque<(query: Query, result: Result<ResultSet, PostgresError>)> = []
-  /// Queries among `expected`.
+  var uncommitted: Deque<(execution: Execution, result: QueryResult)> = []
+  /// Executions among `expected`.
   var depth = 0
   /// The server's own limit for a statement, in milliseconds; 0: none. What the user has said in `options` counts.
   var statementLimit: UInt64
@@ -47,13 +47,13 @@ final class DatabaseConnection {
   /// What has been prepared, or is about to be. Each is when it is asked for the first time: most never are, and each takes
   /// memory of the server's.
   var preparations: Preparations
-  /// What became of the preparation before a query that was skipped.
+  /// What became of the preparation before an execution that was skipped.
   var preparationError: PostgresError?
   /// What was answered since the last Sync.
   var answered: [Statement] = []
   /// Since when the server has been at the oldest segment, in monotonic nanoseconds.
   var segmentSince: UInt64 = 0
-  /// Whether nothing should be put behind the youngest query.
+  /// Whether nothing should be put behind the youngest execution.
   var endsWithSlow = false
   /// Whether something was queued behind the last Sync.
   var isSegmentOpen = false
@@ -123,8 +123,8 @@ final class DatabaseConnection {
     isSegmentOpen = false
     if wasReady || error != lastFailure { log.warning("\(error)") }
     lastFailure = error
-    var lost = uncommitted.map(\.query)
-    for case .result(let query) in expected { lost.append(query) }
+    var lost = uncommitted.map(\.execution)
+    for case .result(let execution) in expected { lost.append(execution) }
     expected = []
     uncommitted = []
     stoodStill = false

@@ -1,4 +1,4 @@
-// Which of the queries that wait goes to which connection.
+// Which of the executions that wait goes to which connection.
 //
 // Of the connections that are ready the first two are reserved, or all but one if there are no more than two: they get reads that
 // are known to be fast, and one at a time of the others. However many writes wait for a lock, and however many slow reads are at
@@ -16,8 +16,8 @@ extension DatabasePool {
   /// How often the pool looks for what is held up, while anything is on its way.
   private static let lookout = Duration.milliseconds(25)
 
-  /// What waits for what, and where a query has to wait.
-  func lane(of statement: Statement) -> WaitingQueries.Lane {
+  /// What waits for what, and where an execution has to wait.
+  func lane(of statement: Statement) -> WaitingExecutions.Lane {
     if times.isSlow(statement) { return .slow }
     return statement.isReadOnly ? .reads : .writes
   }
@@ -32,24 +32,24 @@ extension DatabasePool {
       dispatch(.reads)
       dispatch(.writes)
       dispatchSlow()
-      // Where nobody wants a query any more, an equal one may have waited for its end.
+      // Where nobody wants an execution any more, an equal one may have waited for its end.
     }
     for connection in connections { connection.endOfTurn() }
     if !isLookedAfter, connections.contains(where: { $0.depth > 0 }) { lookAfterThoseHeldUp() }
   }
 
-  private func dispatch(_ lane: WaitingQueries.Lane) {
-    while let query = waiting.first(lane) {
-      let statement = query.operation.statement
-      if query.isAbandoned {
+  private func dispatch(_ lane: WaitingExecutions.Lane) {
+    while let execution = waiting.first(lane) {
+      let statement = execution.statement
+      if execution.isAbandoned {
         waiting.removeFirst(lane)
-        complete(query, .failure(.cancelled))
+        complete(execution, .failure(.cancelled))
       } else if times.isSlow(statement) || (lane == .reads && isHoldingUpReads(statement)) {
         waiting.removeFirst(lane)
-        waiting.add(query, to: .slow)
+        waiting.add(execution, to: .slow)
       } else if let connection = lane == .reads ? connectionForRead() : connectionForWrite() {
         waiting.removeFirst(lane)
-        send(query, on: connection, isSlow: false)
+        send(execution, on: connection, isSlow: false)
       } else {
         break
       }
@@ -69,17 +69,17 @@ extension DatabasePool {
   /// fast, and have been held up, or never run.
   private func sendOne(of statement: Statement) -> Bool {
     let isFast = !times.isSlow(statement) && !isHoldingUpReads(statement)
-    while let query = waiting.first(slow: statement) {
-      if query.isAbandoned {
+    while let execution = waiting.first(slow: statement) {
+      if execution.isAbandoned {
         waiting.removeFirst(slow: statement)
-        complete(query, .failure(.cancelled))
+        complete(execution, .failure(.cancelled))
       } else if isFast {
         waiting.removeFirst(slow: statement)
-        waiting.add(query, to: lane(of: statement))
+        waiting.add(execution, to: lane(of: statement))
       } else if let connection = connectionForSlow() ?? connectionForTrial(of: statement) {
         waiting.removeFirst(slow: statement)
         waiting.hadItsTurn(statement)
-        send(query, on: connection, isSlow: true)
+        send(execution, on: connection, isSlow: true)
         return true
       } else {
         return false
@@ -88,9 +88,9 @@ extension DatabasePool {
     return false
   }
 
-  private func send(_ query: Query, on connection: DatabaseConnection, isSlow: Bool) {
+  private func send(_ execution: Execution, on connection: DatabaseConnection, isSlow: Bool) {
     counters.statements += 1
-    connection.send(query, isSlow: isSlow)
+    connection.send(execution, isSlow: isSlow)
   }
 
   // MARK: Choosing a connection

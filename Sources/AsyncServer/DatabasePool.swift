@@ -1,18 +1,18 @@
 // The loop's database connections, the queue in front of them, and who shares what.
 
+import Application
 import CGI
 import EventLoop
 import Logging
-import Orders
 import Platform
 import Postgres
 
-/// Takes operations from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
+/// Takes queries from all client connections, gathers them for a turn of the loop, and spreads them over pipelines.
 final class DatabasePool {
   private(set) var connections: [DatabaseConnection] = []
   let configuration: AsyncConfiguration
   let loop: EventLoop
-  var waiting = WaitingQueries()
+  var waiting = WaitingExecutions()
   private(set) var times = StatementTimes()
   private var reads = SharedReads()
   /// The reserved connections are the ready ones before this.
@@ -49,29 +49,23 @@ final class DatabasePool {
     connections = (0..<configuration.databaseConnections).map { _ in
       DatabaseConnection(configuration, loop: loop, pool: self, log: log)
     }
-    loop.atEndOfTurn { [unowned self] in self.dispatch() }
+    loop.atEndOfTurn { self.dispatch() }
   }
 
-  /// Executes an operation; what comes back holds the result, which is a failure at once where it is refused. If the request is
-  /// abandoned before the operation was sent, that is dropped; after that the result is waited for. Either way it is `.cancelled`.
-  func execute(_ operation: Operation, for request: RequestUnderWay) async -> Query {
-    for other in operation.others { _ = begin(other, for: request) }
-    let query = begin(operation, for: request)
-    await request.queriesEnded()
-    return request.isAbandoned ? Query(operation, failed: .cancelled) : query
-  }
-
-  private func begin(_ operation: Operation, for request: RequestUnderWay) -> Query {
+  /// Executes a query's statements for a request; what comes back holds their results, which are failures at once where they are
+  /// refused. If the request is abandoned before a statement was sent, that is dropped; after that its result is waited for.
+  func execute(_ query: Query, for request: RequestUnderWay) async -> Outcome {
+    if request.isAbandoned { return Outcome(first: nil) }
+    let began = loop.now
     // What has been done in part is not refused because others wait.
-    let isContinued = request.query?.result != nil
-    if let refusal = refusal(of: operation.statement, isContinued: isContinued) {
-      counters.refused += 1
-      return Query(operation, failed: refusal)
+    let isContinued = request.execution?.result != nil
+    request.wants(execution(of: query.first, query.sharing, isContinued))
+    if !query.others.isEmpty {
+      for other in query.others { request.wantsToo(execution(of: other, query.sharing, isContinued)) }
     }
-    let query = query(for: operation, since: isContinued ? nil : loop.now)
-    if !query.isAbandoned { counters.shared += 1 }
-    query.add(request)
-    return query
+    let outcome = await request.outcome()
+    request.databaseTime += loop.now - began
+    return outcome
   }
 
   /// Whether there is a connection, or one that has just broken and is being made again.
@@ -85,20 +79,26 @@ final class DatabasePool {
     return hasRoom ? nil : .queueFull
   }
 
-  /// The query that will answer an operation: one that is waiting already and asks for the same, or a new one.
-  private func query(for operation: Operation, since: UInt64?) -> Query {
-    guard configuration.sharesReads, operation.isShareable else {
-      let query = Query(operation, since: since)
-      enqueue(query)
-      return query
+  /// The execution that will answer a statement: one that is waiting already and asks for the same, or a new one.
+  private func execution(of bound: BoundStatement, _ sharing: Query.Sharing, _ isContinued: Bool) -> Execution {
+    if let refusal = refusal(of: bound.statement, isContinued: isContinued) {
+      counters.refused += 1
+      return Execution(bound, failed: refusal)
     }
-    let (query, mayStart) = reads.query(for: operation, most: concurrency(of: operation.statement), since: since)
-    if mayStart { enqueue(query) }
-    return query
+    let since = isContinued ? nil : loop.now
+    guard configuration.sharesReads, sharing != .nothing, bound.statement.isReadOnly else {
+      let execution = Execution(bound, since: since)
+      enqueue(execution)
+      return execution
+    }
+    let (execution, mayStart) = reads.execution(of: bound, most: concurrency(of: bound.statement), since: since)
+    if !execution.isAbandoned { counters.shared += 1 }
+    if mayStart { enqueue(execution) }
+    return execution
   }
 
-  private func enqueue(_ query: Query, atFront: Bool = false) {
-    waiting.add(query, to: lane(of: query.operation.statement), atFront: atFront)
+  private func enqueue(_ execution: Execution, atFront: Bool = false) {
+    waiting.add(execution, to: lane(of: execution.statement), atFront: atFront)
   }
 
   /// How often the same read may run at a time. A second run of a light one costs the database little, and few clients, who would
@@ -106,19 +106,19 @@ final class DatabasePool {
   /// one that costs more, one run at a time serves a tenth more.
   private func concurrency(of statement: Statement) -> Int { times.isLight(statement) ? 2 : 1 }
 
-  /// What came of a query. An equal one that has waited for it can start now.
-  func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
-    if let next = reads.ended(query, most: concurrency(of: query.operation.statement)) { enqueue(next) }
-    if query.isAbandoned { counters.abandoned += 1 }
-    query.ended(result)
+  /// What came of an execution. An equal one that has waited for it can start now.
+  func complete(_ execution: Execution, _ result: QueryResult) {
+    if let next = reads.ended(execution, most: concurrency(of: execution.statement)) { enqueue(next) }
+    if execution.isAbandoned { counters.abandoned += 1 }
+    execution.ended(result)
   }
 
-  /// An answer has been made of what a query has brought.
-  func note(_ query: Query, _ response: Response) {
+  /// An answer has been made of what an execution has brought.
+  func note(_ execution: Execution, _ response: Response) {
     work.answers += 1
     if response.body.count >= work.largest {
       work.largest = response.body.count
-      work.largestName = query.operation.statement.name
+      work.largestName = execution.statement.name
     }
   }
 
@@ -138,15 +138,15 @@ final class DatabasePool {
 
   /// A connection has broken: reads that were not answered are sent again, and of a write nobody knows what became. A read may be
   /// what breaks it, and so is not sent for ever; but where all connections are ended, one after the other, it can be lost with each.
-  func failed(_ queries: some Sequence<Query>, _ error: PostgresError) {
+  func failed(_ executions: some Sequence<Execution>, _ error: PostgresError) {
     lastError = error.beforeSending
     let isUntouched = error == lastError
-    for query in queries {
-      query.wasLost()
-      if isUntouched || query.operation.statement.isReadOnly, query.losses <= 2 * connections.count {
-        sendAgain(query)
+    for execution in executions {
+      execution.wasLost()
+      if isUntouched || execution.statement.isReadOnly, execution.losses <= 2 * connections.count {
+        sendAgain(execution)
       } else {
-        complete(query, .failure(error))
+        complete(execution, .failure(error))
       }
     }
     refuseThoseWithoutProspects()
@@ -160,14 +160,14 @@ final class DatabasePool {
 
   private func refuseThoseWithoutProspects() {
     guard !hasProspects else { return }
-    while let query = waiting.popAny() { complete(query, .failure(lastError)) }
+    while let execution = waiting.popAny() { complete(execution, .failure(lastError)) }
   }
 
-  /// Puts a query that has not been executed, or only read, back to the front of the queue.
-  func sendAgain(_ query: Query, avoidingName: Bool = false) {
+  /// Puts an execution that has not been executed, or only read, back to the front of the queue.
+  func sendAgain(_ execution: Execution, avoidingName: Bool = false) {
     counters.repeated += 1
-    query.repeats(avoidingName: avoidingName)
-    enqueue(query, atFront: true)
+    execution.repeats(avoidingName: avoidingName)
+    enqueue(execution, atFront: true)
   }
 
   /// Waits until every connection has been tried once, so that the first request finds one if there is one to be had; but not for
@@ -182,7 +182,7 @@ final class DatabasePool {
   /// For how long the first attempts are waited for, in nanoseconds.
   private static let patience: UInt64 = 5_000_000_000
 
-  /// How long a query waits for a connection, in nanoseconds: as long as a statement before it may take, and at least as long as it
+  /// How long an execution waits for a connection, in nanoseconds: as long as a statement before it may take, and at least as long as it
   /// may by default.
   private var longestWait: UInt64 {
     UInt64(max(configuration.options.statementTimeout, Connection.Options.defaultStatementTimeout)) * 1_000_000
@@ -191,9 +191,9 @@ final class DatabasePool {
   func enforceTimeLimits(_ now: UInt64) {
     for connection in connections { connection.enforceTimeLimits(now) }
     guard now > longestWait else { return }
-    while let query = waiting.popFirst(wantedBefore: now - longestWait) {
+    while let execution = waiting.popFirst(wantedBefore: now - longestWait) {
       counters.refused += 1
-      complete(query, .failure(.queueFull))
+      complete(execution, .failure(.queueFull))
     }
   }
 }

@@ -1,8 +1,10 @@
 // A request that has no answer yet: what it asks for, what it waits for, and whether anybody still wants it.
 
+import Application
 import CGI
+import EventLoop
 import FastCGI
-import Orders
+import ProcessPool
 
 /// A request between its last record and its answer.
 final class RequestUnderWay {
@@ -15,55 +17,80 @@ final class RequestUnderWay {
   private var body: [UInt8]
   /// Whether its PARAMS were too large, and there is nothing else in it.
   let isTooLarge: Bool
-  /// The last query that it has waited for; nil: none.
-  private(set) var query: Query?
-  /// How many it waits for, and its task, which goes on when there are none.
-  private var awaited = 0
-  private var waiter: UnsafeContinuation<Void, Never>?
+  /// What it has waited for last; nil: nothing.
+  private(set) var execution: Execution?
+  private var others: [Execution] = []
+  /// For how long it has waited for the database, in nanoseconds.
+  var databaseTime: UInt64 = 0
+  /// Its task while it waits for time to pass, and how often it has.
+  private var sleeper: UnsafeContinuation<Void, Never>?
+  private var sleeps = 0
   /// Nobody wants its answer any more; whether that is because the web server has said so.
   private(set) var isAbandoned = false
   private(set) var isAborted = false
 
-  init(_ assembled: AssembledRequest, at now: UInt64) {
+  init(_ assembled: AssembledRequest, for application: any Application, at now: UInt64) {
     id = assembled.id
     keepsConnection = assembled.keepsConnection
     began = now
     isTooLarge = assembled.paramsAreTooLarge
-    var request = Request(assembled, roots: Mode.prefixes)
+    var request = Request(assembled, roots: application.roots)
     body = request.body
     request.body = []
     self.request = request
   }
 
   /// What `application` makes of it. The body is needed once: thousands may wait, each with up to a megabyte.
-  func begin(by application: Orders) -> Step {
+  func begin(by application: any Application) -> Step {
     if body.isEmpty { return application.begin(request) }
     var whole = request
     swap(&whole.body, &body)
     return application.begin(whole)
   }
 
-  func joins(_ query: Query) {
-    self.query = query
-    awaited += 1
+  /// It wants that from now on, and nothing else.
+  func wants(_ execution: Execution) {
+    self.execution = execution
+    others = []
+    execution.join(ObjectIdentifier(self))
   }
 
-  /// A query has ended that it has joined; or it has left it.
-  func hasOneLess() {
-    awaited -= 1
-    guard awaited == 0, let waiter else { return }
-    self.waiter = nil
-    waiter.resume()
+  /// And that.
+  func wantsToo(_ execution: Execution) {
+    others.append(execution)
+    execution.join(ObjectIdentifier(self))
   }
 
-  /// Waits until all that it has joined has ended.
-  func queriesEnded() async {
-    if awaited > 0 { await withUnsafeContinuation { waiter = $0 } }
+  /// Waits until what it wants has ended; what has come of it.
+  func outcome() async -> Outcome {
+    let id = ObjectIdentifier(self)
+    await execution?.ended(for: id)
+    if !others.isEmpty { for other in others { await other.ended(for: id) } }
+    return isAbandoned ? Outcome(first: nil) : Outcome(first: execution, others: others)
+  }
+
+  /// Waits for time to pass, for less where it is abandoned.
+  func sleep(_ duration: Duration, on loop: EventLoop) async {
+    if isAbandoned { return }
+    sleeps += 1
+    let sleep = sleeps
+    loop.spawn { [self] in
+      await loop.sleep(duration)
+      if sleeps == sleep { wakeUp() }
+    }
+    await withUnsafeContinuation { sleeper = $0 }
+  }
+
+  private func wakeUp() {
+    sleeper?.resume()
+    sleeper = nil
   }
 
   func abandon() {
     isAbandoned = true
-    query?.leave(self)
+    execution?.leave(ObjectIdentifier(self))
+    for other in others { other.leave(ObjectIdentifier(self)) }
+    wakeUp()
   }
 
   /// ABORT_REQUEST (FastCGI 1.0 §5.4).

@@ -1,12 +1,12 @@
 // One loop of the event-loop responder: a thread, a loop, and everything on it as tasks.
 
+import Application
 import CGI
 import CLinux
 import EventLoop
 import FastCGI
 import Glibc
 import Logging
-import Orders
 import Platform
 import ProcessPool
 
@@ -26,7 +26,7 @@ final class Server {
   let loop: EventLoop
   let log: Logger
   let pool: DatabasePool
-  let application: Orders
+  let application: any Application
   /// Where every connection reads into: one buffer for all of them, since what was read is used up before anybody else
   /// gets a turn.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128 << 10, alignment: 16)
@@ -75,7 +75,7 @@ final class Server {
     signalWatch = try loop.watch(signalDescriptor.number, for: .readable, edgeTriggered: false)
     peersAreLocal = ListeningSocket.isLocal(context.listener)
     slot = WorkerSlot(context.scoreboard, context.slot)
-    application = Orders(mode: .async, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
+    application = configuration.application { context.scoreboard.isStopping }
     pool = DatabasePool(configuration, loop: loop, log: log)
   }
 
@@ -85,7 +85,7 @@ final class Server {
   /// took too long.
   func run() -> Int32 {
     if configuration.slowTurn > 0 {
-      loop.onTurn(longerThan: configuration.slowTurn) { [unowned self] in tellOfSlowTurn($0) }
+      loop.onTurn(longerThan: configuration.slowTurn) { self.tellOfSlowTurn($0) }
     }
     let slot = slot
     loop.onTurnBegin { slot.turnBegan(at: $0) }
@@ -224,8 +224,8 @@ final class Server {
 
   /// The answer for `/async/status` and `/async/metrics`; nil for other paths.
   func statusPage(for request: borrowing Request) -> Response? {
-    guard let page = MonitoringPage(path: request.path, mode: .async) else { return nil }
-    return application.answer(page, to: request) {
+    guard let page = MonitoringPage(path: request.path, below: application.prefix) else { return nil }
+    return page.answer(request, by: application) {
       let state = StatusPage(
         health: loop.health, buffers: buffers, pool: pool, connections: connections.count,
         underWay: connections.values.reduce(0) { $0 + $1.requestsUnderWay }, context: context,

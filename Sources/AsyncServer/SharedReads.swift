@@ -5,7 +5,6 @@
 // all the others that come until then, and is the next. So each answer is at least as fresh as its request, and however
 // many ask for the same, the database has it once at a time; or twice, where that costs little and few would wait for long.
 
-import Orders
 import Postgres
 
 /// Which reads are under way and which wait for them. A value: whom to tell is the pool's business.
@@ -15,9 +14,9 @@ struct SharedReads {
     private let statement: Int
     private let values: Parameters
 
-    init(_ operation: Operation) {
-      statement = operation.statement.number
-      values = operation.parameters
+    init(_ bound: BoundStatement) {
+      statement = bound.statement.number
+      values = bound.parameters
     }
 
     func hash(into hasher: inout Hasher) {
@@ -26,39 +25,39 @@ struct SharedReads {
     }
   }
 
-  /// One read, and its queries.
+  /// One read, and its executions.
   final class Read {
     let key: Key
     /// Those in the queue or at the server, the youngest last.
-    fileprivate var running: [Query] = []
+    fileprivate var running: [Execution] = []
     /// The one that starts when one of them has ended.
-    fileprivate var next: Query?
+    fileprivate var next: Execution?
 
     init(_ key: Key) { self.key = key }
   }
 
   private var reads: [Key: Read] = [:]
 
-  /// The query that will answer `operation`, of which at most `most` may run at a time, and whether it is new and may start now; it
+  /// The execution that will answer `bound`, of which at most `most` may run at a time, and whether it is new and may start now; it
   /// is wanted since `since`.
-  mutating func query(for operation: Operation, most: Int, since: UInt64?) -> (Query, mayStart: Bool) {
-    let key = Key(operation)
+  mutating func execution(of bound: BoundStatement, most: Int, since: UInt64?) -> (Execution, mayStart: Bool) {
+    let key = Key(bound)
     let read = reads[key] ?? Read(key)
     if let youngest = read.running.last, !youngest.isSent { return (youngest, false) }
     if let next = read.next { return (next, false) }
-    let query = Query(operation, since: since, read: read)
+    let execution = Execution(bound, since: since, read: read)
     guard read.running.count < most else {
-      read.next = query
-      return (query, false)
+      read.next = execution
+      return (execution, false)
     }
     if read.running.isEmpty { reads[key] = read }
-    read.running.append(query)
-    return (query, true)
+    read.running.append(execution)
+    return (execution, true)
   }
 
-  /// Takes note that `query` has ended; the one that may start now, if any has waited for it.
-  mutating func ended(_ query: Query, most: Int) -> Query? {
-    guard let read = query.read, let index = read.running.firstIndex(where: { $0 === query }) else { return nil }
+  /// Takes note that `execution` has ended; the one that may start now, if any has waited for it.
+  mutating func ended(_ execution: Execution, most: Int) -> Execution? {
+    guard let read = execution.read, let index = read.running.firstIndex(where: { $0 === execution }) else { return nil }
     read.running.remove(at: index)
     if let next = read.next, read.running.count < most {
       read.running.append(next)

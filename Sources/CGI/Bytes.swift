@@ -19,7 +19,7 @@ extension Span<UInt8> {
   }
 
   /// Whether `segment` stands at the beginning, and then nothing or a slash.
-  func begins(withSegment segment: String) -> Bool {
+  package func begins(withSegment segment: String) -> Bool {
     var at = 0
     for byte in segment.utf8 {
       guard at < count, self[at] == byte else { return false }

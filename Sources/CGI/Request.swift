@@ -21,7 +21,7 @@ package struct Request {
   private var storage: [UInt8]
   /// Where in the storage each variable's value stands; method and length are parsed at once.
   private var places = Places(repeating: Place())
-  private typealias Places = InlineArray<13, Place>
+  private typealias Places = InlineArray<10, Place>
   /// Which fields of the client's header have come, a bit each, and of those that protect a request which without a value.
   private var present: UInt32 = 0
   private var blank: UInt32 = 0
@@ -92,11 +92,6 @@ package struct Request {
     return nil
   }
 
-  /// `Bench-Delay`, `Bench-Statements` and `Bench-Spin`: see `BenchHooks`.
-  package var benchDelay: Span<UInt8> { storage.span.extracting(range(.benchDelay)) }
-  package var benchStatements: Span<UInt8> { storage.span.extracting(range(.benchStatements)) }
-  package var benchSpin: Span<UInt8> { storage.span.extracting(range(.benchSpin)) }
-
   /// Takes a variable whose value stands at `value` in the storage. Unknown names are passed over.
   package mutating func set(_ name: Span<UInt8>, to value: Range<Int>) {
     guard let variable = Variable(name) else { return }
@@ -112,7 +107,7 @@ package struct Request {
     case .ifMatch, .ifNoneMatch, .idempotencyKey:
       takeGuard(variable, value)
       takeField(variable, value)
-    case .requestID, .traceParent, .benchDelay, .benchStatements, .benchSpin: takeField(variable, value)
+    case .requestID, .traceParent: takeField(variable, value)
     }
   }
 
@@ -226,7 +221,7 @@ package struct Request {
 /// The variables that are read, of the two dozen that a web server sends.
 private enum Variable: Int {
   case scriptName, pathInfo, queryString, contentType, gatewayID
-  case requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey, benchDelay, benchStatements, benchSpin
+  case requestID, traceParent, ifMatch, ifNoneMatch, idempotencyKey
   // Of these nothing is kept but what they come to.
   case requestMethod, contentLength, contentEncoding, ifModifiedSince, ifUnmodifiedSince
 
@@ -242,13 +237,10 @@ private enum Variable: Int {
     case 13 where name.equals("HTTP_IF_MATCH"): self = .ifMatch
     case 14 where name.equals("REQUEST_METHOD"): self = .requestMethod
     case 14 where name.equals("CONTENT_LENGTH"): self = .contentLength
-    case 15 where name.equals("HTTP_BENCH_SPIN"): self = .benchSpin
     case 16 where name.equals("HTTP_TRACEPARENT"): self = .traceParent
-    case 16 where name.equals("HTTP_BENCH_DELAY"): self = .benchDelay
     case 17 where name.equals("HTTP_X_REQUEST_ID"): self = .requestID
     case 18 where name.equals("HTTP_IF_NONE_MATCH"): self = .ifNoneMatch
     case 20 where name.equals("HTTP_IDEMPOTENCY_KEY"): self = .idempotencyKey
-    case 21 where name.equals("HTTP_BENCH_STATEMENTS"): self = .benchStatements
     case 21 where name.equals("HTTP_CONTENT_ENCODING"): self = .contentEncoding
     case 22 where name.equals("HTTP_IF_MODIFIED_SINCE"): self = .ifModifiedSince
     case 24 where name.equals("HTTP_IF_UNMODIFIED_SINCE"): self = .ifUnmodifiedSince

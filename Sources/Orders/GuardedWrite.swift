@@ -125,20 +125,20 @@ extension Operation {
 
 extension Orders {
   /// What comes next, or what has come of it.
-  func finish(_ write: GuardedWrite, _ rows: ResultSet) -> Step {
+  func finish(_ write: GuardedWrite, _ rows: ResultSet) -> Next {
     switch write.stage {
     case .reading:
       let response = finish(write.reading, rows)
       guard let tag = response.entityTag ?? write.untoldState(response, rows) else { return .respond(response) }
       let verdict = write.conditions.verdict(on: tag)
-      guard let problem = Problem(verdict) else { return .query(write.writing(on: tag)) }
+      guard let problem = Problem(verdict) else { return .execute(write.writing(on: tag)) }
       // What has been made under a condition that nobody can understand was made for another request.
       if verdict == .unclearMatch || verdict == .unclearNoneMatch { return .respond(problem.response(&writer)) }
-      return write.repeating(otherwise: problem).map(Step.query) ?? .respond(problem.response(&writer))
+      return write.repeating(otherwise: problem).map(Next.execute) ?? .respond(problem.response(&writer))
     case .writing(let reply):
       let response = finish(reply, rows)
       guard response.status == .preconditionFailed else { return .respond(response) }
-      return write.nextRead.map(Step.query) ?? .respond(Problem.changesTooOften.response(&writer))
+      return write.nextRead.map(Next.execute) ?? .respond(Problem.changesTooOften.response(&writer))
     case .repeating(let reply, let problem):
       return .respond(rows.rowCount > 0 ? finish(reply, rows) : problem.response(&writer))
     }

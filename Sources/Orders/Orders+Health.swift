@@ -6,7 +6,7 @@ import JSON
 import Postgres
 
 extension Orders {
-  func health(_ result: Result<ResultSet, PostgresError>) -> Response {
+  func health(_ result: QueryResult) -> Response {
     let found = DatabaseState(result)
     let fault = found.fault
     let isStopping = isStopping()

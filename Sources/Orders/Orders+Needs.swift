@@ -86,7 +86,7 @@ package struct DatabaseState: Sendable {
 
   package var isWell: Bool { fault == nil && remark == nil && schema == .ok }
 
-  package init(_ result: Result<ResultSet, PostgresError>) {
+  package init(_ result: QueryResult) {
     switch result {
     case .success(let rows) where rows.rowCount > 0:
       let state = Schema.migrations.state(at: rows.integer(0, 0))

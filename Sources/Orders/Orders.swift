@@ -1,8 +1,9 @@
-// The orders: what the API does, for whichever server asks. No I/O, no waiting, no knowledge of who calls.
+// The orders: what the API does, for whichever server runs it.
 //
-// A request enters by `begin` and leaves by `finish`; every failure already is a response. What happens between the two,
-// waiting for the database, is the server's business and the only thing in which the servers differ.
+// A request enters by `begin`; what comes of its statement enters by the closure of its query, `finish`. Every failure already is a
+// response.
 
+import Application
 import CGI
 import HTTPTypes
 import JSON
@@ -20,109 +21,45 @@ package enum Mode: String, Sendable, CaseIterable {
   package static var prefixes: [String] { allCases.map(\.prefix) }
 }
 
-/// What `begin` and `finish` come to.
-package enum Step {
-  /// Answer this.
-  case respond(Response)
-  /// Execute this, then `finish`.
-  case query(Operation)
-}
-
-/// A statement to execute, and what its rows will become.
-package struct Operation: Sendable {
-  package let statement: Statement
-  package let parameters: Parameters
-  let reply: Reply
-  /// To be executed with it, together where that is possible, for nobody: see `BenchHooks`.
-  package private(set) var others: [Operation] = []
-
-  init(statement: Statement, parameters: Parameters, reply: Reply) {
-    self.statement = statement
-    self.parameters = parameters
-    self.reply = reply
-  }
-
-  /// The last of `operations`, the others with it; nil if there are none.
-  init?(together operations: [Operation]) {
-    guard let last = operations.last else { return nil }
-    self = last
-    others = operations.dropLast()
-  }
-
-  /// Whether what it reads is all that its answer depends on, so that another one that reads the same can have it too.
-  package var isShareable: Bool {
-    if case .guarding = reply { return false }
-    return statement.isReadOnly
-  }
-
-  /// Whether it is executed once for its key, however often it is asked for.
-  var isOnce: Bool {
-    switch reply {
-    case .created(_, _, let isOnce): isOnce
-    case .guarding(let write): write.isOnce
-    default: false
-    }
-  }
-
-  /// What says more of a failure than its error does: of a new order that a constraint has stopped, what it is that is missing.
-  /// If that has come in between, the order is made after all.
-  func successor(to error: PostgresError) -> Operation? {
-    guard statement === Order.insert, case .statement(let fault) = error, fault.state == .foreignKeyViolation else {
-      return nil
-    }
-    return Operation(statement: Order.insertOrTell, parameters: parameters, reply: reply)
-  }
-}
-
-/// What the rows of a statement become.
-enum Reply: Sendable {
-  case list(Resource, Page)
-  case item(Resource)
-  /// The order that was sent, if it was one; and whether the rows may be those of an earlier request with the same key.
-  case created(Resource, OrderInput?, isOnce: Bool)
-  /// The order that was sent, if it was one; and whether the client named the state that it wants changed.
-  case changed(Resource, OrderInput?, isConditional: Bool)
-  case deleted(Resource, isConditional: Bool)
-  case health
-  /// What there is, which decides whether and how to write.
-  case guarding(GuardedWrite)
-
-  /// What it is about.
-  var resource: Resource? {
-    switch self {
-    case .list(let resource, _), .item(let resource), .created(let resource, _, _), .changed(let resource, _, _),
-      .deleted(let resource, _):
-      resource
-    case .guarding(let write): write.resource
-    case .health: nil
-    }
-  }
-}
-
 /// The API's rules. Not Sendable: it owns the buffers that answers are written in, so each worker and each loop has one.
-package final class Orders {
+package final class Orders: Application {
   /// Of the program.
   package static let version = "0.2.0"
   /// The longest body that is read, in bytes.
   package static let longestBody = 1 << 20
 
+  package var prefix: String { mode.prefix }
+  package var roots: [String] { Mode.prefixes }
+  package var longestBody: Int { Self.longestBody }
+
   let mode: Mode
   var writer = JSONWriter(capacity: 64 << 10)
   var orderRows = OrderRows()
 
-  /// Whether requests may ask for a slow database and for many statements: see `BenchHooks`.
-  let hasBenchHooks: Bool
   /// Whether this is to stop, so that nobody should be sent here any more: asked for `/health` alone.
   let isStopping: () -> Bool
 
-  package init(mode: Mode, benchHooks: Bool = false, isStopping: @escaping () -> Bool = { false }) {
+  package init(mode: Mode, isStopping: @escaping () -> Bool = { false }) {
     self.mode = mode
-    hasBenchHooks = benchHooks
     self.isStopping = isStopping
   }
 
+  package func begin(_ request: borrowing Request) -> Step { step(next(for: request)) }
+
+  /// The closures of all queries are made here: what they do with their rows is a value, `Reply`.
+  private func step(_ next: Next) -> Step {
+    switch next {
+    case .respond(let response): .respond(response)
+    case .execute(let operation):
+      .query(
+        Query(operation.statement, operation.parameters, sharing: operation.sharing) { [self] in
+          step(finish(operation, $0))
+        })
+    }
+  }
+
   /// Route, parse, validate, bind.
-  package func begin(_ request: borrowing Request) -> Step {
+  func next(for request: borrowing Request) -> Next {
     guard let route = Route(path: request.path, mode: mode) else {
       return .respond(request.hasMethod ? notFound(request) : noMethod())
     }
@@ -139,52 +76,22 @@ package final class Orders {
     case (.item(let resource, let id), _): result = read(resource, id, request)
     }
     switch result {
-    case .success(let operation):
-      return .query(hasBenchHooks ? BenchHooks.apply(request, mode, to: operation) : operation)
+    case .success(let operation): return .execute(operation)
     case .failure(let problem): return .respond(problem.response(&writer))
     }
   }
 
   /// Rows to bytes, errors to statuses; or what else has to be asked first.
-  package func finish(_ operation: Operation, _ result: Result<ResultSet, PostgresError>) -> Step {
+  func finish(_ operation: Operation, _ result: QueryResult) -> Next {
     switch result {
     case .success(let rows):
-      if case .guarding(let write) = operation.reply {
-        finish(write, rows)
-      } else {
-        .respond(finish(operation.reply, rows))
-      }
-    // Nobody waits for it any more.
-    case .failure(.cancelled): .respond(Response(.serviceUnavailable))
-    case .failure(let error): operation.successor(to: error).map(Step.query) ?? .respond(refuse(operation, error))
+      if case .guarding(let write) = operation.reply { return finish(write, rows) }
+      return .respond(finish(operation.reply, rows))
+    case .failure(let error):
+      if let successor = operation.successor(to: error) { return .execute(successor) }
+      if case .health = operation.reply { return .respond(health(.failure(error))) }
+      return .respond(Problem(error, of: operation).response(&writer))
     }
-  }
-
-  /// The answer to a request whose operation was not, or can't be, executed.
-  package func refuse(_ operation: Operation, _ error: PostgresError) -> Response {
-    if case .health = operation.reply { return health(.failure(error)) }
-    return Problem(error, of: operation).response(&writer)
-  }
-
-  /// What every answer is given in the end, whoever made it: no body where none is wanted or the client has it already, and how
-  /// long it took.
-  package func seal(_ response: inout Response, for request: borrowing Request, _ timing: Response.Timing) {
-    if request.hasGuards, request.isConditional, response.status.code == 200, let tag = response.entityTag,
-      request.method == .get || request.method == .head
-    {
-      switch request.verdict(on: tag) {
-      // To read what nobody has excluded does no harm.
-      case .met, .unclearNoneMatch: break
-      case .same:
-        response.status = .notModified
-        response.contentType = nil
-        response.body = []
-      case let verdict: if let problem = Problem(verdict) { response = problem.response(&writer) }
-      }
-    }
-    response.timing = timing
-    if !request.mount.isEmpty { response.mount(at: request.mountReference) }
-    if request.method == .head { response.omitsBody = true }
   }
 
   // MARK: Beginnings
@@ -318,36 +225,5 @@ package final class Orders {
       }
     }
     return GuardedWrite(write, of: resource, under: Conditions(of: request)).read
-  }
-}
-
-extension Orders {
-  /// The answer to a request that has waited for so long that its client may have gone.
-  package static func tooBusy() -> Response {
-    var writer = JSONWriter(capacity: 256)
-    let detail = "The server is busy. Try again shortly."
-    return Problem(status: .serviceUnavailable, detail: detail, isTemporary: true).response(&writer)
-  }
-
-  /// The answer to a request whose header was longer than anybody wants to read.
-  package static func headerTooLarge() -> Response {
-    var writer = JSONWriter(capacity: 256)
-    return Problem(status: .requestHeaderFieldsTooLarge, detail: "The header is too long.").response(&writer)
-  }
-
-  /// The answer where a setting can't be used; `fault` says which, to the log alone.
-  package static func misconfigured(_ fault: String) -> Response {
-    var writer = JSONWriter(capacity: 256)
-    return Problem.internal(fault: fault).response(&writer)
-  }
-
-  /// The answer to a request that was given up because it took too long here; whether it may have been done all the same.
-  package static func timedOut(writing: Bool) -> Response {
-    var writer = JSONWriter(capacity: 256)
-    let doubt =
-      " It may have been done all the same: look before trying again, or ask again with the same Idempotency-Key."
-    return Problem(
-      status: .gatewayTimeout, detail: "The request took too long and was given up.\(writing ? doubt : "")"
-    ).response(&writer)
   }
 }

@@ -8,8 +8,7 @@ extension Problem {
   /// What to tell a client whose statement failed.
   init(_ error: PostgresError, of operation: Operation) {
     switch error {
-    case .unavailable, .queueFull, .cancelled:
-      self = .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
+    case .unavailable, .queueFull, .cancelled: self = .unavailable(error)
     case .interrupted:
       self = .unavailable(detail: "The database was told to give this up. Nothing was done.", fault: "\(error)")
     case .wrongEncoding:
@@ -132,6 +131,11 @@ extension Problem {
   }
 
   private static let tables: Set<String> = ["contact", "product", "tag", "order", "order_line", "order_tag_rel"]
+
+  /// The database can't be asked.
+  static func unavailable(_ error: PostgresError) -> Problem {
+    .unavailable(detail: "The database can't be reached at the moment.", fault: "\(error)")
+  }
 
   private static func unavailable(detail: String, fault: String) -> Problem {
     Problem(status: .serviceUnavailable, detail: detail, isTemporary: true, fault: fault)

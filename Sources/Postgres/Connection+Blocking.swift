@@ -31,7 +31,7 @@ extension Connection {
   /// Executes a prepared statement and waits for its rows.
   package func execute(
     _ statement: Statement, as name: String? = nil, _ parameters: Parameters
-  ) -> Result<ResultSet, PostgresError> {
+  ) -> QueryResult {
     defer { dropNotifications() }
     let result = parameters.withPointers { values in
       (name ?? statement.preparedName).withCString {
@@ -44,7 +44,7 @@ extension Connection {
   /// Executes a statement without preparing it first, and waits for its rows.
   package func executeUnprepared(
     _ statement: Statement, _ parameters: Parameters
-  ) -> Result<ResultSet, PostgresError> {
+  ) -> QueryResult {
     outcome(
       owning: parameters.withPointers {
         PQexecParams(handle, statement.sql, Int32(parameters.count), nil, $0, nil, nil, 0)
@@ -59,21 +59,21 @@ extension Connection {
   /// Executes a statement, by its name if it has one here, which may take some milliseconds at most.
   package func execute(
     _ statement: Statement, as name: String?, _ parameters: Parameters, within milliseconds: Int
-  ) -> Result<ResultSet, PostgresError> {
+  ) -> QueryResult {
     within(milliseconds) {
       name.map { send(statement, as: $0, parameters) } ?? sendUnprepared(statement, parameters)
     }
   }
 
   /// The limit and what `send` sends are one transaction, and one message each way.
-  private func within(_ milliseconds: Int, _ send: () -> Bool) -> Result<ResultSet, PostgresError> {
+  private func within(_ milliseconds: Int, _ send: () -> Bool) -> QueryResult {
     guard PQenterPipelineMode(handle) == 1 else { return .failure(.connectionLost(message)) }
     defer {
       PQexitPipelineMode(handle)
       dropNotifications()
     }
     guard sendLimit(milliseconds), send(), sendSync() else { return .failure(.connectionLost(message)) }
-    var result: Result<ResultSet, PostgresError>?
+    var result: QueryResult?
     var isLimited = false
     var closings = 0
     while closings < 2 {
@@ -96,6 +96,49 @@ extension Connection {
     // Without a Sync nothing is committed.
     if case .failure? = result, let result { return result }
     return .failure(.connectionLost(message))
+  }
+
+  /// Executes statements that do not depend on one another, by their names where they have one here: sent together, each in a
+  /// transaction of its own. Their results in their order; of those that the connection's end has left without one, that.
+  package func execute(_ all: [BoundStatement], as names: [String?]) -> [QueryResult] {
+    var results: [QueryResult] = []
+    if PQenterPipelineMode(handle) == 1 {
+      var sent = 0
+      for (bound, name) in zip(all, names) {
+        guard
+          name.map({ send(bound.statement, as: $0, bound.parameters) })
+            ?? sendUnprepared(bound.statement, bound.parameters), sendSync()
+        else { break }
+        sent += 1
+      }
+      while results.count < sent, let result = resultBeforeSync() { results.append(result) }
+      PQexitPipelineMode(handle)
+      dropNotifications()
+    }
+    while results.count < all.count { results.append(.failure(.connectionLost(message))) }
+    return results
+  }
+
+  /// What the statement before the next Sync has come to, or its commit if that fails; nil where no Sync comes any more: without it
+  /// nothing is committed, nor is libpq to be believed (see `nextEvent`).
+  private func resultBeforeSync() -> QueryResult? {
+    var result: QueryResult?
+    var closings = 0
+    while closings < 2 {
+      guard let next = PQgetResult(handle) else {
+        closings += 1
+        continue
+      }
+      closings = 0
+      switch PQresultStatus(next) {
+      case PGRES_PIPELINE_SYNC:
+        PQclear(next)
+        return result
+      case PGRES_PIPELINE_ABORTED: PQclear(next)
+      default: result = outcome(owning: next)
+      }
+    }
+    return nil
   }
 
   /// Executes SQL as it is, several statements allowed if there are no parameters.

@@ -19,7 +19,7 @@ extension Connection {
   /// What the server has answered, in the order in which it was asked.
   package enum PipelineEvent {
     /// The result of the oldest statement that has none yet.
-    case result(Result<ResultSet, PostgresError>)
+    case result(QueryResult)
     /// The oldest unanswered Sync: what follows begins afresh, whatever went wrong before.
     case sync
     /// A statement that was skipped, because one before it in the same segment failed.

@@ -98,7 +98,7 @@ package final class Connection {
   }
 
   /// What a `PGresult` means; takes ownership of it.
-  func outcome(owning result: OpaquePointer?) -> Result<ResultSet, PostgresError> {
+  func outcome(owning result: OpaquePointer?) -> QueryResult {
     guard let result else { return .failure(.connectionLost(message)) }
     switch PQresultStatus(result) {
     case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:

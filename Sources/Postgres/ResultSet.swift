@@ -2,6 +2,9 @@
 
 import CPostgres
 
+/// What comes of a statement.
+package typealias QueryResult = Result<ResultSet, PostgresError>
+
 /// The rows that a statement returned. Owns the `PGresult`.
 package final class ResultSet {
   private let result: OpaquePointer

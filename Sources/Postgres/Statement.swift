@@ -28,6 +28,17 @@ package final class Statement: Sendable {
   }
 }
 
+/// A statement and the values to execute it with.
+package struct BoundStatement: Sendable {
+  package let statement: Statement
+  package let parameters: Parameters
+
+  package init(_ statement: Statement, _ parameters: Parameters = Parameters()) {
+    self.statement = statement
+    self.parameters = parameters
+  }
+}
+
 /// Values for `$1`, `$2` …, in text form, gathered in one piece of memory.
 package struct Parameters: Sendable, Equatable {
   /// The values one after another, each closed by a zero, as libpq takes them.

@@ -1,7 +1,7 @@
 // A worker's database connection: made when it is needed, made again when it is gone.
 
+import Application
 import Logging
-import Orders
 import Platform
 import Postgres
 
@@ -95,45 +95,98 @@ struct BlockingDatabase {
     return limit
   }
 
-  /// Executes an operation of a request that came at `since`. It is repeated on a new connection if the old one turns out to be gone
-  /// before the operation was sent; a read afterwards, too. Of a write nobody knows then what became of it.
-  mutating func execute(_ operation: Operation, since: UInt64) -> Result<ResultSet, PostgresError> {
-    var result = executeOnce(operation, since)
+  /// Executes a query's statements of a request that came at `since`.
+  mutating func execute(_ query: Query, since: UInt64) -> QueryResults {
+    if query.others.isEmpty { return QueryResults(execute(query.first, since: since)) }
+    let results = execute(together: [query.first] + query.others, since: since)
+    return QueryResults(results[0], Array(results.dropFirst()))
+  }
+
+  /// Executes several that do not depend on one another: in one pipeline, and what that can't do one after another.
+  private mutating func execute(together all: [BoundStatement], since: UInt64) -> [QueryResult] {
+    let results = pipelined(all, since)
+    return all.indices.map { index in
+      switch results?[index] {
+      case .failure(let error)? where mayBeRepeated(error, all[index].statement): execute(all[index], since: since)
+      case let result?: result
+      case nil: execute(all[index], since: since)
+      }
+    }
+  }
+
+  /// Nil where they can't be sent together: without a connection, and where each has to say its time limit.
+  private mutating func pipelined(_ all: [BoundStatement], _ since: UInt64) -> [QueryResult]? {
+    var names: [String?] = []
+    do throws(PostgresError) {
+      for bound in all {
+        guard limit(for: bound.statement, since: since) == nil else { return nil }
+        _ = try connection(preparedFor: preparations.areUsed ? bound.statement : nil, since)
+        names.append(preparations.areUsed ? preparations.name(of: bound.statement) : nil)
+      }
+    } catch {
+      return nil
+    }
+    // Making one of the preparations may have taken a new connection.
+    guard let connection, !preparations.areUsed || all.allSatisfy({ preparations.knows($0.statement) }) else {
+      return nil
+    }
+    let began = MonotonicClock.now
+    let results = connection.execute(all, as: names)
+    if !connection.isAlive { self.connection = nil }
+    return results.map { result in
+      guard case .failure(let error) = result, error.isCancellation, connection.isAlive else { return result }
+      return .failure(judged(error, after: MonotonicClock.now - began, nil, on: connection))
+    }
+  }
+
+  /// Whether a statement that has failed in a pipeline may be executed by itself.
+  private func mayBeRepeated(_ error: PostgresError, _ statement: Statement) -> Bool {
+    switch error {
+    case .unavailable: true
+    case .connectionLost: statement.isReadOnly
+    default: preparations.areUsed && (error.mayBeStalePreparation || error.isKnownPreparation)
+    }
+  }
+
+  /// Executes a statement of a request that came at `since`. It is repeated on a new connection if the old one turns out to be gone
+  /// before it was sent; a read afterwards, too. Of a write nobody knows then what became of it.
+  mutating func execute(_ bound: BoundStatement, since: UInt64) -> QueryResult {
+    var result = executeOnce(bound, since)
     var repeats = 0
     while case .failure(let error) = result, repeats < Self.mostRepeats {
       switch error {
-      case .connectionLost: guard operation.statement.isReadOnly else { return result }
+      case .connectionLost: guard bound.statement.isReadOnly else { return result }
       case .unavailable:
         guard MonotonicClock.now >= nextAttempt else { return result }
       default: return result
       }
       repeats += 1
-      result = executeOnce(operation, since)
+      result = executeOnce(bound, since)
     }
     return result
   }
 
-  /// Executes an operation, without its statement's name where that is of no use any more: nothing was executed then, and no name
+  /// Executes it, without its statement's name where that is of no use any more: nothing was executed then, and no name
   /// can be in the way.
-  private mutating func executeOnce(_ operation: Operation, _ since: UInt64) -> Result<ResultSet, PostgresError> {
-    guard preparations.areUsed else { return execute(operation, since, byName: false) }
-    let result = execute(operation, since, byName: true)
+  private mutating func executeOnce(_ bound: BoundStatement, _ since: UInt64) -> QueryResult {
+    guard preparations.areUsed else { return execute(bound, since, byName: false) }
+    let result = execute(bound, since, byName: true)
     guard case .failure(let error) = result, error.mayBeStalePreparation || error.isKnownPreparation, connection != nil
     else { return result }
-    preparations.isOfNoUse(operation.statement, error)
-    if preparations.count(error, for: operation.statement) { log.warning("\(Preparations.advice)") }
-    return execute(operation, since, byName: false)
+    preparations.isOfNoUse(bound.statement, error)
+    if preparations.count(error, for: bound.statement) { log.warning("\(Preparations.advice)") }
+    return execute(bound, since, byName: false)
   }
 
   private mutating func execute(
-    _ operation: Operation, _ since: UInt64, byName: Bool
-  ) -> Result<ResultSet, PostgresError> {
-    let (statement, parameters) = (operation.statement, operation.parameters)
+    _ bound: BoundStatement, _ since: UInt64, byName: Bool
+  ) -> QueryResult {
+    let (statement, parameters) = (bound.statement, bound.parameters)
     do throws(PostgresError) {
       let connection = try connection(preparedFor: byName ? statement : nil, since)
       let began = MonotonicClock.now
       let limit = limit(for: statement, since: since)
-      let result: Result<ResultSet, PostgresError>
+      let result: QueryResult
       if let limit {
         let name = byName ? preparations.name(of: statement) : nil
         result = connection.execute(statement, as: name, parameters, within: limit)

@@ -1,5 +1,6 @@
 // What the prefork responder is told.
 
+import Application
 import Postgres
 import ProcessPool
 
@@ -9,10 +10,14 @@ package struct SyncConfiguration: Sendable {
   package var options: Connection.Options
   /// How long a peer may take to send or to take the next bytes, in seconds.
   package var peerTimeout = 30
-  /// Whether requests may ask for a slow database (`BenchHooks`).
-  package var hasBenchHooks = false
+  /// What each worker serves.
+  package let application: ApplicationFactory
 
-  package init(_ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options) {
+  package init(
+    _ master: MasterConfiguration, database: ConnectionInfo, options: Connection.Options,
+    application: @escaping ApplicationFactory
+  ) {
+    self.application = application
     self.master = master
     self.database = database
     self.options = options

@@ -1,11 +1,11 @@
 // One request and its answer through libfcgi.
 
+import Application
 import CFastCGI
 import CGI
 import CLinux
 import FastCGI
 import Glibc
-import Orders
 
 /// A request that came over a connection, and the way back. Owns an `FCGX_Request`; nothing of libfcgi leaves this file.
 ///
@@ -26,8 +26,14 @@ struct Exchange: ~Copyable {
   /// Whether the header was longer than anybody wants to read: then there is none.
   private(set) var hasTooLongHeader = false
 
+  /// With what paths begin, and the longest body that is read (`Application`).
+  private let roots: [String]
+  private let limits: RequestLimits
+
   /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
-  init(peerTimeout: Int?) {
+  init(peerTimeout: Int?, for application: any Application) {
+    roots = application.roots
+    limits = RequestLimits(body: application.longestBody)
     FCGX_Init()
     // It catches PIPE (os_unix.c, OS_InstallSignalHandlers), and would take what that interrupts for broken.
     signal(SIGPIPE, SIG_IGN)
@@ -89,7 +95,7 @@ struct Exchange: ~Copyable {
 
   /// Reads a request that comes in pieces, or behind something else, and lets libfcgi know of it only that there is one.
   private mutating func assemble(from connection: Int32) -> Bool {
-    var assembler = RequestAssembler(limits: Self.limits)
+    var assembler = RequestAssembler(limits: limits)
     guard let assembled = assembler.read(from: connection, header: { take($0) }) else { return false }
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { return false }
@@ -113,8 +119,6 @@ struct Exchange: ~Copyable {
     return isThere
   }
 
-  private static let limits = RequestLimits(body: Orders.longestBody)
-
   private mutating func take(_ params: [UInt8]) {
     var walk = NameValuePairs()
     var count = 0
@@ -123,8 +127,8 @@ struct Exchange: ~Copyable {
       request.append(params.span.extracting(pair.name), params.span.extracting(pair.value))
       if !params.span.extracting(pair.name).isFieldName { count += 1 }
     }
-    hasTooLongHeader = count > Self.limits.pairs
-    request.finish(roots: Mode.prefixes)
+    hasTooLongHeader = count > limits.pairs
+    request.finish(roots: roots)
     let omitsBody: Int32 = request.method == .head ? 1 : 0
     request.requestID.withUnsafeBufferPointer { clinux_set_emergency_answer_id($0.baseAddress, $0.count, omitsBody) }
   }
@@ -179,7 +183,7 @@ struct Exchange: ~Copyable {
         }
         return count
       }
-      if start + count > Orders.longestBody {
+      if start + count > limits.body {
         request.bodyIsTooLarge = true
         request.body = []
       }

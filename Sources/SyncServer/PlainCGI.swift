@@ -1,9 +1,9 @@
 // One request as plain CGI (RFC 3875): the slowest of the process models, a process and a database connection a request.
 
+import Application
 import CGI
 import Glibc
 import Logging
-import Orders
 import Platform
 import Postgres
 import ProcessPool
@@ -14,13 +14,11 @@ package enum PlainCGI {
   package struct Service {
     let database: ConnectionInfo
     let options: Connection.Options
-    let hasBenchHooks: Bool
     let log: Logger
 
-    package init(database: ConnectionInfo, options: Connection.Options, hasBenchHooks: Bool = false, log: Logger) {
+    package init(database: ConnectionInfo, options: Connection.Options, log: Logger) {
       self.database = database
       self.options = options
-      self.hasBenchHooks = hasBenchHooks
       self.log = log
     }
   }
@@ -35,15 +33,16 @@ package enum PlainCGI {
     return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) != 0 || isListening == 0
   }
 
-  /// The exit code: 0, whatever the answer says, unless it could not be written. Where `service` throws, because a setting is wrong,
-  /// the log says why, and the client learns that it is not its fault.
-  package static func run(_ service: () throws -> Service) -> Int32 {
+  /// Answers by the one of `applications` that the path belongs to. The exit code: 0, whatever the answer says, unless it could not be
+  /// written. Where `service` throws, because a setting is wrong, the log says why, and the client learns that it is not its fault.
+  package static func run(_ applications: [any Application], _ service: () throws -> Service) -> Int32 {
+    guard var application = applications.first else { return 1 }
     var request = Request()
     let names = [
       "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH",
       "HTTP_X_REQUEST_ID", "HTTP_TRACEPARENT", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH",
       "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_CONTENT_ENCODING", "UNIQUE_ID", "REQUEST_ID",
-      "HTTP_IDEMPOTENCY_KEY", "HTTP_BENCH_DELAY", "HTTP_BENCH_STATEMENTS", "HTTP_BENCH_SPIN",
+      "HTTP_IDEMPOTENCY_KEY",
     ]
     for name in names {
       guard let value = getenv(name) else { continue }
@@ -53,18 +52,19 @@ package enum PlainCGI {
           _unsafeElements: UnsafeBufferPointer(
             start: UnsafeRawPointer(value).assumingMemoryBound(to: UInt8.self), count: strlen(value))))
     }
-    request.finish(roots: Mode.prefixes)
-    let unread = takeBody(&request)
+    request.finish(roots: applications.flatMap(\.roots))
+    for other in applications where request.path.begins(withSegment: other.prefix) { application = other }
+    let unread = takeBody(&request, atMost: application.longestBody)
     var log = Logger(label: "cgi") { LineLog(label: $0) }
     let response: Response
     do {
       let service = try service()
       log = service.log
-      response = answer(request, service)
+      response = answer(request, application, service)
     } catch {
       let began = MonotonicClock.now
-      var refusal = Orders.misconfigured("\(error)")
-      application(for: request).seal(
+      var refusal = application.refuse(.misconfigured("\(error)"))
+      application.seal(
         &refusal, for: request, Response.Timing(database: 0, application: MonotonicClock.now - began))
       response = refusal
     }
@@ -77,13 +77,9 @@ package enum PlainCGI {
     return isWritten ? 0 : 1
   }
 
-  private static func application(for request: borrowing Request, benchHooks: Bool = false) -> Orders {
-    let isAsync = request.path.extracting(first: 7).equals("/async/")
-    return Orders(mode: isAsync ? .async : .sync, benchHooks: benchHooks)
-  }
-
-  private static func answer(_ request: borrowing Request, _ service: Service) -> Response {
-    let application = application(for: request, benchHooks: service.hasBenchHooks)
+  private static func answer(
+    _ request: borrowing Request, _ application: any Application, _ service: Service
+  ) -> Response {
     var database = BlockingDatabase(service.database, service.options, log: service.log)
     let began = MonotonicClock.now
     var waited: UInt64 = 0
@@ -94,12 +90,14 @@ package enum PlainCGI {
         let spent = MonotonicClock.now - began
         application.seal(&response, for: request, Response.Timing(database: waited, application: spent - waited))
         return response
-      case .query(let operation):
+      case .query(let query):
         let asked = MonotonicClock.now
-        for other in operation.others { _ = application.finish(other, database.execute(other, since: began)) }
-        let result = database.execute(operation, since: began)
+        let results = database.execute(query, since: began)
         waited += MonotonicClock.now - asked
-        step = application.finish(operation, result)
+        step = query.then(results)
+      case .wait(let duration, let then):
+        MonotonicClock.sleep(duration)
+        step = then()
       }
     }
   }
@@ -109,12 +107,12 @@ package enum PlainCGI {
 
   /// Reads as much as CONTENT_LENGTH says (§4.2): standard input may stay open behind it. How much it has left unread: of a body that
   /// is too long everything, and of one without a length that somebody is sending all that comes.
-  private static func takeBody(_ request: inout Request) -> Int {
+  private static func takeBody(_ request: inout Request, atMost longest: Int) -> Int {
     guard let length = request.contentLength else {
       request.lacksLength = true
       return getenv("HTTP_TRANSFER_ENCODING").map { $0.pointee != 0 } ?? false ? .max : 0
     }
-    guard length <= Orders.longestBody else {
+    guard length <= longest else {
       request.bodyIsTooLarge = true
       return length
     }

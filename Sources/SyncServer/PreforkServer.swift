@@ -1,8 +1,8 @@
 // The prefork responder: a pool of processes with blocking database access.
 
+import Application
 import CGI
 import Logging
-import Orders
 import Platform
 import ProcessPool
 
@@ -12,25 +12,29 @@ package enum PreforkServer {
   package static func run(
     _ configuration: SyncConfiguration, _ invocation: Invocation, log: Logger
   ) throws(ListeningSocket.Failure) -> Int32 {
+    // The master's own, which answers where no worker does.
+    let application = configuration.application { false }
     let duties = Duties(
-      emergencyAnswer: (emergencyAnswer(writing: false), emergencyAnswer(writing: true)), roots: Mode.prefixes,
-      page: Self.page(Orders(mode: .sync)),
+      emergencyAnswer: (emergencyAnswer(application, writing: false), emergencyAnswer(application, writing: true)),
+      roots: application.roots, page: page(application),
       worker: { Worker(configuration, $0, log: log).run() })
     var master = try Master(configuration.master, invocation, duties, log: log)
     return master.run()
   }
 
   /// The master's answers.
-  private static func page(_ application: Orders) -> Duties.Page {
+  private static func page(_ application: any Application) -> Duties.Page {
     { state, request, headerIsTooLarge in
       let began = MonotonicClock.now
-      var response = Orders.nothingHere()
+      var response: Response
       if headerIsTooLarge {
-        response = Orders.headerTooLarge()
-      } else if let page = MonitoringPage(path: request.path, mode: .sync) {
-        response = application.answer(page, to: request) {
+        response = application.refuse(.headerTooLarge)
+      } else if let page = MonitoringPage(path: request.path, below: application.prefix) {
+        response = page.answer(request, by: application) {
           page == .status ? StatusPage(state).json() : StatusPage(state).metrics()
         }
+      } else {
+        response = application.refuse(.nothingHere)
       }
       let spent = MonotonicClock.now - began
       application.seal(&response, for: request, Response.Timing(database: 0, application: spent))
@@ -39,9 +43,9 @@ package enum PreforkServer {
   }
 
   /// What is said of a request that took too long.
-  private static func emergencyAnswer(writing: Bool) -> EmergencyAnswer {
+  private static func emergencyAnswer(_ application: any Application, writing: Bool) -> EmergencyAnswer {
     var head: [UInt8] = []
-    var response = Orders.timedOut(writing: writing)
+    var response = application.refuse(.timedOut(writing: writing))
     response.timing = Response.Timing(database: 0, application: 0)
     let none: [UInt8] = []
     response.writeHead(to: &head, requestID: none.span)

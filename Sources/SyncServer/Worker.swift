@@ -1,10 +1,10 @@
 // One prefork worker: one request at a time, with libfcgi and a blocking database connection of its own.
 
+import Application
 import CGI
 import CLinux
 import Glibc
 import Logging
-import Orders
 import Platform
 import Postgres
 import ProcessPool
@@ -17,7 +17,7 @@ struct Worker: ~Copyable {
   private let configuration: SyncConfiguration
   private let context: WorkerContext
   private let log: Logger
-  private let application: Orders
+  private let application: any Application
   private var database: BlockingDatabase
   private var exchange: Exchange
   private var slot: WorkerSlot
@@ -34,6 +34,8 @@ struct Worker: ~Copyable {
   private static let pause: Int32 = 100
   /// Whether the last connection that was to be accepted could not be for want of descriptors.
   private var isExhausted = false
+  /// Whether the request has waited for so long that its client may have gone.
+  private var isTooLate = false
   /// Whether nobody is let in any more: who closed the listener tells us to end in a moment.
   private var isClosed = false
   /// After how many requests memory is looked at: reading /proc costs a few microseconds.
@@ -43,14 +45,14 @@ struct Worker: ~Copyable {
     self.configuration = configuration
     self.context = context
     self.log = log
-    application = Orders(mode: .sync, benchHooks: configuration.hasBenchHooks) { context.scoreboard.isStopping }
+    application = configuration.application { context.scoreboard.isStopping }
     slot = WorkerSlot(context.scoreboard, context.slot)
     database = BlockingDatabase(
       configuration.database, configuration.options, requestTime: configuration.master.limits.requestTime, log: log)
     ownID = Array(Request.newID())
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
-    exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout)
+    exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout, for: application)
     mostRequests = limits.requests == 0 ? 0 : UInt64(limits.requests + Int.random(in: 0...limits.requestsJitter))
   }
 
@@ -228,11 +230,8 @@ struct Worker: ~Copyable {
     if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_emergency_answer(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
-    let isTooLate = hasWaitedTooLong && !application.isLivenessCheck(exchange.request)
-    if isTooLate { slot.countShed() }
-    var response =
-      exchange.hasTooLongHeader
-      ? Orders.headerTooLarge() : isTooLate ? Orders.tooBusy() : respond(to: exchange.request)
+    isTooLate = hasWaitedTooLong && !application.isLivenessCheck(exchange.request)
+    var response = respond(to: exchange.request)
     clinux_end_emergency_answer()
     application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
@@ -261,24 +260,38 @@ struct Worker: ~Copyable {
 
   /// The same lines as AsyncServer/ClientConnection.swift has with `await`.
   private mutating func respond(to request: borrowing Request) -> Response {
-    var step = application.begin(request)
+    var step = begin(request)
     while true {
       switch step {
       case .respond(let response): return response
-      case .query(let operation): step = application.finish(operation, execute(operation))
+      case .query(let query): step = query.then(execute(query))
+      case .wait(let duration, let then):
+        sleep(duration)
+        step = then()
       }
     }
   }
 
-  private mutating func execute(_ operation: Operation) -> Result<ResultSet, PostgresError> {
+  private mutating func begin(_ request: borrowing Request) -> Step {
+    if exchange.hasTooLongHeader { return .respond(application.refuse(.headerTooLarge)) }
+    if isTooLate {
+      slot.countShed()
+      return .respond(application.refuse(.busy))
+    }
+    return application.begin(request)
+  }
+
+  private mutating func execute(_ query: Query) -> QueryResults {
     slot.asksDatabase()
     clinux_set_emergency_answer_database(slot.databaseBegan, 0)
-    for other in operation.others { _ = application.finish(other, database.execute(other, since: slot.began)) }
-    let result = database.execute(operation, since: slot.began)
+    let results = database.execute(query, since: slot.began)
     slot.hasDatabasesAnswer()
     clinux_set_emergency_answer_database(slot.databaseBegan, slot.databaseEnded)
-    return result
+    return results
   }
+
+  /// Should it take too long, the master gives the request up as it does any other.
+  private func sleep(_ duration: Duration) { MonotonicClock.sleep(duration) }
 
   private func tellOfSlowRequest() {
     slot.countSlow()

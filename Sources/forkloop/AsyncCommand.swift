@@ -1,5 +1,6 @@
 import ArgumentParser
 import AsyncServer
+import Orders
 import Platform
 import ProcessPool
 
@@ -30,12 +31,12 @@ struct AsyncCommand: ParsableCommand {
     try ResponderOptions.refuseClashes(in: master)
     var configuration = AsyncConfiguration(
       master, database: try reader.database(state: options.state.state),
-      options: try options.connectionOptions(reader, "forkloop async"))
+      options: try options.connectionOptions(reader, "forkloop async")
+    ) { Orders(mode: .async, isStopping: $0) }
     try loops.apply(to: &configuration, reader)
     try ResponderOptions.refuseTooFewDescriptors(
       master.daemon, databaseConnections: configuration.databaseConnections)
     try limits.apply(to: &configuration, reader)
-    configuration.hasBenchHooks = try options.benchHooks || ResponderOptions.benchHooks(reader)
     return configuration
   }
 

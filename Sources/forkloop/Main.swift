@@ -14,7 +14,7 @@ struct Main {
     InheritedSignals.drop(keepsMask: Invocation.isContinued)
     Descriptor.fillStandardStreams()
     do {
-      if PlainCGI.isAsked { exit(PlainCGI.run(cgiService)) }
+      if PlainCGI.isAsked { exit(PlainCGI.run(Mode.allCases.map { Orders(mode: $0) }, cgiService)) }
       var command = try Forkloop.parseAsRoot()
       try command.run()
     } catch let code as ExitCode {
@@ -40,7 +40,7 @@ struct Main {
     return PlainCGI.Service(
       database: try reader.database(state: nil),
       options: try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi"),
-      hasBenchHooks: try ResponderOptions.benchHooks(reader), log: try reader.log("cgi"))
+      log: try reader.log("cgi"))
   }
 
   private static func fail(_ message: String, _ code: Int32) -> Never {

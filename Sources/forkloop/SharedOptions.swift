@@ -185,17 +185,7 @@ struct ResponderOptions: ParsableArguments {
   @Flag(help: "Only check the configuration.")
   var check = false
 
-  @Flag(
-    help: """
-      Let requests ask for a slow database (Bench-Delay) and for many statements (Bench-Statements): for comparisons,       never for real. [FORKLOOP_BENCH_HOOKS=1] (default: off)
-      """)
-  var benchHooks = false
-
   @OptionGroup var state: StateOption
-
-  static func benchHooks(_ reader: SettingsReader) throws(SettingsError) -> Bool {
-    try reader.integer(nil, "", "FORKLOOP_BENCH_HOOKS", in: 0...1, default: 0) == 1
-  }
 
   /// What `--check` does once the settings are understood.
   static func rehearse(_ configuration: MasterConfiguration) throws(SettingsError) {

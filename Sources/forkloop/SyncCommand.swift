@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Orders
 import Platform
 import ProcessPool
 import SyncServer
@@ -46,11 +47,10 @@ struct SyncCommand: ParsableCommand {
     master.daemon = try daemon.configuration(reader)
     try ResponderOptions.refuseClashes(in: master)
     try ResponderOptions.refuseTooFewDescriptors(master.daemon, databaseConnections: 1)
-    var configuration = SyncConfiguration(
+    return SyncConfiguration(
       master, database: try reader.database(state: options.state.state),
-      options: try options.connectionOptions(reader, "forkloop sync"))
-    configuration.hasBenchHooks = try options.benchHooks || ResponderOptions.benchHooks(reader)
-    return configuration
+      options: try options.connectionOptions(reader, "forkloop sync")
+    ) { Orders(mode: .sync, isStopping: $0) }
   }
 
   private func status(_ reader: SettingsReader, _ listen: ListenAddress) throws -> ListenAddress? {

@@ -1,9 +1,9 @@
-// Queries that wait for a connection, in lanes: what waits in one holds up nobody in another.
+// Executions that wait for a connection, in lanes: what waits in one holds up nobody in another.
 
 import Postgres
 
 /// The pool's queues, each with bounds of its own.
-struct WaitingQueries {
+struct WaitingExecutions {
   enum Lane: Int {
     /// Reads that are known to be fast.
     case reads
@@ -14,9 +14,9 @@ struct WaitingQueries {
   }
 
   /// Of the fast ones, by their lanes' numbers.
-  private var fast = [QueryQueue](repeating: QueryQueue(), count: 2)
+  private var fast = [ExecutionQueue](repeating: ExecutionQueue(), count: 2)
   /// Of the slow ones, a queue for each statement, of which none is empty. They take turns: the first is the next.
-  private var slow: [(statement: Statement, queue: QueryQueue)] = []
+  private var slow: [(statement: Statement, queue: ExecutionQueue)] = []
   /// How many have ever been added.
   private(set) var added: UInt64 = 0
 
@@ -37,23 +37,23 @@ struct WaitingQueries {
     return slow(statement).hasRoom(limit: limit, besides: others.reduce(0) { $0 + $1.queue.bytes })
   }
 
-  /// Puts a query behind all others of its queue, or before them.
-  mutating func add(_ query: Query, to lane: Lane, atFront: Bool = false) {
+  /// Puts an execution behind all others of its queue, or before them.
+  mutating func add(_ execution: Execution, to lane: Lane, atFront: Bool = false) {
     added += 1
     if lane != .slow {
-      fast[lane.rawValue].add(query, atFront: atFront)
-    } else if let index = index(of: query.operation.statement) {
-      slow[index].queue.add(query, atFront: atFront)
+      fast[lane.rawValue].add(execution, atFront: atFront)
+    } else if let index = index(of: execution.statement) {
+      slow[index].queue.add(execution, atFront: atFront)
     } else {
-      var queue = QueryQueue()
-      queue.add(query)
-      slow.append((query.operation.statement, queue))
+      var queue = ExecutionQueue()
+      queue.add(execution)
+      slow.append((execution.statement, queue))
     }
   }
 
   /// The oldest of a fast lane; or of a slow statement.
-  func first(_ lane: Lane) -> Query? { fast[lane.rawValue].first }
-  func first(slow statement: Statement) -> Query? { slow(statement).first }
+  func first(_ lane: Lane) -> Execution? { fast[lane.rawValue].first }
+  func first(slow statement: Statement) -> Execution? { slow(statement).first }
 
   mutating func removeFirst(_ lane: Lane) { fast[lane.rawValue].removeFirst() }
 
@@ -69,26 +69,26 @@ struct WaitingQueries {
   }
 
   /// Takes one that has waited since before `time`, if it is the first of its queue.
-  mutating func popFirst(wantedBefore time: UInt64) -> Query? { pop { $0.since.map { $0 < time } ?? false } }
+  mutating func popFirst(wantedBefore time: UInt64) -> Execution? { pop { $0.since.map { $0 < time } ?? false } }
 
   /// Takes any that waits.
-  mutating func popAny() -> Query? { pop { _ in true } }
+  mutating func popAny() -> Execution? { pop { _ in true } }
 
-  private mutating func pop(where isMeant: (Query) -> Bool) -> Query? {
+  private mutating func pop(where isMeant: (Execution) -> Bool) -> Execution? {
     for index in fast.indices {
-      if let query = fast[index].first, isMeant(query) { return fast[index].popFirst() }
+      if let execution = fast[index].first, isMeant(execution) { return fast[index].popFirst() }
     }
     for statement in slowStatements {
-      if let query = first(slow: statement), isMeant(query) {
+      if let execution = first(slow: statement), isMeant(execution) {
         removeFirst(slow: statement)
-        return query
+        return execution
       }
     }
     return nil
   }
 
   private func index(of statement: Statement) -> Int? { slow.firstIndex { $0.statement === statement } }
-  private func slow(_ statement: Statement) -> QueryQueue {
-    index(of: statement).map { slow[$0].queue } ?? QueryQueue()
+  private func slow(_ statement: Statement) -> ExecutionQueue {
+    index(of: statement).map { slow[$0].queue } ?? ExecutionQueue()
   }
 }
