@@ -116,19 +116,29 @@ final class ClientConnection {
     if taskCount == 0 { close() }
   }
 
-  /// The next request that is whole; nil if there will be none, or if somebody else waits for it.
+  /// The next request that is whole and may be begun; nil if there will be none, or if somebody else waits for it.
   private func nextRequest() async -> RequestUnderWay? {
-    if isReading { return nil }
-    isReading = true
-    while arrived.isEmpty, !hasEnded, await read() {}
-    isReading = false
-    guard let request = arrived.popFirst() else {
+    if !mayBegin {
+      if isReading { return nil }
+      isReading = true
+      while !mayBegin, !hasEnded, await read() {}
+      isReading = false
+    }
+    guard mayBegin, let request = arrived.popFirst() else {
       hasEnded = true
       return nil
     }
+    request.begun = server.loop.now
+    assembler.begun(request.id)
     // What came with it does not wait for its answer, nor does what no edge will tell of.
     if !arrived.isEmpty || mayHoldMore { spawn() }
     return request
+  }
+
+  /// Whether a request is there, and not as many are being answered as may be: then it is held back. Whoever has answered one
+  /// goes on with it.
+  private var mayBegin: Bool {
+    !arrived.isEmpty && underWay.count - arrived.count < server.configuration.limits.concurrent
   }
 
   private func close() {
@@ -183,7 +193,7 @@ final class ClientConnection {
     var response = response
     if let query = item.query { database.note(query, response) }
     if !item.isAbandoned {
-      let waited = item.query == nil ? 0 : server.loop.now - item.began
+      let waited = item.query == nil ? 0 : server.loop.now - item.begun
       let spent = MonotonicClock.now - item.began
       let timing = Response.Timing(database: waited, application: spent > waited ? spent - waited : 0)
       application.seal(&response, for: item.request, timing)
@@ -252,7 +262,11 @@ final class ClientConnection {
         arrived.append(request)
         // The peer may have hung up before anybody saw what it had sent.
         if hasGone { request.abandon() }
-      case .aborted(let id): underWay.first { $0.id == id }?.abort()
+      case .aborted(let id):
+        underWay.first { $0.id == id }?.abort()
+        if let index = arrived.firstIndex(where: { $0.id == id }) {
+          send(Response(.serviceUnavailable), to: arrived.remove(at: index))
+        }
       case .close(let fault):
         server.log.warning("FastCGI: \(fault)")
         end()

@@ -10,6 +10,8 @@ final class RequestUnderWay {
   let keepsConnection: Bool
   /// When it was complete, in monotonic nanoseconds.
   let began: UInt64
+  /// When it was begun.
+  var begun: UInt64
   /// What is asked for, without its body.
   let request: Request
   private var body: [UInt8]
@@ -28,6 +30,7 @@ final class RequestUnderWay {
     id = assembled.id
     keepsConnection = assembled.keepsConnection
     began = now
+    begun = now
     isTooLarge = assembled.paramsAreTooLarge
     var request = Request(assembled, roots: Mode.prefixes)
     body = request.body
