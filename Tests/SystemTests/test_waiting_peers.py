@@ -120,11 +120,26 @@ def test_a_request_that_comes_too_late_behind_a_question_is_refused_as_a_whole(s
 
 
 def test_a_peer_that_asks_without_end_is_given_up(stocked):
-    with one(stocked, "sync", 0) as server, server.connect() as client:
+    with one(stocked, "sync", 0, request_timeout=0) as server, server.connect() as client:
+        deadline = time.monotonic() + 5
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            while True:
+            while time.monotonic() < deadline:
                 client.sendall(record(77, b"", 0))
                 client.recv(65_536)
+        assert b"Status: 200 " in ask_quickly(server)
+
+
+@pytest.mark.long
+def test_a_peer_that_sends_a_question_byte_by_byte_is_given_up(stocked):
+    """However slowly: each byte comes before the time for one is over."""
+    with one(stocked, "sync", 0, request_timeout=0) as server, server.connect() as client:
+        deadline = time.monotonic() + 50
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for byte in record(77, b"x" * 60_000, 0):
+                client.sendall(bytes([byte]))
+                time.sleep(0.5)
+                if time.monotonic() > deadline:
+                    break
         assert b"Status: 200 " in ask_quickly(server)
 
 
