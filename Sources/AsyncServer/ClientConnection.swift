@@ -28,6 +28,8 @@ final class ClientConnection {
   /// Requests that have no answer yet, and those of them that nobody has begun to answer.
   var underWay: [RequestUnderWay] = []
   private var arrived: Deque<RequestUnderWay> = []
+  /// How many may be answered at a time.
+  private let mostAtATime: Int
   /// How many tasks it has, and whether one of them reads.
   private var taskCount = 0
   private var isReading = false
@@ -68,6 +70,7 @@ final class ClientConnection {
     application = server.application
     database = server.pool
     assembler = RequestAssembler(limits: server.configuration.limits)
+    mostAtATime = server.configuration.limits.concurrent
     idleSince = server.loop.now
     do throws(SystemError) {
       watch = try server.loop.watch(number, for: Self.usual, edgeTriggered: true)
@@ -118,27 +121,30 @@ final class ClientConnection {
 
   /// The next request that is whole and may be begun; nil if there will be none, or if somebody else waits for it.
   private func nextRequest() async -> RequestUnderWay? {
-    if !mayBegin {
+    var request = takeArrived()
+    if let request {
+      request.begun = server.loop.now
+    } else {
       if isReading { return nil }
       isReading = true
-      while !mayBegin, !hasEnded, await read() {}
+      while request == nil, !hasEnded {
+        if await !read() { hasEnded = true }
+        request = takeArrived()
+      }
       isReading = false
     }
-    guard mayBegin, let request = arrived.popFirst() else {
-      hasEnded = true
-      return nil
-    }
-    request.begun = server.loop.now
-    assembler.begun(request.id)
+    guard let request else { return nil }
     // What came with it does not wait for its answer, nor does what no edge will tell of.
     if !arrived.isEmpty || mayHoldMore { spawn() }
     return request
   }
 
-  /// Whether a request is there, and not as many are being answered as may be: then it is held back. Whoever has answered one
-  /// goes on with it.
-  private var mayBegin: Bool {
-    !arrived.isEmpty && underWay.count - arrived.count < server.configuration.limits.concurrent
+  /// The first that has arrived, unless as many are being answered as may be. Then it is held back, and whoever has answered one goes
+  /// on with it.
+  private func takeArrived() -> RequestUnderWay? {
+    guard underWay.count - arrived.count < mostAtATime, let request = arrived.popFirst() else { return nil }
+    assembler.begun(request.id)
+    return request
   }
 
   private func close() {

@@ -119,8 +119,6 @@ package struct RequestAssembler {
   private var current: Int?
   /// Requests that are being served or are to be, whose ids are taken until `finished`.
   private var serving: [Serving] = []
-  /// Bytes that all of these hold.
-  private var size = 0
 
   /// Replies that are ours to give without anybody's help, to be sent when there is a chance.
   package private(set) var replies = RecordWriter()
@@ -154,16 +152,11 @@ package struct RequestAssembler {
 
   /// Say when a request holds nothing any more.
   package mutating func begun(_ id: UInt16) {
-    guard let index = serving.firstIndex(where: { $0.id == id }) else { return }
-    size -= serving[index].size
-    serving[index].size = 0
+    if let index = serving.firstIndex(where: { $0.id == id }) { serving[index].size = 0 }
   }
 
   /// Say when the answer to a request has been written.
-  package mutating func finished(_ id: UInt16) {
-    guard let index = serving.firstIndex(where: { $0.id == id }) else { return }
-    size -= serving.remove(at: index).size
-  }
+  package mutating func finished(_ id: UInt16) { serving.removeAll { $0.id == id } }
 
   /// Works through `input` from `position` on, up to the next action; nil when the input is used up.
   package mutating func next(_ input: Span<UInt8>, _ position: inout Int) -> Action? {
@@ -189,13 +182,11 @@ package struct RequestAssembler {
     case .params, .stdin:
       // For a request that was refused, aborted or answered: the specification lets such records trail in (§3.3).
       guard let current else { return }
-      size -= partials[current].size
       if header.kind == .params {
         partials[current].takeParams(content, limits)
       } else {
         partials[current].takeBody(content, limits)
       }
-      size += partials[current].size
     case .data: break
     default:
       let space = Self.longestGathered - gathered.count
@@ -215,7 +206,7 @@ package struct RequestAssembler {
       if let current { partials[current].hasParams = true }
       return nil
     case .stdin where header.contentLength == 0:
-      return current.map { requestComplete(remove(at: $0)) }
+      return current.map { requestComplete(partials.remove(at: $0)) }
     case .params, .stdin:
       keepToSize()
       return nil
@@ -241,12 +232,6 @@ package struct RequestAssembler {
 
   private func isServing(_ id: UInt16) -> Bool { serving.contains { $0.id == id } }
 
-  private mutating func remove(at index: Int) -> Partial {
-    let partial = partials.remove(at: index)
-    size -= partial.size
-    return partial
-  }
-
   private mutating func refuse(_ id: UInt16, _ status: ProtocolStatus) {
     hasRefused = true
     replies.end(requestID: id, status)
@@ -255,15 +240,19 @@ package struct RequestAssembler {
   /// Refuses whoever has come last, where all together hold too much. Looked at when a record has ended, whose bytes count the same
   /// in whatever pieces they have come.
   private mutating func keepToSize() {
-    while size > limits.concurrent * (limits.params + limits.body), !partials.isEmpty {
-      refuse(remove(at: partials.count - 1).id, .overloaded)
+    // So many can't.
+    if partials.count + serving.count <= limits.concurrent { return }
+    var size = partials.reduce(0) { $0 + $1.size } + serving.reduce(0) { $0 + $1.size }
+    while size > limits.concurrent * (limits.params + limits.body), let last = partials.popLast() {
+      size -= last.size
+      refuse(last.id, .overloaded)
     }
   }
 
   private mutating func abortRequest() -> Action? {
     let id = header.requestID
     if let current {
-      _ = remove(at: current)
+      partials.remove(at: current)
       replies.end(requestID: id, .requestComplete)
       return .aborted(id: id)
     }
@@ -271,8 +260,7 @@ package struct RequestAssembler {
     return isServing(id) ? .aborted(id: id) : nil
   }
 
-  private mutating func requestComplete(_ whole: Partial) -> Action {
-    var partial = whole
+  private mutating func requestComplete(_ partial: consuming Partial) -> Action {
     var walk = NameValuePairs()
     var count = 0
     do {
@@ -285,7 +273,6 @@ package struct RequestAssembler {
     }
     if partial.kept == nil, count > limits.pairs { partial.keepLittle() }
     serving.append(Serving(id: partial.id, size: partial.size))
-    size += partial.size
     return .request(
       AssembledRequest(
         id: partial.id, keepsConnection: partial.keepsConnection, params: partial.kept?.params ?? partial.params,
