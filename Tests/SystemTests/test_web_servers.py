@@ -34,7 +34,7 @@ fcgi-app sync
 fcgi-app async
   docroot /
   option mpxs-conns
-  option max-reqs 100
+  option max-reqs 30
 backend sync
   use-fcgi-app sync
   server s {run}/sync.sock proto fcgi
@@ -143,7 +143,7 @@ def test_statuses_and_links_arrive_as_they_were_sent(stocked, server, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_many_at_a_time_are_all_answered(stocked, server, mode):
-    """HAProxy sends up to a hundred over one connection here, which is more than one has answered at a time."""
+    """HAProxy sends up to thirty over one connection here, which is more than one has answered at a time."""
     _, port = server
     assert request(port, "GET", f"/{mode}/tag").status == 200
     with concurrent.futures.ThreadPoolExecutor(64) as threads, locked(stocked, "tag") as lock:
