@@ -186,7 +186,7 @@ extension TracedCall {
   var outcome: String {
     if let error { return error }
     if isWait { return value.map { "\($0) event\($0 == 1 ? "" : "s")" } ?? "" }
-    if isRead || isWrite { return value.map { "\($0) B" + (isPeek ? " peek" : "") } ?? "" }
+    if isRead || isWrite { return isPeek ? "peek" : value.map { "\($0) B" } ?? "" }
     // EPOLL_CTL_ADD, SHUT_WR.
     if name == "epoll_ctl", arguments.count > 1 {
       return arguments[1].parts(by: "_").last.map { $0.lowercased() } ?? ""

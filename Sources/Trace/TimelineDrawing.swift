@@ -12,6 +12,7 @@ package enum TimelineDrawing {
   private static let times = 38
   private static let firstLane = 60
   private static let box = (width: 106, height: 16)
+  private static let charactersInBox = 16
   private static let laneStep = 131
   private static let head = 92
   private static let row = 20
@@ -72,29 +73,36 @@ package enum TimelineDrawing {
     let model = request.model.rawValue
     var lines = ["<g transform=\"translate(\(x) 0)\">"]
     let title = plan.halves(by: "/").map { "\($0.0)/\(model)/\($0.1)" } ?? plan
-    lines.append(text("title", 0, 24, "\(request.model.title): \(title)"))
+    let heading = "\(request.model.title): \(title)"
+    lines.append(text("title", 0, 24, heading.count > 50 ? "\(heading.prefix(49))…" : heading))
     for (index, line) in request.summary.prefix(2).enumerated() { lines.append(text("note", 0, 42 + 15 * index, line)) }
-    for (index, process) in TracedProcess.allCases.enumerated() {
+    for process in TracedProcess.allCases {
       let middle = lane(process) + box.width / 2
       lines.append("<path class=\"life\" d=\"M\(middle) \(head - 6)V\(height)\"/>")
-      let name =
-        process == .forkloop ? (request.model == .sync ? "worker" : "loop") : TracedProcess.allCases[index].rawValue
+      let name = process == .forkloop ? (request.model == .sync ? "worker" : "loop") : process.rawValue
       lines.append(text("lane", middle, head - 12, name))
     }
-    for (index, event) in timeline.events.enumerated() {
-      let (left, top) = (lane(event.process), y(index) - box.height / 2)
-      let kind = event.process == .forkloop ? model : event.process.rawValue
-      lines.append(text("time", times, y(index) + 4, "\(event.at)"))
-      lines.append(
-        "<rect class=\"\(kind)\(event.isWait ? " wait" : "")\" x=\"\(left)\" y=\"\(top)\" width=\"\(box.width)\" height=\"\(box.height)\" rx=\"3\"/>"
-      )
-      lines.append(text("call", left + 4, y(index) + 4, event.name))
-      let outcome = event.isWait ? "" : event.outcome
-      if !outcome.isEmpty { lines.append(text("out", left + box.width - 4, y(index) + 4, outcome)) }
-    }
+    for (index, event) in timeline.events.enumerated() { lines += drawn(event, index, model: model) }
     for message in timeline.messages { lines.append(arrow(message, timeline)) }
     lines.append("</g>")
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// A box in its row, with what there is no space for in its title, which a browser shows where the mouse is.
+  private static func drawn(_ event: Timeline.Event, _ row: Int, model: String) -> [String] {
+    let (left, top) = (lane(event.process), y(row) - box.height / 2)
+    let kind = (event.process == .forkloop ? model : event.process.rawValue) + (event.isWait ? " wait" : "")
+    let words = [event.name, event.object, event.outcome, event.took.map { "\($0) µs" } ?? ""]
+    var lines = [
+      text("time", times, y(row) + 4, "\(event.at)"),
+      "<rect class=\"\(kind)\" x=\"\(left)\" y=\"\(top)\" width=\"\(box.width)\" height=\"\(box.height)\" rx=\"3\">"
+        + "<title>\(escaped(words.filter { !$0.isEmpty }.joined(separator: ", ")))</title></rect>",
+      text("call", left + 4, y(row) + 4, event.name),
+    ]
+    if !event.isWait, !event.outcome.isEmpty, event.name.count + event.outcome.count <= charactersInBox {
+      lines.append(text("out", left + box.width - 4, y(row) + 4, event.outcome))
+    }
+    return lines
   }
 
   /// Between the sides of two boxes that face each other; to and from the client at the left side.

@@ -71,7 +71,7 @@ package enum TimelineText {
     _ at: String, _ who: String, _ call: String, _ object: String, _ outcome: String, _ took: String
   ) -> String {
     [
-      padded(at, -6), padded(who, 8), padded(call, 12), padded(String(object.prefix(12)), 12), padded(outcome, -11),
+      padded(at, -6), padded(who, 8), padded(call, 12), padded(String(object.prefix(12)), 12), padded(outcome, -9),
       padded(took, -6),
     ].joined(separator: " ")
   }

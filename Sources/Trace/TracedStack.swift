@@ -43,10 +43,13 @@ final class TracedStack {
     }
   }
 
-  /// In the middle of those that `compare` takes from the first on.
+  /// Whoever else traces now begins to look somewhere else.
   private static func freePort() throws(LocalStackError) -> UInt16 {
-    for candidate in UInt16(18_500)...19_080 where PortClaim.make(candidate) != nil { return candidate }
-    throw LocalStackError("no port between 18500 and 19080 is free")
+    for offset in 0..<500 {
+      let candidate = UInt16(18_500 + (Int(getpid()) + offset) % 500)
+      if PortClaim.make(candidate) != nil { return candidate }
+    }
+    throw LocalStackError("no port between 18500 and 18999 is free")
   }
 
   /// Stops everything, each after its work.

@@ -40,7 +40,7 @@ import Testing
     #expect(
       told == [
         "0 nginx epoll_wait epoll 1 event", "20 nginx recvfrom client 83 B", "30 nginx writev forkloop 184 B",
-        "40 forkloop epoll_pwait2 epoll 1 event", "49 forkloop recvfrom nginx 184 B peek",
+        "40 forkloop epoll_pwait2 epoll 1 event", "49 forkloop recvfrom nginx peek",
         "60 forkloop read nginx 184 B",
         "80 forkloop epoll_wait epoll 0 events", "100 forkloop sendto nginx 286 B",
         "200 nginx epoll_wait epoll 1 event",
