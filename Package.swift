@@ -82,10 +82,16 @@ let package = Package(
       dependencies: ["LocalStack", "Text", "JSON", "LoadGenerator", "Orders", "Postgres", "Platform", "CLinux"],
       resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: settings),
 
+    // One request through both models, as the kernel sees it.
+    .target(
+      name: "Trace", dependencies: ["LocalStack", "LoadGenerator", "Postgres", "Platform", "CLinux"],
+      swiftSettings: settings),
+
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "LocalStack", "Comparison", "Orders", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
+        "LocalStack", "Comparison", "Trace", "Orders", "Postgres", "Platform", "ProcessPool", "SyncServer",
+        "AsyncServer",
         "LoadGenerator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
@@ -104,6 +110,7 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
+    .testTarget(name: "TraceTests", dependencies: ["Trace"], swiftSettings: settings),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: settings),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: settings),
   ],
