@@ -103,6 +103,9 @@ let package = Package(
       name: "AsyncServerTests",
       dependencies: ["AsyncServer", "Application", "CGI", "EventLoop", "FastCGI", "Platform", "Postgres", "Text"],
       swiftSettings: settings),
+    .testTarget(
+      name: "SyncServerTests", dependencies: ["SyncServer", "Application", "CGI", "Platform", "Postgres", "Text"],
+      swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: settings),
