@@ -98,6 +98,8 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
+    .testTarget(
+      name: "ApplicationTests", dependencies: ["Application", "CGI", "Postgres", "Text"], swiftSettings: settings),
     .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
     .testTarget(
       name: "AsyncServerTests",

@@ -131,7 +131,7 @@ private final class Nothing: Application {
           request.abandon()
           notes.lines.append("left \((0..<3).filter { all[$0].isAbandoned })")
           await loop.sleep(.milliseconds(10))
-          for number in sent { all[number].ended(.failure(.queueFull)) }
+          for execution in all { execution.ended(.failure(.queueFull)) }
         }
       }
     }
