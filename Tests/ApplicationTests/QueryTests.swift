@@ -42,6 +42,7 @@ import Testing
     #expect(query.others.isEmpty && query.sharing == .nothing)
     #expect(said(query.then(QueryResults(try result("a")))) == "a")
     #expect(said(query.then(QueryResults(.failure(.queueFull)))) == "\(PostgresError.queueFull)")
+    #expect(said(query.then(try result("a"))) == "a", "nobody has to put a single one among several")
   }
 
   @Test("several statements' results go to their closure in the statements' order", arguments: 1...4)
