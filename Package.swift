@@ -104,9 +104,15 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
+    .testTarget(
+      name: "ApplicationTests", dependencies: ["Application", "CGI", "Postgres", "Text"], swiftSettings: settings),
     .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
     .testTarget(
-      name: "AsyncServerTests", dependencies: ["AsyncServer", "Application", "Postgres", "Text"],
+      name: "AsyncServerTests",
+      dependencies: ["AsyncServer", "Application", "CGI", "EventLoop", "FastCGI", "Platform", "Postgres", "Text"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "SyncServerTests", dependencies: ["SyncServer", "Application", "CGI", "Platform", "Postgres", "Text"],
       swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
