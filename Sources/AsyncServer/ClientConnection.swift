@@ -147,6 +147,7 @@ final class ClientConnection {
   /// Lets the task find that there is no more to do.
   func end() {
     isOver = true
+    forgetUnsent()
     for request in underWay { request.abandon() }
     watch.interrupt()
   }
@@ -182,6 +183,7 @@ final class ClientConnection {
     server.writer.removeAll()
     var response = response
     if let query = item.query { database.note(query, response) }
+    let isLarge = response.body.count > Memory.large || item.isLarge
     if !item.isAbandoned {
       let waited = item.query == nil ? 0 : server.loop.now - item.began
       let spent = MonotonicClock.now - item.began
@@ -199,6 +201,10 @@ final class ClientConnection {
     // Others may still be under way, whose answers come behind. A peer that has asked for the end knows that it comes.
     if isLast, item.keepsConnection, underWay.count == 1 { server.writer.endStream(requestID: item.id) }
     write(server.writer.bytes)
+    if isLarge {
+      server.writer.removeAll()
+      server.hasFreedMuch = true
+    }
     assembler.finished(item.id)
     underWay.removeAll { $0 === item }
     server.answered(in: MonotonicClock.now - item.began)

@@ -58,6 +58,7 @@ final class DatabasePool {
     for other in operation.others { _ = begin(other, for: request) }
     let query = begin(operation, for: request)
     await request.queriesEnded()
+    if query.isLarge { await loop.turnAlone() }
     return request.isAbandoned ? Query(operation, failed: .cancelled) : query
   }
 

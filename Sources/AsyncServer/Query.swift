@@ -29,6 +29,10 @@ final class Query {
 
   /// What has come of it; nil: nothing yet.
   private(set) var result: Result<ResultSet, PostgresError>?
+  /// Whether to make something of that takes so long that others are let go first.
+  private(set) var isLarge = false
+  /// From how many rows on: they take about half a millisecond.
+  private static let manyRows = 2_000
   /// What its first waiter has made of that, where others may have it too.
   private var step: Step?
 
@@ -101,6 +105,7 @@ final class Query {
   /// It has ended: whoever waits goes on.
   func ended(_ result: Result<ResultSet, PostgresError>) {
     self.result = result
+    if case .success(let rows) = result { isLarge = rows.rowCount >= Self.manyRows }
     let (one, more) = (first, others)
     first = nil
     others = []

@@ -37,6 +37,9 @@ final class Server {
   /// How often these were used again, where each request would else have had its own.
   var buffers = BufferUse()
 
+  /// Whether much memory has been freed lately, or is about to be.
+  var hasFreedMuch = false
+
   /// Whether the server is a Unix socket.
   let peersAreLocal: Bool
 
@@ -210,6 +213,10 @@ final class Server {
       for connection in connections.values { connection.enforceTimeLimits(now) }
       pool.enforceTimeLimits(now)
       LineLog.tellLeftOut()
+      if hasFreedMuch {
+        hasFreedMuch = false
+        Memory.trim()
+      }
     }
   }
 
