@@ -6,7 +6,7 @@ import Glibc
 package enum Memory {
   /// More than this, in bytes, is kept by no buffer for the next time; and after a request or an answer that has more, what it took
   /// is given back to the system.
-  package static let large = 256 << 10
+  @inlinable package static var large: Int { 256 << 10 }
 
   /// Gives back to the system what this process has freed, wherever it lies: what is freed below something that is still used stays
   /// otherwise. Takes some milliseconds where that is much.
