@@ -14,7 +14,7 @@ import ProcessPool
 struct BufferUse {
   /// Times that one was used again.
   var reused: UInt64 = 0
-  /// Answers that had to be copied from one, since the peer's socket was full.
+  /// Answers of which something had to wait for a later turn, mostly since the peer's socket was full.
   var backlogged: UInt64 = 0
 }
 

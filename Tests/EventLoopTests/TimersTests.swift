@@ -33,7 +33,7 @@ struct TimersTests {
     #expect(notes.lines == ["b at 1", "e at 1", "d at 3", "a at 5", "c at 5"])
   }
 
-  @Test("gives everybody a turn who wants one alone, in the order in which they ask, and the others their turns in between")
+  @Test("gives each who wants a turn alone one, in the order of their asking, and nobody else waits for that")
   func turnsAlone() async throws {
     let notes = Notes()
     try await onLoop(clock: .virtual) { loop in
