@@ -183,7 +183,7 @@ final class ClientConnection {
     server.writer.removeAll()
     var response = response
     if let query = item.query { database.note(query, response) }
-    let isLarge = response.body.count > Memory.large || item.isLarge
+    let isLarge = response.body.count > Memory.large
     if !item.isAbandoned {
       let waited = item.query == nil ? 0 : server.loop.now - item.began
       let spent = MonotonicClock.now - item.began
@@ -252,6 +252,7 @@ final class ClientConnection {
       readingSince = 0
       switch action {
       case .request(let assembled):
+        if assembled.body.count > Memory.large { server.hasFreedMuch = true }
         let request = RequestUnderWay(assembled, at: server.loop.now)
         (lastID, isWantedAgain, hasAnnouncedEnd) = (request.id, request.keepsConnection, false)
         underWay.append(request)

@@ -3,7 +3,6 @@
 import CGI
 import FastCGI
 import Orders
-import Platform
 
 /// A request between its last record and its answer.
 final class RequestUnderWay {
@@ -14,8 +13,6 @@ final class RequestUnderWay {
   /// What is asked for, without its body.
   let request: Request
   private var body: [UInt8]
-  /// Whether it took much memory.
-  let isLarge: Bool
   /// Whether its PARAMS were too large, and there is nothing else in it.
   let isTooLarge: Bool
   /// The last query that it has waited for; nil: none.
@@ -34,7 +31,6 @@ final class RequestUnderWay {
     isTooLarge = assembled.paramsAreTooLarge
     var request = Request(assembled, roots: Mode.prefixes)
     body = request.body
-    isLarge = body.count > Memory.large
     request.body = []
     self.request = request
   }
