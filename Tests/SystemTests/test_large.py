@@ -99,10 +99,10 @@ def test_whatever_a_list_is_narrowed_to_its_links_lead_to_each_order_once(stack)
 
 @pytest.mark.parametrize("filters", ["", "&contact_id=1"])
 def test_a_page_ends_where_its_tags_reach_the_bound(stack, filters):
-    made = with_orders(stack, *[1] * 201, tags=100)
-    assert int(row("the API", "tags of a page of orders").value) == MOST
+    most = int(row("the API", "tags of a page of orders").value)
+    made = with_orders(stack, *[1] * (most // 100 + 1), tags=100)
     pages = walk(stack, f"/order?limit=1000{filters}")
-    assert ids(pages) == [made[:200], made[200:]]
+    assert ids(pages) == [made[:-1], made[-1:]]
     assert {len(order["tags"]) for page in pages for order in page} == {100}
 
 
@@ -155,9 +155,9 @@ def many_lines(stack):
 def long_tags(stack):
     """As many different ones as a page can have, as long as they can be."""
     stack.psql("insert into contact (name, email) values ('Ann', 'ann@example.org');"
-               "insert into tag (name) select rpad(i::text, 255, u&'\\+01F388') from generate_series(1, 20000) i;"
-               "insert into \"order\" (name, contact_id) select rpad('', 255, u&'\\+01F388'), 1 from generate_series(1, 210) i;"
-               "insert into order_tag_rel select o, 1 + (o * 100 + t) % 20000 from generate_series(1, 210) o, generate_series(1, 100) t")
+               "insert into tag (name) select rpad(i::text, 255, u&'\\+01F388') from generate_series(1, 10000) i;"
+               "insert into \"order\" (name, contact_id) select rpad('', 255, u&'\\+01F388'), 1 from generate_series(1, 110) i;"
+               "insert into order_tag_rel select o, 1 + (o * 100 + t) % 10000 from generate_series(1, 110) o, generate_series(1, 100) t")
     return MOST_MEMORY
 
 

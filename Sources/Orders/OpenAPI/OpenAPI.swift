@@ -107,8 +107,9 @@ package enum OpenAPI {
   }
 
   private static let orderPages = """
-     A page also ends before the order with which its lines, or its tags, would come to more than \(Order.mostOfAPage), and with \
-    the one that brings its JSON to \(Order.longestPage) bytes: it then has fewer than `limit`, at least one.
+     A page also ends before the order with which its lines would come to more than \(Order.mostLines), or its tags to more than \
+    \(Order.mostLinks), and with the one that brings its JSON to \(Order.longestPage) bytes: it then has fewer than `limit`, at \
+    least one.
     """
 
   private static func creation(_ resource: Resource, _ mode: Mode) -> JSONValue {

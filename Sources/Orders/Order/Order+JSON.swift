@@ -110,8 +110,8 @@ struct OrderRows {
     lines.sort()
     tags.sort()
     names.sort()
-    firstTooMany = lines.order(at: Order.mostOfAPage)
-    if let order = tags.order(at: Order.mostOfAPage) { firstTooMany = min(order, firstTooMany ?? order) }
+    firstTooMany = lines.order(at: Order.mostLines)
+    if let order = tags.order(at: Order.mostLinks) { firstTooMany = min(order, firstTooMany ?? order) }
     // Names of their own are a list's, which has no versions.
     guard rows.columnCount == Self.listWidth else { return }
     var isHidden = false

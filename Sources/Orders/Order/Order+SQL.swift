@@ -15,9 +15,10 @@
 // SQL it costs a quarter. The column `tag` is the row's version, for entity tags; lists, whose tag is their body's, do not have
 // it.
 //
-// A page ends where its lines, or its links, come to `Order.mostOfAPage`. Of both the database reads one more, in the order of
-// their orders, and what else the order has that this one belongs to. So the first order is always whole, and where it is another
-// one the reader of the rows knows which does not fit. Summing up in SQL costs a page of 20 small orders a seventh more.
+// A page ends where its lines come to `Order.mostLines`, or its links to `Order.mostLinks`. Of both the database reads one more,
+// in the order of their orders, and what else the order has that this one belongs to. So the first order is always whole, and where
+// it is another one the reader of the rows knows which does not fit. Summing up in SQL costs a page of 20 small orders a seventh
+// more.
 
 import Postgres
 
@@ -26,13 +27,14 @@ enum Order {
     "id, 0 as kind, 0::bigint as position, name::text, contact_id as a, null::int as b, null::numeric as c"
 
   /// How many lines the orders of a page have together at most, and how many links to tags, unless it has one order only.
-  static let mostOfAPage = 20_000
+  static let mostLines = 20_000
+  static let mostLinks = 10_000
   /// A page also ends with the order that brings its JSON to so many bytes: a tag's name may have 1,530.
   static let longestPage = 4 << 20
 
   /// Ends the reading of lines or links with the order of the first that does not fit.
-  private static func end(by order: String) -> String {
-    "order by \(order) fetch first \(mostOfAPage + 1) rows with ties"
+  private static func end(by order: String, atMost most: Int) -> String {
+    "order by \(order) fetch first \(most + 1) rows with ties"
   }
 
   /// What lists can be narrowed to; the values follow $2 in this order.
@@ -59,12 +61,12 @@ enum Order {
     links as (
       select order_id, tag_id from order_tag_rel
       where order_id >= (select first from ends) and order_id <= (select last from ends)
-      \(end(by: "order_id")))
+      \(end(by: "order_id", atMost: mostLinks)))
     select \(columns) from page
     union all
     (select order_id, 1, id, null, product_id, whole_number(quantity), price::numeric from order_line
       where order_id >= (select first from ends) and order_id <= (select last from ends)
-      \(end(by: "order_id")))
+      \(end(by: "order_id", atMost: mostLines)))
     union all
     select order_id, 2, tag_id, null, null, null, null from links
     union all
@@ -105,12 +107,12 @@ enum Order {
       shown as (select id from page order by id limit $2::bigint - 1),
       links as (
         select shown.id, l.tag_id from (select id from shown order by id) shown cross join lateral (
-          select tag_id from order_tag_rel where order_id = shown.id offset 0) l \(end(by: "shown.id")))
+          select tag_id from order_tag_rel where order_id = shown.id offset 0) l \(end(by: "shown.id", atMost: mostLinks)))
       select \(columns) from page
       union all
       (select shown.id, 1, l.* from (select id from shown order by id) shown cross join lateral (
         select id, null::text, product_id, whole_number(quantity), price::numeric from order_line where order_id = shown.id offset 0) l
-        \(end(by: "shown.id")))
+        \(end(by: "shown.id", atMost: mostLines)))
       union all
       select id, 2, tag_id, null, null, null, null from links
       union all
