@@ -30,7 +30,7 @@ enum Order {
   static let mostLines = 20_000
   static let mostLinks = 10_000
   /// A page also ends with the order that brings its JSON to so many bytes: a tag's name may have 1,530.
-  static let longestPage = 4 << 20
+  static let longestPage = 2 << 20
 
   /// Ends the reading of lines or links with the order of the first that does not fit.
   private static func end(by order: String, atMost most: Int) -> String {
