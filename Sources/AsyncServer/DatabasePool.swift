@@ -58,7 +58,6 @@ final class DatabasePool {
     for other in operation.others { _ = begin(other, for: request) }
     let query = begin(operation, for: request)
     await request.queriesEnded()
-    if query.isLarge { await loop.turnAlone() }
     return request.isAbandoned ? Query(operation, failed: .cancelled) : query
   }
 
@@ -111,7 +110,7 @@ final class DatabasePool {
   func complete(_ query: Query, _ result: Result<ResultSet, PostgresError>) {
     if let next = reads.ended(query, most: concurrency(of: query.operation.statement)) { enqueue(next) }
     if query.isAbandoned { counters.abandoned += 1 }
-    query.ended(result)
+    query.ended(result, on: loop)
   }
 
   /// An answer has been made of what a query has brought.

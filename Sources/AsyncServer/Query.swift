@@ -1,6 +1,7 @@
 // An operation on its way to the database and back, and everybody who waits for it.
 
 import CGI
+import EventLoop
 import Orders
 import Postgres
 
@@ -29,9 +30,7 @@ final class Query {
 
   /// What has come of it; nil: nothing yet.
   private(set) var result: Result<ResultSet, PostgresError>?
-  /// Whether to make something of that takes so long that others are let go first.
-  private(set) var isLarge = false
-  /// From how many rows on: they take about half a millisecond.
+  /// To make something of so many rows takes about half a millisecond.
   private static let manyRows = 2_000
   /// What its first waiter has made of that, where others may have it too.
   private var step: Step?
@@ -102,13 +101,16 @@ final class Query {
     for request in [first].compactMap({ $0 }) + others where request.isAbandoned { leave(request) }
   }
 
-  /// It has ended: whoever waits goes on.
-  func ended(_ result: Result<ResultSet, PostgresError>) {
+  /// It has ended: whoever waits goes on; one in a turn of the loop where that takes long.
+  func ended(_ result: Result<ResultSet, PostgresError>, on loop: EventLoop) {
     self.result = result
-    if case .success(let rows) = result { isLarge = rows.rowCount >= Self.manyRows }
     let (one, more) = (first, others)
     first = nil
     others = []
+    if case .success(let rows) = result, rows.rowCount >= Self.manyRows {
+      for request in [one].compactMap({ $0 }) + more { loop.inTurn { request.hasOneLess() } }
+      return
+    }
     one?.hasOneLess()
     for request in more { request.hasOneLess() }
   }

@@ -1,6 +1,7 @@
 // Who shares what, as a transcript: a read comes, is sent, ends.
 
 import CGI
+import EventLoop
 import Postgres
 import Testing
 
@@ -84,14 +85,15 @@ import Testing
   }
 
   @Test("what several wait for is rendered once, and what one has asked for alone each time")
-  func rendering() {
+  func rendering() throws {
+    let loop = try EventLoop()
     let application = Orders(mode: .async)
     var reads = SharedReads()
     let shared = reads.query(for: read(1), most: 1, since: 0).0
     let own = Query(read(1), since: 0)
     var places: [Set<UnsafeRawPointer?>] = []
     for query in [shared, own] {
-      query.ended(.failure(.queueFull))
+      query.ended(.failure(.queueFull), on: loop)
       let steps = (0..<3).map { _ in application.finish(query.operation, query) }
       #expect(steps.allSatisfy { body($0).count > 50 })
       places.append(Set(steps.map { body($0).place }))

@@ -41,7 +41,7 @@ struct TimersTests {
         let first = loop.health.turns.count
         for name in ["a", "b", "c"] {
           tasks.add {
-            await loop.turnAlone()
+            await withUnsafeContinuation { waiter in loop.inTurn { waiter.resume() } }
             notes.lines.append("\(name) in \(loop.health.turns.count - first)")
           }
         }
