@@ -167,6 +167,9 @@ struct Exchange: ~Copyable {
     return handle.pointee.ipcFd
   }
 
+  /// The request's body is not needed any more.
+  mutating func forgetBody() { request.body = [] }
+
   private func put(_ bytes: [UInt8]) {
     bytes.withUnsafeBytes { bytes in
       var rest = bytes[...]

@@ -236,6 +236,7 @@ struct Worker: ~Copyable {
     isTooLate = hasWaitedTooLong && !application.isLivenessCheck(exchange.request)
     var response = respond(to: exchange.request)
     clinux_end_emergency_answer()
+    let isLarge = response.body.count > Memory.large || exchange.request.body.count > Memory.large
     application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
     if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
@@ -244,6 +245,11 @@ struct Worker: ~Copyable {
     slot.answered()
     if configuration.master.limits.slow > 0, slot.phases.total > configuration.master.limits.slow {
       tellOfSlowRequest()
+    }
+    if isLarge {
+      response.body = []
+      exchange.forgetBody()
+      Memory.trim()
     }
     return true
   }

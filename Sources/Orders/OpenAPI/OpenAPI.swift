@@ -91,7 +91,8 @@ package enum OpenAPI {
       "operationId": id("List", mode, resource, "s"),
       "summary": "List \(resource.rawValue)s",
       "description": """
-      In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first costs.
+      In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first \
+      costs.\(resource == .order ? orderPages : "")
       """,
       "parameters": parameters(Page.parameters(of: resource) + ["if_match", "if_none_match_read"]),
       "responses": [
@@ -104,6 +105,12 @@ package enum OpenAPI {
       ] + answers("304", "400", "412", "414", "422", "500", "503", "504"),
     ]
   }
+
+  private static let orderPages = """
+     A page also ends before the order with which its lines would come to more than \(Order.mostLines), or its tags to more than \
+    \(Order.mostLinks), and with the one that brings its JSON to \(Order.longestPage) bytes: it then has fewer than `limit`, at \
+    least one.
+    """
 
   private static func creation(_ resource: Resource, _ mode: Mode) -> JSONValue {
     let known: JSONValue = ["id": "$response.body#/id"]
