@@ -242,6 +242,17 @@ def locked(stack, table):
         lock.wait()
 
 
+@contextlib.contextmanager
+def slow_row(stack, table, id, seconds):
+    """While the responders' reads of one row of `table` take that long: a policy sleeps."""
+    stack.psql(f"""alter table "{table}" enable row level security; create policy free on "{table}" using (true) with check (true);
+                   create policy slow on "{table}" as restrictive for select using (id <> {id} or pg_sleep({seconds}) is not null)""")
+    try:
+        yield
+    finally:
+        stack.psql(f'drop policy free on "{table}"; drop policy slow on "{table}"; alter table "{table}" disable row level security')
+
+
 def comparable(answer, mode):
     """What of an answer has to be equal on both servers."""
     skip = {"date", "x-request-id", "server-timing"}
