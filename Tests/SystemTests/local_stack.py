@@ -250,6 +250,8 @@ def slow_row(stack, table, id, seconds):
     try:
         yield
     finally:
+        # Those that sleep for nobody any more would keep the table.
+        stack.psql("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
         stack.psql(f'drop policy free on "{table}"; drop policy slow on "{table}"; alter table "{table}" disable row level security')
 
 

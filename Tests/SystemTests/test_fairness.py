@@ -46,6 +46,8 @@ def database(one):
 def waiting(stack, one, requests, count):
     """While `requests` wait in the database, `count` of them at work there and the rest before it."""
     with contextlib.ExitStack() as exits:
+        # Once all have gone, nobody needs to wait for the end of what is at work.
+        exits.callback(stack.psql, "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'forkloop async' and wait_event = 'PgSleep'", "postgres")
         lock = stack.psql_open("begin; select from contact where id = 1 for update")
         exits.callback(lock.wait)
         exits.callback(lock.kill)
@@ -57,8 +59,6 @@ def waiting(stack, one, requests, count):
             clients.append(exits.enter_context(send(one, *request)))
         eventually(lambda: at_work() == count, 5, f"{at_work()} and not {count} are at work in the database")
         yield clients
-        # Nobody needs to wait for their end.
-        stack.psql("select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'forkloop async' and wait_event = 'PgSleep'", "postgres")
 
 
 def send(one, path, method="GET", body=b"", query="", fields={}):
