@@ -71,6 +71,14 @@ package struct Query {
     case .all(let then): then([results.first] + results.others)
     }
   }
+
+  /// The next step, of one statement's result.
+  package func then(_ result: QueryResult) -> Step {
+    switch continuation {
+    case .one(let then): then(result)
+    case .all(let then): then([result])
+    }
+  }
 }
 
 /// What has come of a query's statements, in their order.

@@ -157,7 +157,7 @@ final class ClientConnection {
   private func respond(to request: RequestUnderWay) async -> Response {
     var step = begin(request)
     while true {
-      switch step {
+      switch consume step {
       case .respond(let response): return response
       case .query(let query): step = query.then(await database.execute(query, for: request))
       case .wait(let duration, let then):

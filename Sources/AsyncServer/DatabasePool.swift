@@ -63,9 +63,11 @@ final class DatabasePool {
     if !query.others.isEmpty {
       for other in query.others { request.wantsToo(execution(of: other, query.sharing, isContinued)) }
     }
-    let outcome = await request.outcome()
+    while let execution = request.awaited {
+      await withUnsafeContinuation { execution.resume($0, for: ObjectIdentifier(request)) }
+    }
     request.databaseTime += loop.now - began
-    return outcome
+    return request.outcome
   }
 
   /// Whether there is a connection, or one that has just broken and is being made again.

@@ -69,15 +69,19 @@ final class Execution {
     if first == nil { first = Waiter(id: id) } else { others.append(Waiter(id: id)) }
   }
 
-  /// Lets `id` wait until it has ended, or `id` has left.
-  func ended(for id: ObjectIdentifier) async {
-    guard result == nil, first?.id == id || others.contains(where: { $0.id == id }) else { return }
-    await withUnsafeContinuation { task in
-      if first?.id == id {
-        first?.task = task
-      } else if let index = others.firstIndex(where: { $0.id == id }) {
-        others[index].task = task
-      }
+  /// Whether `id` is to wait for it: until it has ended, or `id` has left.
+  func isAwaited(by id: ObjectIdentifier) -> Bool {
+    result == nil && (first?.id == id || others.contains { $0.id == id })
+  }
+
+  /// Has a task go on then.
+  func resume(_ task: UnsafeContinuation<Void, Never>, for id: ObjectIdentifier) {
+    if first?.id == id {
+      first?.task = task
+    } else if let index = others.firstIndex(where: { $0.id == id }) {
+      others[index].task = task
+    } else {
+      task.resume()
     }
   }
 
@@ -152,7 +156,6 @@ extension Query {
     if !outcome.others.isEmpty {
       return then(QueryResults(result, outcome.others.map { $0.result ?? .failure(.cancelled) }))
     }
-    if sharing == .rendering { return execution.rendering { then(QueryResults(result)) } }
-    return then(QueryResults(result))
+    return sharing == .rendering ? execution.rendering { then(result) } : then(result)
   }
 }

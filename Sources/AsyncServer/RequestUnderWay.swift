@@ -61,13 +61,15 @@ final class RequestUnderWay {
     execution.join(ObjectIdentifier(self))
   }
 
-  /// Waits until what it wants has ended; what has come of it.
-  func outcome() async -> Outcome {
+  /// What it waits for; nil once all has ended that it wants.
+  var awaited: Execution? {
     let id = ObjectIdentifier(self)
-    await execution?.ended(for: id)
-    if !others.isEmpty { for other in others { await other.ended(for: id) } }
-    return isAbandoned ? Outcome(first: nil) : Outcome(first: execution, others: others)
+    if let execution, execution.isAwaited(by: id) { return execution }
+    return others.isEmpty ? nil : others.first { $0.isAwaited(by: id) }
   }
+
+  /// What has come of that.
+  var outcome: Outcome { isAbandoned ? Outcome(first: nil) : Outcome(first: execution, others: others) }
 
   /// Waits for time to pass, for less where it is abandoned.
   func sleep(_ duration: Duration, on loop: EventLoop) async {

@@ -57,7 +57,9 @@ struct SharedReads {
 
   /// Takes note that `execution` has ended; the one that may start now, if any has waited for it.
   mutating func ended(_ execution: Execution, most: Int) -> Execution? {
-    guard let read = execution.read, let index = read.running.firstIndex(where: { $0 === execution }) else { return nil }
+    guard let read = execution.read, let index = read.running.firstIndex(where: { $0 === execution }) else {
+      return nil
+    }
     read.running.remove(at: index)
     if let next = read.next, read.running.count < most {
       read.running.append(next)

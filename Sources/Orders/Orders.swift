@@ -28,7 +28,7 @@ package final class Orders: Application {
   /// The longest body that is read, in bytes.
   package static let longestBody = 1 << 20
 
-  package var prefix: String { mode.prefix }
+  package let prefix: String
   package var roots: [String] { Mode.prefixes }
   package var longestBody: Int { Self.longestBody }
 
@@ -41,14 +41,15 @@ package final class Orders: Application {
 
   package init(mode: Mode, isStopping: @escaping () -> Bool = { false }) {
     self.mode = mode
+    prefix = mode.prefix
     self.isStopping = isStopping
   }
 
   package func begin(_ request: borrowing Request) -> Step { step(next(for: request)) }
 
   /// The closures of all queries are made here: what they do with their rows is a value, `Reply`.
-  private func step(_ next: Next) -> Step {
-    switch next {
+  private func step(_ next: consuming Next) -> Step {
+    switch consume next {
     case .respond(let response): .respond(response)
     case .execute(let operation):
       .query(
@@ -75,7 +76,7 @@ package final class Orders: Application {
     case (.item(let resource, let id), .delete): result = delete(resource, id, request)
     case (.item(let resource, let id), _): result = read(resource, id, request)
     }
-    switch result {
+    switch consume result {
     case .success(let operation): return .execute(operation)
     case .failure(let problem): return .respond(problem.response(&writer))
     }

@@ -262,7 +262,7 @@ struct Worker: ~Copyable {
   private mutating func respond(to request: borrowing Request) -> Response {
     var step = begin(request)
     while true {
-      switch step {
+      switch consume step {
       case .respond(let response): return response
       case .query(let query): step = query.then(execute(query))
       case .wait(let duration, let then):
