@@ -98,7 +98,9 @@ struct PlanTests {
   func statements() throws {
     let plan = try Plan.parse("rows=2&bytes=5&key=7&time=1.5".utf8.span).get()
     #expect(plan.statement(0).statement === WorkStatements.reads.sleep)
-    #expect(plan.statement(1).parameters.bytes == Array("2\0" + "5\0" + "8\0" + "1500\0").map { $0.asciiValue ?? 1 })
+    #expect(
+      String(decoding: plan.statement(1).parameters.bytes, as: UTF8.self)
+        == "2\0|5\0|8\0|1500\0".replacing("|", with: ""))
     var other = plan
     other.by = .work
     #expect(other.statement(0).statement === WorkStatements.reads.compute)
