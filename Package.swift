@@ -84,10 +84,15 @@ let package = Package(
       dependencies: ["LocalStack", "Text", "JSON", "LoadGenerator", "Orders", "Postgres", "Platform", "CLinux"],
       resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: settings),
 
+    // One request through both models, as the kernel sees it.
+    .target(
+      name: "Trace", dependencies: ["LocalStack", "LoadGenerator", "Postgres", "Platform", "CLinux"],
+      swiftSettings: settings),
+
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "LocalStack", "Comparison", "Application", "Orders", "Workload", "Postgres", "Platform", "ProcessPool",
+        "LocalStack", "Comparison", "Trace", "Application", "Orders", "Workload", "Postgres", "Platform", "ProcessPool",
         "SyncServer", "AsyncServer", "LoadGenerator",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings,
@@ -101,13 +106,20 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
+    .testTarget(
+      name: "ApplicationTests", dependencies: ["Application", "CGI", "Postgres", "Text"], swiftSettings: settings),
     .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
     .testTarget(name: "WorkloadTests", dependencies: ["Workload", "Application", "Text"], swiftSettings: settings),
     .testTarget(
-      name: "AsyncServerTests", dependencies: ["AsyncServer", "Application", "Postgres", "Text"],
+      name: "AsyncServerTests",
+      dependencies: ["AsyncServer", "Application", "CGI", "EventLoop", "FastCGI", "Platform", "Postgres", "Text"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "SyncServerTests", dependencies: ["SyncServer", "Application", "CGI", "Platform", "Postgres", "Text"],
       swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
+    .testTarget(name: "TraceTests", dependencies: ["Trace"], swiftSettings: settings),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: settings),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: settings),
   ],
