@@ -18,14 +18,14 @@ private struct Sequence: RandomNumberGenerator {
 
 @Suite("Distribution")
 struct DistributionTests {
-  private static let count = 100_000
+  private static let count = 30_000
 
   private func times(_ distribution: Distribution, mean: Int64) -> [Int64] {
     var generator = Sequence()
     return (0..<Self.count).map { _ in distribution.draw(mean: mean, using: &generator) }.sorted()
   }
 
-  /// The standard deviation of a mean of so many is a three-hundredth of it.
+  /// The standard deviation of a mean of so many is a two-hundredth of it.
   @Test(
     "has the mean that is asked for, up to the longest one",
     arguments: [Distribution.fixed, .exponential, .lognormal], [1_000, 100_000, Distribution.longestMean])

@@ -76,7 +76,7 @@ struct PlanTests {
     ])
   func wrong(query: String, fault: String) {
     #expect(faults(query) == [fault])
-    #expect(faults("rows=1&" + query) == [fault])
+    #expect(faults("bytes=1&" + query) == [fault])
   }
 
   @Test("tells of many faults only the first, and of a long name its beginning")
