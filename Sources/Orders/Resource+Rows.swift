@@ -73,7 +73,7 @@ extension JSONWriter {
 }
 
 extension Orders {
-  /// Every statement that `begin` can ask for, but those of the bench hooks.
+  /// Every statement that `begin` can ask for.
   package static let statements: [Statement] =
     Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
     + [

@@ -185,6 +185,13 @@ struct ResponderOptions: ParsableArguments {
   @Flag(help: "Only check the configuration.")
   var check = false
 
+  @Option(
+    help: """
+      What is served: orders, or workload, whose requests cost what they are told to, for measurements alone. \
+      [FORKLOOP_APPLICATION] (default: orders)
+      """)
+  var application: String?
+
   @OptionGroup var state: StateOption
 
   /// What `--check` does once the settings are understood.
@@ -217,6 +224,10 @@ struct ResponderOptions: ParsableArguments {
     for (flag, address) in [("--listen", master.listen), ("--status-listen", master.status)] {
       if address?.isFile(log) == true { throw SettingsError("--log and \(flag) are the same file: \(log)") }
     }
+  }
+
+  func application(_ reader: SettingsReader) throws(SettingsError) -> ServedApplication {
+    try ServedApplication(application, reader)
   }
 
   func drainDelay(_ reader: SettingsReader) throws(SettingsError) -> Duration {

@@ -242,6 +242,19 @@ def locked(stack, table):
         lock.wait()
 
 
+@contextlib.contextmanager
+def slow_row(stack, table, id, seconds):
+    """While the responders' reads of one row of `table` take that long: a policy sleeps."""
+    stack.psql(f"""alter table "{table}" enable row level security; create policy free on "{table}" using (true) with check (true);
+                   create policy slow on "{table}" as restrictive for select using (id <> {id} or pg_sleep({seconds}) is not null)""")
+    try:
+        yield
+    finally:
+        # Those that sleep for nobody any more would keep the table.
+        stack.psql("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+        stack.psql(f'drop policy free on "{table}"; drop policy slow on "{table}"; alter table "{table}" disable row level security')
+
+
 def comparable(answer, mode):
     """What of an answer has to be equal on both servers."""
     skip = {"date", "x-request-id", "server-timing"}

@@ -122,7 +122,7 @@ def test_a_reload_tells_once_of_a_setting_that_has_been_misspelt(stack, mode):
 
 
 def test_no_setting_that_the_help_names_is_told_of():
-    meant = {name: "" for name in settings()} | {"FORKLOOP_PORT": 1, "FORKLOOP_SYNC_WORKERS": 1, "FORKLOOP_BENCH_HOOKS": 1, "FORKLOOP_SYNC_KEEP_ALIVE": 1}
+    meant = {name: "" for name in settings()} | {"FORKLOOP_PORT": 1, "FORKLOOP_SYNC_WORKERS": 1, "FORKLOOP_APPLICATION": "workload", "FORKLOOP_SYNC_KEEP_ALIVE": 1}
     assert run("sync", "--check", "--listen", "unix:/tmp/x.sock", **meant).stderr == ""
 
 
