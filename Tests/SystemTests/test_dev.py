@@ -28,7 +28,7 @@ def test_a_change_is_built_and_reloaded_and_a_fault_is_told():
 
         def changed(says):
             os.utime(source)
-            eventually(lambda: output.read_text().endswith(says), 10, lambda: output.read_text())
+            eventually(lambda: output.read_text().endswith(says), 10, f"it does not say {says!r}")
 
         try:
             eventually(lambda: "Ctrl-C stops everything" in output.read_text() or dev.poll() is not None, 30, "it did not start")
