@@ -52,7 +52,9 @@ struct Worker: ~Copyable {
     ownID = Array(Request.newID())
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
-    exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout, for: application)
+    exchange = Exchange(
+      Patience(first: limits.requestTime > 0 ? nil : configuration.peerTimeout, canWaitElsewhere: context.kept != nil),
+      for: application)
     mostRequests = limits.requests == 0 ? 0 : UInt64(limits.requests + Int.random(in: 0...limits.requestsJitter))
   }
 
@@ -224,6 +226,7 @@ struct Worker: ~Copyable {
     ownID.withUnsafeBufferPointer { clinux_begin_emergency_answer(connection, slot.began, $0.baseAddress, $0.count) }
     guard exchange.receive(on: connection) else {
       clinux_end_emergency_answer()
+      if let quiet = exchange.takeQuiet() { park(quiet) }
       slot.cameToNothing()
       return true
     }
@@ -265,9 +268,7 @@ struct Worker: ~Copyable {
       switch consume step {
       case .respond(let response): return response
       case .query(let query): step = query.then(execute(query))
-      case .wait(let duration, let then):
-        sleep(duration)
-        step = then()
+      case .wait(let duration, let then): step = sleep(duration, then)
       }
     }
   }
@@ -291,7 +292,10 @@ struct Worker: ~Copyable {
   }
 
   /// Should it take too long, the master gives the request up as it does any other.
-  private func sleep(_ duration: Duration) { MonotonicClock.sleep(duration) }
+  private func sleep(_ duration: Duration, _ then: () -> Step) -> Step {
+    MonotonicClock.sleep(duration)
+    return then()
+  }
 
   private func tellOfSlowRequest() {
     slot.countSlow()
