@@ -16,7 +16,7 @@ ARGS ?=
 # How many system tests go on at the same time: more than there are processors, since most of them wait.
 TEST_PROCESSES ?= 4
 
-.PHONY: up dev compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
+.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
@@ -27,6 +27,7 @@ DEV := .build/debug/forkloop
 BUILD_DEV := swift build --product forkloop
 DEV_SOURCES := Package.swift Sources
 STATE = $(shell echo ' $(ARGS)' | sed -n 's/.* --state[= ]*\([^ ]*\).*/--state \1/p')
+.PHONY: dev
 dev: packages assets
 	@touch .build/dev; $(BUILD_DEV) || exit; $(DEV) up $(ARGS) & up=$$!; \
 	trap 'kill $$up 2>/dev/null; wait $$up; exit' INT TERM; \
