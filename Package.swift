@@ -100,7 +100,8 @@ let package = Package(
       name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
     .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
     .testTarget(
-      name: "AsyncServerTests", dependencies: ["AsyncServer", "Application", "Postgres", "Text"],
+      name: "AsyncServerTests",
+      dependencies: ["AsyncServer", "Application", "CGI", "EventLoop", "FastCGI", "Platform", "Postgres", "Text"],
       swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),

@@ -146,7 +146,7 @@ struct FinishTests {
   @Test("names everything that an order refers to and that is not there, once a foreign key has stopped it")
   func missing() throws {
     let operation = try operation(application, request("POST", "/async/order", body: newOrder))
-    guard case .query(let second) = application.finish(operation, .failure(violation("23503"))) else {
+    guard case .execute(let second) = application.finish(operation, .failure(violation("23503"))) else {
       throw Unexpected.response("nothing was asked")
     }
     #expect(second.parameters == operation.parameters)

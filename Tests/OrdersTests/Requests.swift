@@ -1,4 +1,4 @@
-// What the tests of the application share: begin and finish need no server, requests and rows are made in memory.
+// What the tests of the application share: its next step needs no server, requests and rows are made in memory.
 
 import CGI
 import HTTPTypes
@@ -25,27 +25,25 @@ func request(
 }
 
 func response(_ application: Orders, _ request: Request) throws -> Response {
-  guard case .respond(let response) = application.begin(request) else { throw Unexpected.query }
+  guard case .respond(let response) = application.next(for: request) else { throw Unexpected.operation }
   return response
 }
 
 func operation(_ application: Orders, _ request: Request) throws -> Operation {
-  switch application.begin(request) {
-  case .query(let operation): return operation
+  switch application.next(for: request) {
+  case .execute(let operation): return operation
   case .respond(let response): throw Unexpected.response(text(response))
   }
 }
 
 /// The answer that a result comes to.
-func finish(_ application: Orders, _ operation: Operation, _ result: Result<ResultSet, PostgresError>) throws
-  -> Response
-{
-  guard case .respond(let response) = application.finish(operation, result) else { throw Unexpected.query }
+func finish(_ application: Orders, _ operation: Operation, _ result: QueryResult) throws -> Response {
+  guard case .respond(let response) = application.finish(operation, result) else { throw Unexpected.operation }
   return response
 }
 
 enum Unexpected: Error {
-  case query
+  case operation
   case response(String)
 }
 

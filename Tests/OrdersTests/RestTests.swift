@@ -63,8 +63,8 @@ struct MergePatchTests {
       ("application/json-patch+json", false), ("text/json", false),
     ])
   func types(_ type: String, _ isTaken: Bool) throws {
-    switch application.begin(request("PATCH", "/sync/tag/4", type: type, body: "{}")) {
-    case .query: #expect(isTaken)
+    switch application.next(for: request("PATCH", "/sync/tag/4", type: type, body: "{}")) {
+    case .execute: #expect(isTaken)
     case .respond(let response): #expect(!isTaken && response.status == .unsupportedMediaType)
     }
   }
@@ -144,8 +144,8 @@ struct IdempotencyTests {
       ("\u{e9}", false), ("\"8e03978e-40d5\"", true), ("\"a b\"", true), ("\"a", false), ("", false),
     ])
   func form(_ key: String, _ isTaken: Bool) throws {
-    switch application.begin(post(key)) {
-    case .query: #expect(isTaken)
+    switch application.next(for: post(key)) {
+    case .execute: #expect(isTaken)
     case .respond(let response): #expect(!isTaken && response.status == .badRequest)
     }
   }

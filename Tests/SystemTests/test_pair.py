@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import pytest
 from local_stack import ROOT
 
 PAIR = ["Sources/SyncServer/Worker.swift", "Sources/AsyncServer/ClientConnection.swift"]
@@ -21,9 +22,35 @@ def test_readme_shows_the_pair_as_it_stands_in_the_sources():
 
 def test_the_pair_differs_in_nothing_but_how_it_waits():
     blocking, awaiting = (function(path).splitlines()[1:] for path in PAIR)
-    awaiting = [line.replace("await database.execute(operation, for: request)", "execute(operation)").replace("= begin(", "= application.begin(")
-                for line in awaiting]
+    awaiting = [line.replace("await database.execute(query, for: request)", "execute(query)")
+                    .replace("await request.sleep(duration, on: server.loop)", "sleep(duration)") for line in awaiting]
     assert blocking == awaiting
+
+
+SERVERS = ["SyncServer", "AsyncServer"]
+# What runs in the servers, and so is none of their business.
+APPLICATIONS = {"Orders", "Workload"}
+
+
+def imports(path):
+    return set(re.findall(r"^[ \w@]*\bimport (?:(?:class|struct|enum|protocol|func|var|let|typealias) )?(\w+)", path.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_servers_know_no_application(server):
+    """Nor do they make JSON, but for what they say of themselves."""
+    sources = list(pathlib.Path(ROOT, "Sources", server).rglob("*.swift"))
+    assert sources
+    found = {path.name: imports(path) & (APPLICATIONS | {"JSON"}) for path in sources}
+    assert {name: names for name, names in found.items() if names} == {"StatusPage.swift": {"JSON"}}
+
+
+@pytest.mark.parametrize("target", [*SERVERS, "Application"])
+def test_nor_does_the_package_give_them_one(target):
+    package = pathlib.Path(ROOT, "Package.swift").read_text()
+    (dependencies,) = re.findall(rf'\.target\(\s*name: "{target}",\s*dependencies: \[(.*?)\](?:,\s*swiftSettings|\))', package, re.DOTALL)
+    names = set(re.findall(r'"(\w+)"', dependencies))
+    assert "Postgres" in names and not names & APPLICATIONS, f"{target} depends on {sorted(names)}"
 
 
 def test_a_loop_s_tasks_are_started_in_one_place():

@@ -1,38 +1,38 @@
 // How much may wait.
 
-import CGI
 import Postgres
 import Testing
 
 @testable import AsyncServer
-@testable import Orders
 
-@Suite struct QueryQueueTests {
-  /// A query whose values take `bytes`.
-  private func query(_ bytes: Int) -> Query {
+@Suite struct ExecutionQueueTests {
+  private let statement = Statement("any", readOnly: true, "select 1")
+
+  /// An execution whose values take `bytes`.
+  private func execution(_ bytes: Int) -> Execution {
     var parameters = Parameters()
     parameters.append(String(repeating: "x", count: bytes - 1))
-    return Query(Operation(statement: Orders.health, parameters: parameters, reply: .health), since: 0)
+    return Execution(BoundStatement(statement, parameters), since: 0)
   }
 
   @Test("gives the oldest first, but for those that are put before them")
   func order() {
-    var queue = QueryQueue()
-    let queries = (1...3).map { query($0) }
-    queue.add(queries[0])
-    queue.add(queries[1])
-    queue.add(queries[2], atFront: true)
-    #expect(queue.first === queries[2] && queue.count == 3)
-    #expect([queue.popFirst(), queue.popFirst(), queue.popFirst()] == [queries[2], queries[0], queries[1]])
+    var queue = ExecutionQueue()
+    let executions = (1...3).map { execution($0) }
+    queue.add(executions[0])
+    queue.add(executions[1])
+    queue.add(executions[2], atFront: true)
+    #expect(queue.first === executions[2] && queue.count == 3)
+    #expect([queue.popFirst(), queue.popFirst(), queue.popFirst()] == [executions[2], executions[0], executions[1]])
     #expect(queue.popFirst() == nil && queue.count == 0)
   }
 
   @Test("has space for so many")
   func number() {
-    var queue = QueryQueue()
+    var queue = ExecutionQueue()
     for _ in 0..<3 {
       #expect(queue.hasRoom(limit: 3))
-      queue.add(query(1))
+      queue.add(execution(1))
     }
     #expect(!queue.hasRoom(limit: 3))
     queue.removeFirst()
@@ -41,10 +41,10 @@ import Testing
 
   @Test("has space for 64 MiB of values, and again when they have gone")
   func bytes() {
-    var queue = QueryQueue()
+    var queue = ExecutionQueue()
     for _ in 0..<64 {
       #expect(queue.hasRoom(limit: 1000))
-      queue.add(query(1 << 20))
+      queue.add(execution(1 << 20))
     }
     #expect(!queue.hasRoom(limit: 1000))
     let first = queue.popFirst()
@@ -56,6 +56,6 @@ import Testing
   }
 }
 
-extension Query: Equatable {
-  public static func == (one: Query, other: Query) -> Bool { one === other }
+extension Execution: Equatable {
+  public static func == (one: Execution, other: Execution) -> Bool { one === other }
 }

@@ -1,0 +1,1 @@
+../EventLoopTests/Loops.swift
