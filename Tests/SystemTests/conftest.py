@@ -32,7 +32,11 @@ def _shared(_template):
 @pytest.fixture
 def stack(_shared):
     """A stack that stands for all tests, its tables empty and its ids starting over. Leave it as it is."""
-    _shared.psql('truncate contact, product, tag, "order", order_line, order_tag_rel, idempotency_key restart identity cascade')
+    _shared.psql("""
+        do $$ begin
+          execute (select 'truncate ' || string_agg(format('%I', tablename), ', ') || ' restart identity cascade'
+                   from pg_tables where schemaname = 'public' and tablename <> 'schema_migration');
+        end $$""")
     yield _shared
 
 
