@@ -36,6 +36,14 @@ def test_the_patch_applies_to_the_sources():
     assert done.returncode == 0, f"commit the sources, then run: make tutorial\n{done.stderr}"
 
 
+def test_the_migration_has_the_next_number():
+    def numbers(text):
+        return [int(number) for number in re.findall(r"\bMigration\(\s*(\d+),", text)]
+
+    released = [n for path in (ROOT / "Sources/Orders").glob("Schema*.swift") for n in numbers(path.read_text())]
+    assert numbers(after(PATCH.read_text())) == [max(released) + 1], "mend it in what this leaves, and in the page: make tutorial ARGS=--edit"
+
+
 @pytest.mark.parametrize("language, text", CODE, ids=[text.strip().splitlines()[0][:60] for _, text in CODE])
 def test_the_code_of_the_page_stands_in_the_patch(language, text):
     patch = PATCH.read_text()
