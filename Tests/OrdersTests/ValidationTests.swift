@@ -30,7 +30,8 @@ struct ValidationTests {
   /// A text of at most three characters that is not required.
   private func city(_ body: String, _ isPatch: Bool) throws -> (UTF8Text?, Faults) {
     var validation = Validation(isPatch: isPatch)
-    let object = try #require(validation.object(JSONReader.read(Array(body.utf8)), .root, keys: ["city"]))
+    let members = validation.object(try JSONReader.read(Array(body.utf8)), .root, keys: ["city"])
+    let object = try #require(members)
     let text = validation.text(object, "city", .root, longest: 3, isRequired: false)
     return (text, validation.faults)
   }
