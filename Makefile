@@ -7,7 +7,7 @@ BUILD := swift build -c release --static-swift-stdlib --product forkloop
 PACKAGES := nginx postgresql postgresql-client libpq-dev libfcgi-dev libxxhash-dev pkg-config make python3-venv
 # What 'forkloop compare' has beyond that: charts, plain CGI, processors to pin to.
 COMPARE_PACKAGES := libjs-chart.js fcgiwrap util-linux
-TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist openssl apache2-bin chromium chromium-driver python3-selenium curl wrk nghttp2-client pgbouncer
+TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist openssl apache2-bin chromium chromium-driver python3-selenium curl wrk nghttp2-client pgbouncer strace
 # Python tools that Debian does not have: see the two lists of requirements.
 PYTHON := .build/python
 # Arguments, as in: make up ARGS="--port 9000 --empty", make compare ARGS=--quick

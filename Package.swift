@@ -82,10 +82,16 @@ let package = Package(
       dependencies: ["LocalStack", "Text", "JSON", "LoadGenerator", "Orders", "Postgres", "Platform", "CLinux"],
       resources: [.embedInCode("Report/page.css"), .embedInCode("Report/page.js")], swiftSettings: settings),
 
+    // One request through both models, as the kernel sees it.
+    .target(
+      name: "Trace", dependencies: ["LocalStack", "LoadGenerator", "Postgres", "Platform", "CLinux"],
+      swiftSettings: settings),
+
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "LocalStack", "Comparison", "Orders", "Postgres", "Platform", "ProcessPool", "SyncServer", "AsyncServer",
+        "LocalStack", "Comparison", "Trace", "Orders", "Postgres", "Platform", "ProcessPool", "SyncServer",
+        "AsyncServer",
         "LoadGenerator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
@@ -98,13 +104,19 @@ let package = Package(
     .testTarget(name: "FastCGITests", dependencies: ["FastCGI"], swiftSettings: settings),
     .testTarget(
       name: "PostgresTests", dependencies: ["Postgres", "Orders", "Platform", "Text"], swiftSettings: settings),
+    .testTarget(
+      name: "ApplicationTests", dependencies: ["Application", "CGI", "Postgres", "Text"], swiftSettings: settings),
     .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
     .testTarget(
       name: "AsyncServerTests",
       dependencies: ["AsyncServer", "Application", "CGI", "EventLoop", "FastCGI", "Platform", "Postgres", "Text"],
       swiftSettings: settings),
+    .testTarget(
+      name: "SyncServerTests", dependencies: ["SyncServer", "Application", "CGI", "Platform", "Postgres", "Text"],
+      swiftSettings: settings),
     .testTarget(name: "ProcessPoolTests", dependencies: ["ProcessPool", "Platform"], swiftSettings: settings),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "LoadGenerator"], swiftSettings: settings),
+    .testTarget(name: "TraceTests", dependencies: ["Trace"], swiftSettings: settings),
     .testTarget(name: "LoadGeneratorTests", dependencies: ["LoadGenerator"], swiftSettings: settings),
     .testTarget(name: "EventLoopTests", dependencies: ["EventLoop", "Platform"], swiftSettings: settings),
   ],

@@ -28,6 +28,8 @@ final class ClientConnection {
   /// Requests that have no answer yet, and those of them that nobody has begun to answer.
   var underWay: [RequestUnderWay] = []
   private var arrived: Deque<RequestUnderWay> = []
+  /// How many may be answered at a time.
+  private let mostAtATime: Int
   /// How many tasks it has, and whether one of them reads.
   private var taskCount = 0
   private var isReading = false
@@ -68,6 +70,7 @@ final class ClientConnection {
     application = server.application
     database = server.pool
     assembler = RequestAssembler(limits: server.configuration.limits)
+    mostAtATime = server.configuration.limits.concurrent
     idleSince = server.loop.now
     do throws(SystemError) {
       watch = try server.loop.watch(number, for: Self.usual, edgeTriggered: true)
@@ -116,18 +119,29 @@ final class ClientConnection {
     if taskCount == 0 { close() }
   }
 
-  /// The next request that is whole; nil if there will be none, or if somebody else waits for it.
+  /// The next request that is whole and may be begun; nil if there will be none, or if somebody else waits for it.
   private func nextRequest() async -> RequestUnderWay? {
-    if isReading { return nil }
-    isReading = true
-    while arrived.isEmpty, !hasEnded, await read() {}
-    isReading = false
-    guard let request = arrived.popFirst() else {
-      hasEnded = true
-      return nil
+    var request = takeArrived()
+    if request == nil {
+      if isReading { return nil }
+      isReading = true
+      while request == nil, !hasEnded {
+        if await !read() { hasEnded = true }
+        request = takeArrived()
+      }
+      isReading = false
     }
+    guard let request else { return nil }
     // What came with it does not wait for its answer, nor does what no edge will tell of.
     if !arrived.isEmpty || mayHoldMore { spawn() }
+    return request
+  }
+
+  /// The first that has arrived, unless as many are being answered as may be. Then it is held back, and whoever has answered one goes
+  /// on with it.
+  private func takeArrived() -> RequestUnderWay? {
+    guard underWay.count - arrived.count < mostAtATime, let request = arrived.popFirst() else { return nil }
+    assembler.begun(request.id)
     return request
   }
 
@@ -255,7 +269,11 @@ final class ClientConnection {
         arrived.append(request)
         // The peer may have hung up before anybody saw what it had sent.
         if hasGone { request.abandon() }
-      case .aborted(let id): underWay.first { $0.id == id }?.abort()
+      case .aborted(let id):
+        underWay.first { $0.id == id }?.abort()
+        if let index = arrived.firstIndex(where: { $0.id == id }) {
+          send(Response(.serviceUnavailable), to: arrived.remove(at: index))
+        }
       case .close(let fault):
         server.log.warning("FastCGI: \(fault)")
         end()

@@ -24,7 +24,7 @@ package struct AsyncConfiguration: Sendable {
   package var requestsPerConnection = 10_000_000
   /// Nanoseconds above which a turn of the loop is logged; 0: never.
   package var slowTurn: UInt64 = 50_000_000
-  package var limits = RequestLimits(concurrent: 16)
+  package var limits = RequestLimits(concurrent: 16, held: 1008)
   /// Statements on their way on one connection.
   package var pipelineDepth = 32
   /// Statements that wait for a place in a pipeline; more are refused.

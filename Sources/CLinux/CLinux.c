@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -313,6 +314,11 @@ int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most) {
   *waiting = information.tcpi_unacked;
   *most = information.tcpi_sacked;
   return 0;
+}
+
+int clinux_terminal_columns(int descriptor) {
+  struct winsize size;
+  return ioctl(descriptor, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 void clinux_write_whole_lines(void) {

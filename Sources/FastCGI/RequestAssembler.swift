@@ -11,12 +11,16 @@ package struct RequestLimits: Equatable, Sendable {
   package var body: Int
   /// Requests that may be under way on a connection at the same time.
   package var concurrent: Int
+  /// Requests beyond these that are taken all the same, and begun when others have been answered. What all of them hold that have
+  /// not been begun is never more than `concurrent` of the largest may hold.
+  package var held: Int
 
-  package init(params: Int = 64 << 10, pairs: Int = 200, body: Int = 1 << 20, concurrent: Int = 1) {
+  package init(params: Int = 64 << 10, pairs: Int = 200, body: Int = 1 << 20, concurrent: Int = 1, held: Int = 0) {
     self.params = params
     self.pairs = pairs
     self.body = body
     self.concurrent = concurrent
+    self.held = held
   }
 }
 
@@ -34,8 +38,10 @@ package struct AssembledRequest: Equatable, Sendable {
 
 /// The receiving half of a connection as a value: records in, actions out (FastCGI 1.0 §4 to §6).
 ///
-/// Requests may be interleaved, as many as the limits allow (§3.3); GET_VALUES tells the web server whether
-/// (FCGI_MPXS_CONNS).
+/// Requests may be interleaved, as many as the limits allow (§3.3); GET_VALUES tells the web server whether and how many
+/// (FCGI_MPXS_CONNS, FCGI_MAX_REQS). Some more are taken, since not every web server asks, and HAProxy counts one no longer that
+/// it has aborted; to have one refused costs it the connection with all others on it (mux_fcgi.c, fcgi_detach). Records are read
+/// on whatever is under way, so that nothing waits for what stands behind it.
 package struct RequestAssembler {
   package enum Action: Equatable {
     /// Serve this.
@@ -63,6 +69,41 @@ package struct RequestAssembler {
     var kept: KeptPairs?
     var body: [UInt8] = []
     var bodyIsTooLarge = false
+
+    /// Bytes that it holds.
+    var size: Int { (kept?.params.count ?? params.count) + body.count }
+
+    mutating func takeParams(_ content: Span<UInt8>, _ limits: RequestLimits) {
+      // For a request that has them all: the specification lets such records trail in (§3.3).
+      if hasParams { return }
+      if kept == nil, params.count + content.count > limits.params { keepLittle() }
+      if kept != nil {
+        kept?.take(content)
+      } else {
+        content.withUnsafeBufferPointer { params.append(contentsOf: $0) }
+      }
+    }
+
+    mutating func takeBody(_ content: Span<UInt8>, _ limits: RequestLimits) {
+      if body.count + content.count > limits.body { bodyIsTooLarge = true }
+      if bodyIsTooLarge {
+        body = []
+      } else {
+        content.withUnsafeBufferPointer { body.append(contentsOf: $0) }
+      }
+    }
+
+    /// Its PARAMS are too large.
+    mutating func keepLittle() {
+      kept = KeptPairs(of: params)
+      params = []
+    }
+  }
+
+  /// A request that has been handed over, and the bytes that it holds until it is begun.
+  private struct Serving {
+    let id: UInt16
+    var size: Int
   }
 
   /// Small management and BEGIN_REQUEST bodies are gathered; longer ones are cut off here and their rest is ignored.
@@ -76,8 +117,8 @@ package struct RequestAssembler {
   private var partials: [Partial] = []
   /// Where among them the record being read belongs.
   private var current: Int?
-  /// Requests that are being served, whose ids are taken until `finished`.
-  private var serving: [UInt16] = []
+  /// Requests that are being served or are to be, whose ids are taken until `finished`.
+  private var serving: [Serving] = []
 
   /// Replies that are ours to give without anybody's help, to be sent when there is a chance.
   package private(set) var replies = RecordWriter()
@@ -91,7 +132,7 @@ package struct RequestAssembler {
   package var isReceiving: Bool { !partials.isEmpty || !reader.isBetweenRecords }
 
   /// The first request that has begun to arrive, or is being served.
-  package var firstID: UInt16? { serving.first ?? partials.first?.id }
+  package var firstID: UInt16? { serving.first?.id ?? partials.first?.id }
 
   /// The variables of the first request that has begun to arrive, once they are whole.
   package var firstParams: [UInt8]? {
@@ -109,8 +150,13 @@ package struct RequestAssembler {
     return replies.bytes
   }
 
+  /// Say when a request holds nothing any more.
+  package mutating func begun(_ id: UInt16) {
+    if let index = serving.firstIndex(where: { $0.id == id }) { serving[index].size = 0 }
+  }
+
   /// Say when the answer to a request has been written.
-  package mutating func finished(_ id: UInt16) { serving.removeAll { $0 == id } }
+  package mutating func finished(_ id: UInt16) { serving.removeAll { $0.id == id } }
 
   /// Works through `input` from `position` on, up to the next action; nil when the input is used up.
   package mutating func next(_ input: Span<UInt8>, _ position: inout Int) -> Action? {
@@ -133,26 +179,14 @@ package struct RequestAssembler {
 
   private mutating func take(_ content: Span<UInt8>) {
     switch header.kind {
-    case .params:
+    case .params, .stdin:
       // For a request that was refused, aborted or answered: the specification lets such records trail in (§3.3).
-      guard let current, !partials[current].hasParams else { return }
-      if partials[current].kept == nil, partials[current].params.count + content.count > limits.params {
-        partials[current].kept = KeptPairs(of: partials[current].params)
-        partials[current].params = []
-      }
-      if partials[current].kept != nil {
-        partials[current].kept?.take(content)
-        return
-      }
-      content.withUnsafeBufferPointer { partials[current].params.append(contentsOf: $0) }
-    case .stdin:
       guard let current else { return }
-      if partials[current].body.count + content.count > limits.body { partials[current].bodyIsTooLarge = true }
-      if partials[current].bodyIsTooLarge {
-        partials[current].body = []
-        return
+      if header.kind == .params {
+        partials[current].takeParams(content, limits)
+      } else {
+        partials[current].takeBody(content, limits)
       }
-      content.withUnsafeBufferPointer { partials[current].body.append(contentsOf: $0) }
     case .data: break
     default:
       let space = Self.longestGathered - gathered.count
@@ -173,6 +207,9 @@ package struct RequestAssembler {
       return nil
     case .stdin where header.contentLength == 0:
       return current.map { requestComplete(partials.remove(at: $0)) }
+    case .params, .stdin:
+      keepToSize()
+      return nil
     default:
       return nil
     }
@@ -182,17 +219,34 @@ package struct RequestAssembler {
     guard gathered.count >= 8 else { return .close(.malformedRecord(.beginRequest)) }
     let role = UInt16(gathered[0]) << 8 | UInt16(gathered[1])
     let id = header.requestID
-    if current != nil || serving.contains(id) { return .close(.idInUse(id)) }
-    if partials.count + serving.count >= limits.concurrent {
-      hasRefused = true
-      replies.end(requestID: id, limits.concurrent == 1 ? .cannotMultiplex : .overloaded)
+    if current != nil || isServing(id) { return .close(.idInUse(id)) }
+    if partials.count + serving.count >= limits.concurrent + limits.held {
+      refuse(id, limits.concurrent == 1 ? .cannotMultiplex : .overloaded)
     } else if role != Role.responder {
-      hasRefused = true
-      replies.end(requestID: id, .unknownRole)
+      refuse(id, .unknownRole)
     } else {
       partials.append(Partial(id: id, keepsConnection: gathered[2] & keepConnectionFlag != 0))
     }
     return nil
+  }
+
+  private func isServing(_ id: UInt16) -> Bool { serving.contains { $0.id == id } }
+
+  private mutating func refuse(_ id: UInt16, _ status: ProtocolStatus) {
+    hasRefused = true
+    replies.end(requestID: id, status)
+  }
+
+  /// Refuses whoever has come last, where all together hold too much. Looked at when a record has ended, whose bytes count the same
+  /// in whatever pieces they have come.
+  private mutating func keepToSize() {
+    // So many can't.
+    if partials.count + serving.count <= limits.concurrent { return }
+    var size = partials.reduce(0) { $0 + $1.size } + serving.reduce(0) { $0 + $1.size }
+    while size > limits.concurrent * (limits.params + limits.body), let last = partials.popLast() {
+      size -= last.size
+      refuse(last.id, .overloaded)
+    }
   }
 
   private mutating func abortRequest() -> Action? {
@@ -203,10 +257,10 @@ package struct RequestAssembler {
       return .aborted(id: id)
     }
     // One that is being served is ended by whoever serves it.
-    return serving.contains(id) ? .aborted(id: id) : nil
+    return isServing(id) ? .aborted(id: id) : nil
   }
 
-  private mutating func requestComplete(_ partial: Partial) -> Action {
+  private mutating func requestComplete(_ partial: consuming Partial) -> Action {
     var walk = NameValuePairs()
     var count = 0
     do {
@@ -217,12 +271,12 @@ package struct RequestAssembler {
     } catch {
       return .close(.malformedParams)
     }
-    serving.append(partial.id)
-    let kept = partial.kept ?? (count > limits.pairs ? KeptPairs(of: partial.params) : nil)
+    if partial.kept == nil, count > limits.pairs { partial.keepLittle() }
+    serving.append(Serving(id: partial.id, size: partial.size))
     return .request(
       AssembledRequest(
-        id: partial.id, keepsConnection: partial.keepsConnection, params: kept?.params ?? partial.params,
-        paramsAreTooLarge: kept != nil, body: partial.body, bodyIsTooLarge: partial.bodyIsTooLarge))
+        id: partial.id, keepsConnection: partial.keepsConnection, params: partial.kept?.params ?? partial.params,
+        paramsAreTooLarge: partial.kept != nil, body: partial.body, bodyIsTooLarge: partial.bodyIsTooLarge))
   }
 
   /// GET_VALUES (§4.1): the three variables that the specification names, of those that were asked for.
@@ -235,7 +289,7 @@ package struct RequestAssembler {
       if name.elementsEqual("FCGI_MAX_CONNS".utf8) {
         NameValuePairs.append(name, "1024".utf8, to: &content)
       } else if name.elementsEqual("FCGI_MAX_REQS".utf8) {
-        // HAProxy takes it for the most that one connection may have under way (mux_fcgi.c), and what is beyond is refused.
+        // HAProxy takes it for the most that one connection may have under way (mux_fcgi.c).
         NameValuePairs.append(name, "\(limits.concurrent > 1 ? limits.concurrent : 1024)".utf8, to: &content)
       } else if name.elementsEqual("FCGI_MPXS_CONNS".utf8) {
         NameValuePairs.append(name, (limits.concurrent > 1 ? "1" : "0").utf8, to: &content)

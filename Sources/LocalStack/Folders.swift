@@ -243,7 +243,7 @@ package func shellWord(_ text: String) -> String {
 }
 
 /// What is in a folder; nothing where it can't be looked into.
-func namesInFolder(_ path: String) -> [String] {
+package func namesInFolder(_ path: String) -> [String] {
   guard let folder = opendir(path) else { return [] }
   defer { closedir(folder) }
   var names: [String] = []

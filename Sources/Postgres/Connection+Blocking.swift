@@ -102,6 +102,7 @@ extension Connection {
   /// transaction of its own. Their results in their order; of those that the connection's end has left without one, that.
   package func execute(_ all: [BoundStatement], as names: [String?]) -> [QueryResult] {
     var results: [QueryResult] = []
+    var end: PostgresError?
     if PQenterPipelineMode(handle) == 1 {
       var sent = 0
       for (bound, name) in zip(all, names) {
@@ -111,17 +112,21 @@ extension Connection {
         else { break }
         sent += 1
       }
-      while results.count < sent, let result = resultBeforeSync() { results.append(result) }
+      do throws(PostgresError) {
+        while results.count < sent { results.append(try resultBeforeSync()) }
+      } catch {
+        end = error
+      }
       PQexitPipelineMode(handle)
       dropNotifications()
     }
-    while results.count < all.count { results.append(.failure(.connectionLost(message))) }
+    while results.count < all.count { results.append(.failure(end ?? .connectionLost(message))) }
     return results
   }
 
-  /// What the statement before the next Sync has come to, or its commit if that fails; nil where no Sync comes any more: without it
-  /// nothing is committed, nor is libpq to be believed (see `nextEvent`).
-  private func resultBeforeSync() -> QueryResult? {
+  /// What the statement before the next Sync has come to, or its commit if that fails. Throws where no Sync comes any more: without
+  /// it nothing is committed, nor is libpq to be believed (see `nextEvent`) but where the server has not looked at the statement.
+  private func resultBeforeSync() throws(PostgresError) -> QueryResult {
     var result: QueryResult?
     var closings = 0
     while closings < 2 {
@@ -133,12 +138,17 @@ extension Connection {
       switch PQresultStatus(next) {
       case PGRES_PIPELINE_SYNC:
         PQclear(next)
-        return result
+        return result ?? .failure(.connectionLost(message))
       case PGRES_PIPELINE_ABORTED: PQclear(next)
-      default: result = outcome(owning: next)
+      default:
+        let outcome = outcome(owning: next)
+        // Behind why the server has ended the session libpq tells that it has.
+        if case .failure(.unavailable)? = result { continue }
+        result = outcome
       }
     }
-    return nil
+    if case .failure(let error)? = result, case .unavailable = error { throw error }
+    throw .connectionLost(message)
   }
 
   /// Executes SQL as it is, several statements allowed if there are no parameters.

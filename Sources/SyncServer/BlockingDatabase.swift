@@ -119,8 +119,9 @@ struct BlockingDatabase {
     var names: [String?] = []
     do throws(PostgresError) {
       for bound in all {
-        guard limit(for: bound.statement, since: since) == nil else { return nil }
+        // What the session's own limit is, is known once there is a connection.
         _ = try connection(preparedFor: preparations.areUsed ? bound.statement : nil, since)
+        guard limit(for: bound.statement, since: since) == nil else { return nil }
         names.append(preparations.areUsed ? preparations.name(of: bound.statement) : nil)
       }
     } catch {

@@ -20,6 +20,9 @@ struct Exchange: ~Copyable {
   private var peeked = [UInt8](repeating: 0, count: 8 << 10)
   private var preview = ParamsPreview()
   private var timeout: timeval?
+  private let patience: Patience
+  /// Whether the connection, which is still there, has brought no request yet.
+  private var isQuiet = false
   private(set) var request = Request()
   /// Whether the web server wants to use the connection again (FCGI_KEEP_CONN, FastCGI 1.0 §5.1).
   private(set) var isWantedAgain = false
@@ -30,8 +33,9 @@ struct Exchange: ~Copyable {
   private let roots: [String]
   private let limits: RequestLimits
 
-  /// `peerTimeout` in seconds: how long the peer may be silent; nil: somebody else looks after that.
-  init(peerTimeout: Int?, for application: any Application) {
+  /// `patience.first` is how long the peer may be silent later on, too.
+  init(_ patience: Patience, for application: any Application) {
+    self.patience = patience
     roots = application.roots
     limits = RequestLimits(body: application.longestBody)
     FCGX_Init()
@@ -40,7 +44,7 @@ struct Exchange: ~Copyable {
     handle = .allocate(capacity: 1)
     // No listening socket: libfcgi must never accept by itself.
     FCGX_InitRequest(handle, -1, 0)
-    timeout = peerTimeout.map { timeval(tv_sec: $0, tv_usec: 0) }
+    timeout = patience.first.map { timeval(tv_sec: $0, tv_usec: 0) }
     head.reserveCapacity(512)
   }
 
@@ -49,7 +53,8 @@ struct Exchange: ~Copyable {
     handle.deallocate()
   }
 
-  /// Reads a request from `connection`, which is owned from here on. False if there is none to answer.
+  /// Reads a request from `connection`, which is owned from here on. False if there is none to answer; `takeQuiet` says whether
+  /// there may be one later.
   mutating func receive(on connection: Int32) -> Bool {
     if var timeout {
       let size = socklen_t(MemoryLayout<timeval>.size)
@@ -60,12 +65,20 @@ struct Exchange: ~Copyable {
     hasTooLongHeader = false
     handle.pointee.ipcFd = connection
     guard holdsWholeRequest(connection) ? accept() : assemble(from: connection) else {
-      closeConnection()
+      if !isQuiet { closeConnection() }
       return false
     }
     isWantedAgain = handle.pointee.keepConnection != 0
     handle.pointee.keepConnection = 1
     return true
+  }
+
+  /// The connection, which is the caller's then, if nothing has come over it but questions that have been answered.
+  mutating func takeQuiet() -> Int32? {
+    guard isQuiet else { return nil }
+    isQuiet = false
+    defer { handle.pointee.ipcFd = -1 }
+    return handle.pointee.ipcFd
   }
 
   /// Looks at the request, where it has come as a whole, before libfcgi reads it: it makes C strings of the variables, which end at
@@ -96,7 +109,11 @@ struct Exchange: ~Copyable {
   /// Reads a request that comes in pieces, or behind something else, and lets libfcgi know of it only that there is one.
   private mutating func assemble(from connection: Int32) -> Bool {
     var assembler = RequestAssembler(limits: limits)
-    guard let assembled = assembler.read(from: connection, header: { take($0) }) else { return false }
+    let reading = assembler.read(from: connection, patience, header: { take($0) })
+    guard case .request(let assembled) = reading else {
+      if case .quiet = reading { isQuiet = true }
+      return false
+    }
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { return false }
     var records = RecordWriter()

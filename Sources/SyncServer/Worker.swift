@@ -52,7 +52,9 @@ struct Worker: ~Copyable {
     ownID = Array(Request.newID())
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
-    exchange = Exchange(peerTimeout: limits.requestTime > 0 ? nil : configuration.peerTimeout, for: application)
+    exchange = Exchange(
+      Patience(first: limits.requestTime > 0 ? nil : configuration.peerTimeout, canWaitElsewhere: context.kept != nil),
+      for: application)
     mostRequests = limits.requests == 0 ? 0 : UInt64(limits.requests + Int.random(in: 0...limits.requestsJitter))
   }
 
@@ -224,6 +226,7 @@ struct Worker: ~Copyable {
     ownID.withUnsafeBufferPointer { clinux_begin_emergency_answer(connection, slot.began, $0.baseAddress, $0.count) }
     guard exchange.receive(on: connection) else {
       clinux_end_emergency_answer()
+      if let quiet = exchange.takeQuiet() { park(quiet) }
       slot.cameToNothing()
       return true
     }

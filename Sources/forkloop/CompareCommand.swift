@@ -75,12 +75,9 @@ struct CompareCommand: ParsableCommand {
       if tools.fcgiwrap == nil { progress.say("left out: plain CGI needs fcgiwrap: apt-get install fcgiwrap") }
       let folder = tools.program.parts(by: "/").dropLast().joined(separator: "/")
       let machine = Machine.current(tools, sources: "/\(folder)")
-      var state = Array("/tmp/forkloop-compare.XXXXXX".utf8CString)
-      guard mkdtemp(&state) != nil else { throw LocalStackError("no scratch folder can be made in /tmp") }
-      chmod(state, 0o755)
-      let path = String(decoding: state.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-      defer { try? FileManager.default.removeItem(atPath: path) }
-      let testbed = try Testbed(state: path, tools: tools)
+      let scratch = try ScratchFolder("forkloop-compare")
+      defer { scratch.remove() }
+      let testbed = try Testbed(state: scratch.path, tools: tools)
       defer { testbed.tearDown() }
       var options = ComparisonOptions(extent: Extent(isQuick: quick, repeats: repeats))
       options.scenarios = scenarios

@@ -76,6 +76,6 @@ struct Forkloop: ParsableCommand {
     subcommands: [
       UpCommand.self, SyncCommand.self, AsyncCommand.self, SetupCommand.self, MigrateCommand.self, DemoDataCommand.self,
       EnvCommand.self,
-      OpenAPICommand.self, LoadCommand.self, CompareCommand.self,
+      OpenAPICommand.self, LoadCommand.self, CompareCommand.self, TraceCommand.self,
     ])
 }

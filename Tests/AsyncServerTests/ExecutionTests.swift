@@ -15,6 +15,12 @@ import Testing
     init(_ name: Substring) { self.name = name }
   }
 
+  /// Waits as the pool does.
+  private static func wait(for execution: Execution, _ waiter: Waiter) async {
+    let id = ObjectIdentifier(waiter)
+    while execution.isAwaited(by: id) { await withUnsafeContinuation { execution.resume($0, for: id) } }
+  }
+
   /// Replays a transcript; returns it as it has come out. Behind an arrow stand those who go on, in any order. `wanted` and
   /// `abandoned` say whether anybody is left who wants it.
   private static func replay(_ transcript: String, on loop: EventLoop) async -> String {
@@ -31,7 +37,7 @@ import Testing
         let waiter = waiters.first { $0.name == words[0] } ?? Waiter(words[0])
         if waiters.allSatisfy({ $0 !== waiter }) { waiters.append(waiter) }
         loop.spawn {
-          await execution.ended(for: ObjectIdentifier(waiter))
+          await Self.wait(for: execution, waiter)
           waiter.goesOn = true
         }
       case "leaves":
@@ -96,7 +102,7 @@ import Testing
       let execution = Execution(BoundStatement(Statement("any", readOnly: true, "select 1")), failed: .queueFull)
       let waiter = Waiter("a")
       execution.join(ObjectIdentifier(waiter))
-      await execution.ended(for: ObjectIdentifier(waiter))
+      await Self.wait(for: execution, waiter)
       if case .failure(let error)? = execution.result { notes.lines.append("\(error)") }
     }
     #expect(notes.lines == ["\(PostgresError.queueFull)"])

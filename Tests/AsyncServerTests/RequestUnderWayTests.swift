@@ -24,6 +24,14 @@ private final class Nothing: Application {
     return RequestUnderWay(assembled, for: Nothing(), at: 0)
   }
 
+  /// Waits as the pool does.
+  private static func outcome(of request: RequestUnderWay) async -> Outcome {
+    while let execution = request.awaited {
+      await withUnsafeContinuation { execution.resume($0, for: ObjectIdentifier(request)) }
+    }
+    return request.outcome
+  }
+
   private static func execution() -> Execution {
     Execution(BoundStatement(Statement("any", readOnly: true, "select 1")), since: 0)
   }
@@ -92,7 +100,7 @@ private final class Nothing: Application {
       for execution in all[1...] { request.wantsToo(execution) }
       await together(on: loop) { tasks in
         tasks.add {
-          let outcome = await request.outcome()
+          let outcome = await Self.outcome(of: request)
           let ended = ([outcome.first] + outcome.others).map { execution in all.firstIndex { $0 === execution } ?? -1 }
           notes.lines.append("\(ended) at \(loop.now / 1_000_000)")
         }
@@ -123,7 +131,7 @@ private final class Nothing: Application {
       for number in sent { all[number].wasSent() }
       await together(on: loop) { tasks in
         tasks.add {
-          let outcome = await request.outcome()
+          let outcome = await Self.outcome(of: request)
           notes.lines.append("\(outcome.first == nil ? "nobody" : "somebody") at \(loop.now / 1_000_000)")
         }
         tasks.add {
@@ -131,7 +139,7 @@ private final class Nothing: Application {
           request.abandon()
           notes.lines.append("left \((0..<3).filter { all[$0].isAbandoned })")
           await loop.sleep(.milliseconds(10))
-          for number in sent { all[number].ended(.failure(.queueFull)) }
+          for execution in all { execution.ended(.failure(.queueFull)) }
         }
       }
     }
@@ -150,7 +158,7 @@ private final class Nothing: Application {
       first.ended(.failure(.queueFull))
       request.wants(second)
       second.ended(.failure(.queueFull))
-      let outcome = await request.outcome()
+      let outcome = await Self.outcome(of: request)
       notes.lines.append("\(outcome.first === second) \(outcome.others.count)")
     }
     #expect(notes.lines == ["true 0"])

@@ -61,7 +61,7 @@ private func walkPairs(_ bytes: [UInt8]) {
   } catch {}
 }
 
-private let limits = RequestLimits(params: 200, pairs: 5, body: 100, concurrent: 3)
+private let limits = RequestLimits(params: 200, pairs: 5, body: 100, concurrent: 3, held: 2)
 
 private func actions(_ pieces: [[UInt8]]) -> (actions: [RequestAssembler.Action], replies: [UInt8]) {
   var assembler = RequestAssembler(limits: limits)
@@ -75,6 +75,7 @@ private func actions(_ pieces: [[UInt8]]) -> (actions: [RequestAssembler.Action]
         precondition(request.params.count <= limits.params && request.body.count <= limits.body, "a limit was exceeded")
         // One in two is answered at once.
         if request.id % 2 == 0 { assembler.finished(request.id) }
+        if request.id % 3 == 0 { assembler.begun(request.id) }
       case .close: return (actions, assembler.takeReplies())
       case .aborted(let id): assembler.finished(id)
       }

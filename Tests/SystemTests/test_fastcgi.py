@@ -472,12 +472,3 @@ def test_an_aborted_request_is_ended_and_the_connection_goes_on(stocked):
         client.sendall(with_id(fastcgi("/async/contact/1"), 5))
         assert one_answer(stream)[1].endswith(b'"ann@example.org"}')
         lock.kill()
-
-
-def test_more_requests_than_allowed_on_a_connection_are_overloaded(stocked):
-    with locked(stocked, "tag") as lock, connect(stocked, "async") as client:
-        client.sendall(b"".join(with_id(fastcgi("/async/tag"), number) for number in range(1, 18)))
-        stream = records(client)
-        assert next(stream) == (3, 17, bytes([0, 0, 0, 0, 2, 0, 0, 0]))
-        lock.kill()
-        assert sorted(one_answer(stream)[0] for _ in range(16)) == list(range(1, 17))

@@ -77,7 +77,7 @@ def test_every_limit_of_nginx_has_a_row():
 
 
 def test_every_row_is_tried_by_a_test_that_exists_or_says_that_it_can_t_be():
-    here = {(where, what) for where, what, *_ in TRIES} | {("nginx", "a body"), ("/async", "requests at a time on a connection")}
+    here = {(where, what) for where, what, *_ in TRIES} | {("nginx", "a body"), ("/async", "requests at a time on a connection"), ("/async", "requests on a connection that are held back")}
     here |= {("/async", "a request's header"), ("/async", "variables of a header that are the web server's own"), ("the API", "JSON inside JSON"), ("the API", "`X-Request-Id`")}
     here |= {("the API", "faults told in a 422"), ("settings", "the path of a socket"), ("the API", "an unknown name shown in a fault")}
     here |= {("both", "a line of the log"), ("status of /sync", "a request's header")}
@@ -316,7 +316,7 @@ def test_the_loop_takes_a_header_up_to_its_bounds_and_not_beyond(stocked):
 
 
 def test_a_connection_to_the_loop_has_so_many_requests_at_a_time_and_no_more(stocked):
-    most = int(row("`/async`", "requests at a time on a connection").value)
+    most = sum(int(row("`/async`", what).value) for what in ("requests at a time on a connection", "requests on a connection that are held back"))
     with locked(stocked, "tag") as lock, connect(stocked, "async") as client, contextlib.closing(records(client)) as stream:
         client.sendall(b"".join(with_id(sent(pairs(variables("/async/tag"))), number) for number in range(1, most + 2)))
         assert next(stream) == (3, most + 1, bytes([0, 0, 0, 0, 2, 0, 0, 0])), "one more was not told that there are too many"

@@ -1,5 +1,6 @@
 """The responders behind other web servers than nginx, where those are installed."""
 
+import concurrent.futures
 import contextlib
 import http.client
 import os
@@ -10,7 +11,7 @@ import subprocess
 
 import pytest
 
-from local_stack import MODES, ROOT, clean_environment, eventually, free_port, request, temporary_folder
+from local_stack import MODES, ROOT, clean_environment, eventually, free_port, locked, request, temporary_folder
 
 HAPROXY = """
 global
@@ -29,14 +30,16 @@ frontend web
 fcgi-app sync
   docroot /
   no option keep-conn
+  option get-values
 fcgi-app async
   docroot /
   option mpxs-conns
-  option max-reqs 16
+  option max-reqs 30
 backend sync
   use-fcgi-app sync
   server s {run}/sync.sock proto fcgi
 backend async
+  http-reuse always
   use-fcgi-app async
   server s {run}/async.sock proto fcgi
 """
@@ -136,6 +139,18 @@ def test_statuses_and_links_arrive_as_they_were_sent(stocked, server, mode):
     assert (moved.status, moved.header("Location")) == (308, f"/{mode}/tag")
     assert request(port, "GET", f"/{mode}/tag?limit=1").header("Link") == f'</{mode}/tag?limit=1&after=1>; rel="next"'
     assert request(port, "GET", f"/{mode}/tag/99").status == 404
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_many_at_a_time_are_all_answered(stocked, server, mode):
+    """HAProxy sends up to thirty over one connection here, which is more than one has answered at a time."""
+    _, port = server
+    assert request(port, "GET", f"/{mode}/tag").status == 200
+    with concurrent.futures.ThreadPoolExecutor(64) as threads, locked(stocked, "tag") as lock:
+        answers = [threads.submit(request, port, "GET", f"/{mode}/tag?limit={number}") for number in range(1, 65)]
+        eventually(lambda: int(stocked.psql("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")[0][0]) > 0)
+        lock.kill()
+        assert [answer.result().status for answer in answers] == [200] * 64
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -86,6 +86,9 @@ int clinux_listen_queue(int listener, uint32_t *waiting, uint32_t *most);
 // handshake has begun, are not touched. -1 and errno if that can't be had.
 int clinux_drop_connection_requests(int listener);
 
+// How many columns the terminal behind a descriptor has (ioctl_tty(2), TIOCGWINSZ); 0 where there is none, or it does not know.
+int clinux_terminal_columns(int descriptor);
+
 // What libraries print reaches standard output and error a whole line at a time.
 void clinux_write_whole_lines(void);
 
