@@ -1,6 +1,7 @@
 """docs/tutorial.md: its code is that of docs/tutorial.patch, which applies to the sources, builds, and does what the page shows."""
 
 import contextlib
+import os
 import pathlib
 import re
 import shutil
@@ -56,6 +57,7 @@ def checkout():
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     # On disk: what is built is large.
     with tempfile.TemporaryDirectory(prefix="forkloop-") as folder:
+        os.chmod(folder, 0o755)  # The servers' own users run it, too.
         copy = pathlib.Path(folder, "forkloop")
         for name in filter(lambda name: name and (ROOT / name).exists(), names):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +73,12 @@ def checkout():
 def test_who_types_what_the_page_says_sees_what_it_shows(checkout, monkeypatch):
     monkeypatch.setattr(local_stack, "ROOT", checkout)
     monkeypatch.setattr(local_stack, "PROGRAM", f"{checkout}/.build/release/forkloop")
+    # Other tests' state is not for this program, nor this one's for theirs.
+    monkeypatch.setattr(LocalStack, "template", None)
     with temporary_folder() as folder, contextlib.ExitStack() as exits:
         port = 8080
         for command, expected in commands():
             if command == "make up":
-                # Its state is of a program without warehouses.
                 stack = LocalStack(folder)
                 exits.callback(stack.stop)
                 port = stack.port
