@@ -174,9 +174,7 @@ final class ClientConnection {
       switch consume step {
       case .respond(let response): return response
       case .query(let query): step = query.then(await database.execute(query, for: request))
-      case .wait(let duration, let then):
-        await request.sleep(duration, on: server.loop)
-        step = then()
+      case .wait(let duration, let then): step = await request.sleep(duration, on: server.loop, then)
       }
     }
   }

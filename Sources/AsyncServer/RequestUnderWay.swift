@@ -71,6 +71,12 @@ final class RequestUnderWay {
   /// What has come of that.
   var outcome: Outcome { isAbandoned ? Outcome(first: nil) : Outcome(first: execution, others: others) }
 
+  /// Waits for time to pass, then takes a step. Of what nobody waits for nothing is made.
+  func sleep(_ duration: Duration, on loop: EventLoop, _ then: () -> Step) async -> Step {
+    await sleep(duration, on: loop)
+    return isAbandoned ? .respond(Response(.serviceUnavailable)) : then()
+  }
+
   /// Waits for time to pass, for less where it is abandoned.
   func sleep(_ duration: Duration, on loop: EventLoop) async {
     if isAbandoned { return }

@@ -268,9 +268,7 @@ struct Worker: ~Copyable {
       switch consume step {
       case .respond(let response): return response
       case .query(let query): step = query.then(execute(query))
-      case .wait(let duration, let then):
-        sleep(duration)
-        step = then()
+      case .wait(let duration, let then): step = sleep(duration, then)
       }
     }
   }
@@ -294,7 +292,10 @@ struct Worker: ~Copyable {
   }
 
   /// Should it take too long, the master gives the request up as it does any other.
-  private func sleep(_ duration: Duration) { MonotonicClock.sleep(duration) }
+  private func sleep(_ duration: Duration, _ then: () -> Step) -> Step {
+    MonotonicClock.sleep(duration)
+    return then()
+  }
 
   private func tellOfSlowRequest() {
     slot.countSlow()

@@ -23,7 +23,7 @@ def test_readme_shows_the_pair_as_it_stands_in_the_sources():
 def test_the_pair_differs_in_nothing_but_how_it_waits():
     blocking, awaiting = (function(path).splitlines()[1:] for path in PAIR)
     awaiting = [line.replace("await database.execute(query, for: request)", "execute(query)")
-                    .replace("await request.sleep(duration, on: server.loop)", "sleep(duration)") for line in awaiting]
+                    .replace("await request.sleep(duration, on: server.loop, then)", "sleep(duration, then)") for line in awaiting]
     assert blocking == awaiting
 
 
