@@ -16,7 +16,7 @@ ARGS ?=
 # How many system tests go on at the same time: more than there are processors, since most of them wait.
 TEST_PROCESSES ?= 4
 
-.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
+.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean tutorial
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
@@ -125,3 +125,7 @@ lint:
 
 clean:
 	swift package clean
+
+# Fits docs/tutorial.patch to the sources as they were committed last.
+tutorial:
+	@docs/refresh-tutorial $(ARGS)

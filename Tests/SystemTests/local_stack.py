@@ -231,6 +231,16 @@ def made(template):
     return template
 
 
+def emptied(stack):
+    """The stack, whose tables are empty and whose ids start over, whichever tables there are."""
+    stack.psql("""
+        do $$ begin
+          execute (select 'truncate ' || string_agg(format('%I', tablename), ', ') || ' restart identity cascade'
+                   from pg_tables where schemaname = 'public' and tablename <> 'schema_migration');
+        end $$""")
+    return stack
+
+
 @contextlib.contextmanager
 def locked(stack, table):
     """While nobody can read `table`."""
