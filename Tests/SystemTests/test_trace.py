@@ -258,4 +258,4 @@ def test_a_sequential_request_costs_its_responder_so_many_system_calls(small, tm
     client.close()
     each, names = min(counts)
     print(f"{method} /{mode}{path}: {each:.2f}", names)
-    assert 4 < each <= most[mode], f"{method} /{mode}{path}: {each:.2f} system calls per request, not {most[mode]}: {names}"
+    assert 3.9 < each <= most[mode], f"{method} /{mode}{path}: {each:.2f} system calls per request, not {most[mode]}: {names}"
