@@ -181,7 +181,7 @@ final class ClientConnection {
 
   private func begin(_ request: RequestUnderWay) -> Step {
     server.shows(request.request)
-    if request.isAbandoned { return .respond(Response(.serviceUnavailable)) }
+    if request.isAbandoned { return .nobodys }
     if request.isTooLarge { return .respond(application.refuse(.headerTooLarge)) }
     if let page = server.statusPage(for: request.request) { return .respond(page) }
     return request.begin(by: application)

@@ -150,9 +150,7 @@ struct Outcome {
 extension Query {
   /// The next step. Of what nobody waits for nothing is made.
   func then(_ outcome: Outcome) -> Step {
-    guard let execution = outcome.first, let result = execution.result else {
-      return .respond(Response(.serviceUnavailable))
-    }
+    guard let execution = outcome.first, let result = execution.result else { return .nobodys }
     if !outcome.others.isEmpty {
       return then(QueryResults(result, outcome.others.map { $0.result ?? .failure(.cancelled) }))
     }

@@ -167,6 +167,9 @@ struct Exchange: ~Copyable {
     return handle.pointee.ipcFd
   }
 
+  /// Lets a client go that has gone.
+  mutating func drop() { closeConnection() }
+
   private func put(_ bytes: [UInt8]) {
     bytes.withUnsafeBytes { bytes in
       var rest = bytes[...]
