@@ -16,10 +16,27 @@ ARGS ?=
 # How many system tests go on at the same time: more than there are processors, since most of them wait.
 TEST_PROCESSES ?= 4
 
-.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean
+.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean tutorial
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
+
+# The same in a debug build, which is the quickest to make anew: when a source changes it is built, the schema is brought up to
+# date, and the responders are reloaded, which loses no request. What can't be built is told, and the program before it goes on.
+DEV := .build/debug/forkloop
+BUILD_DEV := swift build --product forkloop
+DEV_SOURCES := Package.swift Sources
+STATE = $(shell echo ' $(ARGS)' | sed -n 's/.* --state[= ]*\([^ ]*\).*/--state \1/p')
+.PHONY: dev
+dev: packages assets
+	@touch .build/dev; $(BUILD_DEV) || exit; $(DEV) up $(ARGS) & up=$$!; \
+	trap 'kill $$up 2>/dev/null; wait $$up; exit' INT TERM; \
+	while sleep 0.5 && kill -0 $$up 2>/dev/null; do \
+	  [ -n "$$(find $(DEV_SOURCES) -type f -newer .build/dev -print -quit)" ] || continue; \
+	  touch .build/dev; \
+	  if $(BUILD_DEV) && $(DEV) migrate $(STATE) && pkill -HUP -P $$up -f ' (sync|async)( |$$)'; \
+	  then echo "built and reloaded"; else echo "not reloaded: the program before the change goes on"; fi; \
+	done; wait $$up
 
 compare: build compare-packages
 	@exec $(PROGRAM) compare $(ARGS)
@@ -108,3 +125,7 @@ lint:
 
 clean:
 	swift package clean
+
+# Fits docs/tutorial.patch to the sources as they were committed last.
+tutorial:
+	@docs/refresh-tutorial $(ARGS)

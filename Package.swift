@@ -39,11 +39,13 @@ let package = Package(
     .target(name: "FastCGI", swiftSettings: settings),
     .target(name: "Postgres", dependencies: ["Text", "CPostgres"], swiftSettings: settings),
 
-    // What both servers run, and the first of its kind.
+    // What both servers run, and two of its kind.
     .target(name: "Application", dependencies: ["CGI", "Postgres"], swiftSettings: settings),
     .target(
       name: "Orders", dependencies: ["Application", "Text", "JSON", "CGI", "Postgres", "CXXHash"],
       swiftSettings: settings),
+    .target(
+      name: "Workload", dependencies: ["Application", "Text", "JSON", "CGI", "Postgres"], swiftSettings: settings),
 
     // Processes: forked, looked after, replaced.
     .target(
@@ -90,9 +92,9 @@ let package = Package(
     .executableTarget(
       name: "forkloop",
       dependencies: [
-        "LocalStack", "Comparison", "Trace", "Orders", "Postgres", "Platform", "ProcessPool", "SyncServer",
-        "AsyncServer",
-        "LoadGenerator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "LocalStack", "Comparison", "Trace", "Application", "Orders", "Workload", "Postgres", "Platform", "ProcessPool",
+        "SyncServer", "AsyncServer", "LoadGenerator",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings,
       // The toolchain's own linker, which has no remark about Foundation's use of mktemp.
       linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(configuration: .release))]),
@@ -107,6 +109,7 @@ let package = Package(
     .testTarget(
       name: "ApplicationTests", dependencies: ["Application", "CGI", "Postgres", "Text"], swiftSettings: settings),
     .testTarget(name: "OrdersTests", dependencies: ["Orders", "Application", "Text"], swiftSettings: settings),
+    .testTarget(name: "WorkloadTests", dependencies: ["Workload", "Application", "Text"], swiftSettings: settings),
     .testTarget(
       name: "AsyncServerTests",
       dependencies: ["AsyncServer", "Application", "CGI", "EventLoop", "FastCGI", "Platform", "Postgres", "Text"],

@@ -80,7 +80,7 @@ final class ClientConnection {
     }
     // A peer that has closed only its writing side may wait for its answers. Over TCP that looks like one that has gone, as
     // nginx goes when its client has gone, and is taken for it.
-    if server.peersAreLocal { watch.hangUp = .closed }
+    if server.peersAreLocal || server.configuration.mayHalfClose { watch.hangUp = .closed }
     watch.onHangUp = { [self] in
       hasGone = true
       for request in underWay { request.abandon() }
@@ -161,6 +161,7 @@ final class ClientConnection {
   /// Lets the task find that there is no more to do.
   func end() {
     isOver = true
+    forgetUnsent()
     for request in underWay { request.abandon() }
     watch.interrupt()
   }
@@ -197,6 +198,7 @@ final class ClientConnection {
     server.writer.removeAll()
     var response = response
     if let execution = item.execution { database.note(execution, response) }
+    let isLarge = response.body.count > Memory.large
     if !item.isAbandoned {
       let waited = item.databaseTime
       let spent = MonotonicClock.now - item.began
@@ -214,6 +216,10 @@ final class ClientConnection {
     // Others may still be under way, whose answers come behind. A peer that has asked for the end knows that it comes.
     if isLast, item.keepsConnection, underWay.count == 1 { server.writer.endStream(requestID: item.id) }
     write(server.writer.bytes)
+    if isLarge {
+      server.writer.removeAll()
+      server.hasFreedMuch = true
+    }
     assembler.finished(item.id)
     underWay.removeAll { $0 === item }
     server.answered(in: MonotonicClock.now - item.began)
@@ -261,6 +267,7 @@ final class ClientConnection {
       readingSince = 0
       switch action {
       case .request(let assembled):
+        if assembled.body.count > Memory.large { server.hasFreedMuch = true }
         let request = RequestUnderWay(assembled, for: application, at: server.loop.now)
         (lastID, isWantedAgain, hasAnnouncedEnd) = (request.id, request.keepsConnection, false)
         underWay.append(request)

@@ -122,13 +122,13 @@ final class Execution {
   func isGivenBack() { wasHeldUp = true }
 
   /// It has ended: whoever waits goes on.
-  func ended(_ result: QueryResult) {
+  func ended(_ result: QueryResult, wake: (UnsafeContinuation<Void, Never>) -> Void = { $0.resume() }) {
     self.result = result
     let (one, more) = (first, others)
     first = nil
     others = []
-    one?.task?.resume()
-    for waiter in more { waiter.task?.resume() }
+    if let task = one?.task { wake(task) }
+    for waiter in more { if let task = waiter.task { wake(task) } }
   }
 
   /// The step that `make` makes of the result: once, however many have waited for it.

@@ -14,7 +14,7 @@ import ProcessPool
 struct BufferUse {
   /// Times that one was used again.
   var reused: UInt64 = 0
-  /// Answers that had to be copied from one, since the peer's socket was full.
+  /// Answers of which something had to wait for a later turn, mostly since the peer's socket was full.
   var backlogged: UInt64 = 0
 }
 
@@ -36,6 +36,9 @@ final class Server {
   var head: [UInt8] = []
   /// How often these were used again, where each request would else have had its own.
   var buffers = BufferUse()
+
+  /// Whether much memory has been freed lately, or is about to be.
+  var hasFreedMuch = false
 
   /// Whether the server is a Unix socket.
   let peersAreLocal: Bool
@@ -210,6 +213,10 @@ final class Server {
       for connection in connections.values { connection.enforceTimeLimits(now) }
       pool.enforceTimeLimits(now)
       LineLog.tellLeftOut()
+      if hasFreedMuch {
+        hasFreedMuch = false
+        Memory.trim()
+      }
     }
   }
 

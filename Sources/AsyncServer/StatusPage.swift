@@ -130,7 +130,7 @@ struct StatusPage {
       "allocations_avoided", "Reads and answers for which a buffer of the answering loop's was used again.",
       buffers.reused)
     text.counter(
-      "backlogged_answers", "Answers that were copied since their peer's socket was full.", buffers.backlogged)
+      "backlogged_answers", "Answers of which something had to wait for a later turn.", buffers.backlogged)
     text.gauge("database_queue", "Statements of the answering loop that wait for a pipeline.", pool.queueLength)
     text.gauge(
       "database_slow_queue", "Those that wait for a connection to themselves, since they are slow.",

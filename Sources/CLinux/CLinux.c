@@ -371,6 +371,8 @@ int clinux_receive_descriptor(int socket) {
 
 int clinux_packet_pair(int ends[2]) { return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends); }
 
+void clinux_trim_heap(void) { malloc_trim(0); }
+
 size_t clinux_heap(void) {
   struct mallinfo2 info = mallinfo2();
   return info.uordblks + info.hblkhd;

@@ -8,42 +8,59 @@ extension Comparison {
     progress.say("seeing that all models answer the same")
     let order =
       #"{"name":"A","contact_id":1,"order_lines":[{"product_id":1,"quantity":2,"price":0.125}],"tag_ids":[2,1]}"#
-    let requests: [(method: String, path: String, body: String?, status: Int)] = [
+    let orders: [Request] = [
       ("GET", "/contact/7", nil, 200), ("GET", "/contact?limit=3", nil, 200),
       ("GET", "/order?limit=20&after=100", nil, 200),
       ("GET", "/order/\(Testbed.smallOrders + 1)", nil, 200), ("GET", "/contact/999999", nil, 404),
       ("POST", "/order", order, 201), ("POST", "/order", "{}", 422),
     ]
-    // What benches ask for besides, and the contact that they are answered with.
-    let hooks = [(["Bench-Delay": "1"], 7), (["Bench-Statements": "3"], 9), (["Bench-Spin": "1"], 7)]
-    var expected: [Int: String] = [:]
+    let work: [Request] = [
+      ("GET", "/work?rows=2&bytes=5&key=7&share=rendering", nil, 200),
+      ("GET", "/work?statements=3&rows=1&bytes=9&key=1", nil, 200),
+      ("GET", "/work?statements=3&rows=1&bytes=9&key=1&together=1", nil, 200),
+      ("GET", "/work?time=1&rows=1&bytes=5", nil, 200), ("GET", "/work?time=1&by=work&rows=1&bytes=5", nil, 200),
+      ("GET", "/work?statements=0&processor=1&wait=1", nil, 200), ("POST", "/work", order, 200),
+      ("GET", "/work?time=1&rows=x&y=1", nil, 422),
+    ]
+    var expected: [String: String] = [:]
     for model in [.prefork, .loop, .loopShared] + others {
-      if shouldStop() { throw Interrupted() }
-      testbed.stopResponder()
       try testbed.resetDatabase()
-      _ = try testbed.start(Setup(model, connections: Scenarios.connections))
       // A baseline has no rules of its own.
-      for (index, (method, path, body, status)) in requests.enumerated()
-      where model.isOurs || path.hasPrefix("/contact/7") || path.contains("limit=20") || body == order {
-        let answer = Fetch.answer(port: testbed.port, method, model.prefix + path, body: body)
-        let text = answer.map { "\($0.status) \($0.body)" } ?? "no answer"
-        let name = "\(method) \(path)"
-        if answer?.status != status {
-          report.answersThatDiffer.append("\(name): \(model.title) answers \(text.prefix(3))")
-        }
-        if let first = expected[index] {
-          // Ours to the byte; a baseline may have an object's members in another order.
-          let isEqual = model.isOurs ? text == first : Self.isSame(text, first)
-          if !isEqual { report.answersThatDiffer.append("\(name): \(model.title)") }
-        } else {
-          expected[index] = text
-          report.answersCompared.append(name)
-        }
+      try compareAnswers(
+        of: model,
+        to: orders.filter {
+          model.isOurs || $0.path.hasPrefix("/contact/7") || $0.path.contains("limit=20") || $0.body == order
+        }, by: .orders, &expected)
+      if model.isOurs { try compareAnswers(of: model, to: work, by: .workload, &expected) }
+    }
+    try testbed.resetDatabase()
+  }
+
+  private typealias Request = (method: String, path: String, body: String?, status: Int)
+
+  private func compareAnswers(
+    of model: Model, to requests: [Request], by application: Testbed.Application, _ expected: inout [String: String]
+  ) throws {
+    if shouldStop() { throw Interrupted() }
+    _ = try testbed.start(Setup(model, connections: Scenarios.connections), application)
+    for (method, path, body, status) in requests {
+      let answer = Fetch.answer(port: testbed.port, method, model.prefix + path, body: body)
+      let text = answer.map { "\($0.status) \($0.body)" } ?? "no answer"
+      let name = "\(method) \(path)"
+      if answer?.status != status {
+        report.answersThatDiffer.append("\(name): \(model.title) answers \(text.prefix(3))")
       }
-      if model.isOurs { compareHooks(hooks, model) }
+      let key = "\(name) \(status)"
+      if let first = expected[key] {
+        // Ours to the byte; a baseline may have an object's members in another order.
+        let isEqual = model.isOurs ? text == first : Self.isSame(text, first)
+        if !isEqual { report.answersThatDiffer.append("\(name): \(model.title)") }
+      } else {
+        expected[key] = text
+        report.answersCompared.append(name)
+      }
     }
     testbed.stopResponder()
-    try testbed.resetDatabase()
   }
 
   /// Whether two answers have the same status and the same JSON, whatever the order of members.
@@ -60,15 +77,5 @@ extension Comparison {
     func parsed(_ answer: String) -> JSONValue? { try? JSONReader.read(Array(answer.dropFirst(4).utf8)) }
     guard let one = parsed(one), let other = parsed(other) else { return one == other }
     return sorted(one) == sorted(other)
-  }
-
-  private func compareHooks(_ hooks: [(fields: [String: String], contact: Int)], _ model: Model) {
-    for (fields, contact) in hooks {
-      let plain = Fetch.answer(port: testbed.port, "GET", "\(model.prefix)/contact/\(contact)")
-      let hooked = Fetch.answer(port: testbed.port, "GET", "\(model.prefix)/contact/7", fields: fields)
-      if hooked?.status != 200 || hooked?.body != plain?.body {
-        report.answersThatDiffer.append("GET /contact/7 with \(fields.keys.joined()): \(model.title)")
-      }
-    }
   }
 }

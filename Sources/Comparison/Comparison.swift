@@ -105,7 +105,7 @@ package final class Comparison {
     }
     let (pool, small) = (try sample(prefork), try sample(loop))
     calibration.capacity = max(pool.load.throughput, small.load.throughput, 100)
-    let alone = try (0..<3).map { _ in try sample(prefork, concurrency: 1).load.latencies.p50 }
+    let alone = try (0..<3).map { _ in try sample(prefork, .slow, concurrency: 1).load.latencies.p50 }
     calibration.handicap = max(1, Int((Statistics.median(alone) / 4).rounded()))
 
     var many = loop
@@ -188,7 +188,7 @@ package final class Comparison {
     isClean = !cell.writes
     try testbed.setNginx(cell.nginx)
     if cell.connectionLimit != nil { try testbed.limitConnections(to: cell.connectionLimit) }
-    let startSeconds = try testbed.start(cell.setup)
+    let startSeconds = try testbed.start(cell.setup, cell.work.application)
     seed += 1
     let plan = cell.plan(
       port: testbed.port, run: testbed.folders.run, seconds: options.extent.seconds,

@@ -7,10 +7,8 @@ import Platform
 enum Fetch {
   /// Status line and body; nil if there was no answer. HTTP/1.0, so that the end of the connection is the end of it.
   static func answer(
-    port: UInt16, _ method: String, _ path: String, body: String? = nil, fields: [String: String] = [:]
-  ) -> (
-    status: Int, body: String
-  )? {
+    port: UInt16, _ method: String, _ path: String, body: String? = nil
+  ) -> (status: Int, body: String)? {
     let number = clinux_stream_socket(AF_INET, 0)
     guard number >= 0 else { return nil }
     let descriptor = Descriptor(owning: number)
@@ -27,7 +25,6 @@ enum Fetch {
     }
     guard isConnected else { return nil }
     var request = "\(method) \(path) HTTP/1.0\r\nHost: localhost\r\n"
-    for (name, value) in fields { request += "\(name): \(value)\r\n" }
     if let body { request += "Content-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n" }
     request += "\r\n\(body ?? "")"
     let bytes = Array(request.utf8)

@@ -79,18 +79,18 @@ package struct Setup: Codable, Sendable, Hashable {
   }
 
   /// The program's arguments, to be run with what `Testbed` puts around them.
-  func arguments(_ tools: Tools, run: String) -> [String] {
+  func arguments(_ tools: Tools, _ application: Testbed.Application, run: String) -> [String] {
     let listen = "unix:\(run)/\(model.socket)"
-    let hooks = ["--bench-hooks"]
+    let served = ["--application", application.rawValue]
     let arguments: [String] =
       switch model {
-      case .prefork: [tools.program, "sync", "--listen", listen, "--workers", "\(connections)"] + hooks
+      case .prefork: [tools.program, "sync", "--listen", listen, "--workers", "\(connections)"] + served
       case .preforkDynamic:
-        [tools.program, "sync", "--listen", listen, "--workers", "\(connections)", "--pm", "dynamic"] + hooks
+        [tools.program, "sync", "--listen", listen, "--workers", "\(connections)", "--pm", "dynamic"] + served
       case .loop, .loopShared:
         [tools.program, "async", "--listen", listen, "--loops", "\(loops)"]
           + ["--db-connections", "\(max(1, connections / loops))"]
-          + [model == .loop ? "--no-share-reads" : "--share-reads"] + hooks
+          + [model == .loop ? "--no-share-reads" : "--share-reads"] + served
       case .cgi: [tools.fcgiwrap ?? "fcgiwrap", "-c", "\(connections)", "-s", listen]
       case .php:
         [tools.php ?? "php-fpm", "--nodaemonize", "--fpm-config", "\(run)/php-fpm.conf", "-d", "cgi.fix_pathinfo=0"]

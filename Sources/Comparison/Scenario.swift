@@ -21,6 +21,14 @@ package struct Cell: Codable, Sendable, Hashable {
   /// What is asked for.
   package enum Work: String, Codable, Sendable {
     case read, nested, write, mix, slow, headOfLine, fanOut, large
+
+    /// Of whom it is asked.
+    package var application: Testbed.Application {
+      switch self {
+      case .slow, .headOfLine, .fanOut: .workload
+      case .read, .nested, .write, .mix, .large: .orders
+      }
+    }
   }
 
   package var setup: Setup
@@ -76,12 +84,16 @@ package struct Cell: Codable, Sendable, Hashable {
   /// What the generator is told.
   func plan(port: UInt16, run: String, seconds usual: Double, warmUp: Double, seed: UInt64) -> LoadPlan {
     let prefix = setup.model.prefix
-    var fields: [String: String] = [:]
-    if setup.handicap > 0 { fields["Bench-Spin"] = "\(setup.handicap)" }
     let contacts = 1...Testbed.contacts
-    func read(_ name: String = "read", weight: Int = 1, _ more: [String: String] = [:]) -> RequestKind {
-      RequestKind(
-        name, "\(prefix)/contact/{id}", fields: fields.merging(more) { $1 }, ids: contacts, weight: weight)
+    func read(weight: Int = 1) -> RequestKind {
+      RequestKind("read", "\(prefix)/contact/{id}", ids: contacts, weight: weight)
+    }
+    // As large an answer as a contact, shared as one is.
+    func costing(_ name: String, _ query: String = "", weight: Int = 1) -> RequestKind {
+      let handicap = setup.handicap > 0 ? "&processor=\(setup.handicap)" : ""
+      return RequestKind(
+        name, "\(prefix)/work?rows=1&bytes=50&key={id}&share=rendering\(query)\(handicap)", ids: contacts,
+        weight: weight)
     }
     let order = """
       {"name":"SO-new","contact_id":{id},"order_lines":[{"product_id":1,"quantity":1,"price":0.25},\
@@ -89,28 +101,21 @@ package struct Cell: Codable, Sendable, Hashable {
       """
     func write(weight: Int = 1) -> RequestKind {
       RequestKind(
-        "write", "\(prefix)/order", method: "POST", fields: fields, body: order, ids: contacts, weight: weight)
+        "write", "\(prefix)/order", method: "POST", body: order, ids: contacts, weight: weight)
     }
     let kinds: [RequestKind] =
       switch work {
       case .read: [read()]
       case .nested:
         [
-          RequestKind(
-            "nested", "\(prefix)/order?limit=20&after={id}", fields: fields, ids: 0...(Testbed.smallOrders - 20))
+          RequestKind("nested", "\(prefix)/order?limit=20&after={id}", ids: 0...(Testbed.smallOrders - 20))
         ]
       case .write: [write()]
       case .mix: [read(weight: 9), write()]
-      case .slow: [amount > 0 ? read("slow", ["Bench-Delay": "\(amount)"]) : read()]
-      case .headOfLine: [read("fast", weight: 19), read("slow", ["Bench-Delay": "\(amount)"])]
-      case .fanOut:
-        // Only contacts that exist have as many behind them.
-        [
-          RequestKind(
-            "fan-out", "\(prefix)/contact/{id}", fields: fields.merging(["Bench-Statements": "\(amount)"]) { $1 },
-            ids: 1...(Testbed.contacts - 256))
-        ]
-      case .large: [large(prefix, fields)]
+      case .slow: [amount > 0 ? costing("slow", "&time=\(amount)") : costing("read")]
+      case .headOfLine: [costing("fast", weight: 19), costing("slow", "&time=\(amount)")]
+      case .fanOut: [costing("fan-out", "&statements=\(amount)&together=1")]
+      case .large: [large(prefix)]
       }
     var plan = LoadPlan(port: port, kinds, connections: concurrency, rate: rate, seconds: seconds ?? usual)
     plan.warmUp = warmUp
@@ -131,9 +136,9 @@ package struct Cell: Codable, Sendable, Hashable {
     return plan
   }
 
-  private func large(_ prefix: String, _ fields: [String: String]) -> RequestKind {
+  private func large(_ prefix: String) -> RequestKind {
     RequestKind(
-      "large", "\(prefix)/order/{id}", fields: fields,
+      "large", "\(prefix)/order/{id}",
       ids: (Testbed.smallOrders + 1)...(Testbed.smallOrders + Testbed.bigOrders))
   }
 }

@@ -109,7 +109,7 @@ package enum Scenarios {
       Scenario(
         name: "slow-database", title: "A slow database",
         text:
-          "Reads for which the database sleeps, by how long and from how many clients; \(connections) database connections for each.",
+          "Small reads of no table, for which the database sleeps, by how long and from how many clients; \(connections) database connections for each.",
         cells: (quick ? [0, 10, 100] : [0, 10, 100, 1000]).flatMap { delay in
           (quick ? [4, 64] : [4, 16, 64, 256]).flatMap { concurrency in
             cells(both, .slow) {
@@ -134,7 +134,7 @@ package enum Scenarios {
       Scenario(
         name: "fan-out", title: "Many statements for one answer",
         text:
-          "Requests that need several statements: a worker asks one after another, the loop all at once; from 4 clients.",
+          "Requests that need several small statements, none of which depends on another: a worker sends them one behind the other on its connection, the loop spreads them over all it has; from 4 clients.",
         cells: (quick ? [16] : [1, 4, 16, 64]).flatMap { count in
           cells(both, .fanOut) {
             $0.amount = count
@@ -208,8 +208,8 @@ package enum Scenarios {
         Scenario(
           name: "handicap", title: "A model that is made slower on purpose",
           text:
-            "The pool against itself computing for \(calibration.handicap) µs more, which makes a read a fifth slower; one client.",
-          cells: cells([prefork, slower], .read) {
+            "The pool against itself computing for \(calibration.handicap) µs more, which makes a small read of no table a fifth slower; one client.",
+          cells: cells([prefork, slower], .slow) {
             $0.concurrency = 1
             $0.seconds = max(1, extent.seconds)
           }))

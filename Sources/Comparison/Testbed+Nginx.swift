@@ -15,34 +15,17 @@ extension Testbed {
     throw LocalStackError("no port between 18080 and 19080 is free")
   }
 
-  /// The site as people install it, and what a comparison adds: plain CGI, and the fields that its requests have.
+  /// The site as people install it, and what a comparison adds: plain CGI and the baselines.
   private func startNginx(_ setup: NginxSetup) throws(LocalStackError) {
     var additions = NginxSite.Additions()
     additions.connections = 16_384
-    additions.responder = """
-
-      fastcgi_param HTTP_BENCH_DELAY      $http_bench_delay      if_not_empty;
-      fastcgi_param HTTP_BENCH_STATEMENTS $http_bench_statements if_not_empty;
-      fastcgi_param HTTP_BENCH_SPIN       $http_bench_spin       if_not_empty;
-
-      """
     additions.server = """
           \(setup.isBuffering ? "" : "fastcgi_buffering off;")
-          location /cgi/ {
-              rewrite ^/cgi(/.*)$ /sync$1 break;
-              include "\(folders.nginx)/forkloop-responder.conf";
-              fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
-              fastcgi_param GATEWAY_INTERFACE CGI/1.1;
-              fastcgi_param DB_HOST           "\(folders.database)";
-              fastcgi_param DB_NAME           bench;
-              fastcgi_param DB_USER           forkloop;
-              fastcgi_param FORKLOOP_NO_ENV_FILE  1;
-              fastcgi_param FORKLOOP_BENCH_HOOKS  1;
-              fastcgi_pass "unix:\(folders.run)/cgi.sock";
-          }
+          \(plainCGI(at: "/cgi/", .orders))
+          \(plainCGI(at: "= /cgi/work", .workload))
           location /php/ {
               rewrite ^/php(/.*)$ /sync$1 break;
-              include "\(folders.nginx)/forkloop-responder.conf";
+              include "\(site.source)/snippets/forkloop-responder.conf";
               fastcgi_param SCRIPT_FILENAME "\(tools.baselines)/index.php";
               fastcgi_param REQUEST_URI     $uri;
               fastcgi_pass "unix:\(folders.run)/php.sock";
@@ -66,6 +49,24 @@ extension Testbed {
     let arguments = try site.write(folders: folders, port: port, accounts: accounts, additions: additions)
     nginx = try start(arguments, PrivateCluster.environment, nil, log: "nginx", readiness: .tcp(port))
     nginxSetup = setup
+  }
+
+  /// A location of plain CGI. Each request is a process, which learns from its environment what it is to serve.
+  private func plainCGI(at place: String, _ application: Application) -> String {
+    """
+    location \(place) {
+              rewrite ^/cgi(/.*)$ /sync$1 break;
+              include "\(site.source)/snippets/forkloop-responder.conf";
+              fastcgi_param SCRIPT_FILENAME   "\(tools.program)";
+              fastcgi_param GATEWAY_INTERFACE CGI/1.1;
+              fastcgi_param DB_HOST           "\(folders.database)";
+              fastcgi_param DB_NAME           bench;
+              fastcgi_param DB_USER           forkloop;
+              fastcgi_param FORKLOOP_NO_ENV_FILE  1;
+              fastcgi_param FORKLOOP_APPLICATION  \(application.rawValue);
+              fastcgi_pass "unix:\(folders.run)/cgi.sock";
+          }
+    """
   }
 
   /// What may differ between runs.

@@ -126,8 +126,11 @@ package final class Testbed {
 
   // MARK: The responder
 
+  /// What a responder of ours serves.
+  package enum Application: String, Sendable { case orders, workload }
+
   /// Starts a model; how long it took until it answered, in seconds.
-  package func start(_ setup: Setup) throws(LocalStackError) -> Double {
+  package func start(_ setup: Setup, _ application: Application) throws(LocalStackError) -> Double {
     stopResponder()
     let began = MonotonicClock.now
     let environment = [
@@ -138,7 +141,7 @@ package final class Testbed {
     let socket = "\(folders.run)/\(setup.model.socket)"
     unlink(socket)
     responder = try start(
-      setup.arguments(tools, run: folders.run), environment, accounts.web, log: setup.model.rawValue,
+      setup.arguments(tools, application, run: folders.run), environment, accounts.web, log: setup.model.rawValue,
       readiness: .unix(socket))
     return Double(MonotonicClock.now - began) / 1e9
   }

@@ -26,6 +26,8 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
   private var freeSlots: [Int] = []
   private var timers = Timers<UnsafeContinuation<Void, Never>>()
   private var turnEnders: [() -> Void] = []
+  /// What is to be done in a turn of its own, the first first.
+  private var claims: [() -> Void] = []
   private var isStopped = false
   /// When the turn under way began, in monotonic nanoseconds: the time, for whoever can do without its last microseconds.
   package private(set) var now: UInt64
@@ -106,6 +108,7 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     while !isStopped {
       runJobs(executor)
       for end in turnEnders { end() }
+      if !claims.isEmpty { claims.removeFirst()() }
       if isStopped { break }
       let end = clock == .virtual ? now : MonotonicClock.now
       turnEnded(at: end)
@@ -210,6 +213,10 @@ package final class EventLoop: TaskExecutor, @unchecked Sendable {
     let deadline = (clock == .virtual ? now : MonotonicClock.now) + duration.nanoseconds
     await withUnsafeContinuation { timers.add(deadline: deadline, $0) }
   }
+
+  /// Calls `body`, which wakes somebody up, at the end of a turn in which that is done for nobody else: what takes milliseconds is
+  /// done once in a turn, and all others have their turns in between.
+  package func inTurn(_ body: @escaping () -> Void) { claims.append(body) }
 
   /// In nanoseconds; −1: there is none.
   private func timeToNextTimer(_ now: UInt64) -> Int64 {

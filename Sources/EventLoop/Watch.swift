@@ -72,6 +72,13 @@ package final class Watch {
     try loop.change(self, to: new)
   }
 
+  /// Has reported once more what is the case, of which an edge-triggered watch has not used up all.
+  package func reportAgain() throws(SystemError) {
+    if isCancelled { return }
+    pending = []
+    try loop.change(self, to: mask)
+  }
+
   /// Stops watching and lets everybody continue who waits. To be called before the descriptor is closed.
   package func cancel() {
     guard !isCancelled else { return }

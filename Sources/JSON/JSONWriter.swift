@@ -20,7 +20,7 @@ package struct JSONWriter: ~Copyable {
   package private(set) var flaw: Flaw?
 
   /// What is kept of the buffer after a very large answer, in bytes.
-  private static let mostKept = 4 << 20
+  private static let mostKept = 256 << 10
 
   package init(capacity: Int = 4096) {
     self.capacity = max(capacity, 64)

@@ -51,8 +51,6 @@ package struct NginxSite: Sendable {
 
   /// What a site has beyond the usual.
   package struct Additions: Sendable {
-    /// Lines for what a request takes along to a responder.
-    package var responder = ""
     /// Lines for the server, and for the http context around it.
     package var server = ""
     package var http = ""
@@ -76,7 +74,7 @@ package struct NginxSite: Sendable {
       "FORKLOOP_RUN": folders.run,
       "FORKLOOP_HTML": "\(source)/html",
       "FORKLOOP_ASSETS": "\(source)/assets",
-      "FORKLOOP_SNIPPETS": try snippets(folders, additions),
+      "FORKLOOP_SNIPPETS": "\(source)/snippets",
       "FORKLOOP_LOG": "\(folders.log)/access.log",
       "FORKLOOP_NGINX": folders.nginx,
       "FORKLOOP_TEMPORARY": folders.nginxTemporary,
@@ -98,18 +96,5 @@ package struct NginxSite: Sendable {
       try writeText(rendered, to: "\(folders.nginx)/\(name)")
     }
     return [nginx, "-c", "\(folders.nginx)/nginx.conf", "-e", "\(folders.log)/nginx-error.log"]
-  }
-
-  /// The folder of the snippets: a copy of them where something is added.
-  private func snippets(_ folders: Folders, _ additions: Additions) throws(LocalStackError) -> String {
-    guard !additions.responder.isEmpty else { return "\(source)/snippets" }
-    for name in ["responder", "headers", "http", "private", "problems", "readonly"] {
-      guard let text = readText("\(source)/snippets/forkloop-\(name).conf") else {
-        throw LocalStackError("can't read \(source)/snippets/forkloop-\(name).conf")
-      }
-      try writeText(
-        text + (name == "responder" ? additions.responder : ""), to: "\(folders.nginx)/forkloop-\(name).conf")
-    }
-    return folders.nginx
   }
 }

@@ -14,7 +14,8 @@ package struct DatabaseReport: Equatable, Sendable {
   package init() {}
 
   /// Asks the database. Waits for it; of one that does not answer nothing is said.
-  package init(of info: ConnectionInfo, _ options: Connection.Options) {
+  /// `needsSchema`: whether the API is what is served from it.
+  package init(of info: ConnectionInfo, _ options: Connection.Options, needsSchema: Bool = true) {
     var options = options
     if let fault = info.certificateFault() {
       objection = "the database's settings can't be used: \(fault)"
@@ -22,16 +23,7 @@ package struct DatabaseReport: Equatable, Sendable {
     }
     do throws(PostgresError) {
       let connection = try Connection.connect(to: info, &options)
-      let state = DatabaseState(connection.executeUnprepared(Orders.health, Parameters()))
-      if state.schema == .missing, let schemas = try Self.unusableSchemas(on: connection) {
-        remarks.append(
-          "the role may not use the schema \(schemas): run 'forkloop setup', or grant usage on schema \(schemas)")
-      } else if let remark = state.remark {
-        remarks.append(remark)
-      }
-      if case .statement = state.fault, let fault = state.fault {
-        remarks.append("the schema can't be looked at: \(fault)")
-      }
+      if needsSchema { try lookAtSchema(on: connection) }
       let missing = try SessionSettings.missing(on: connection, to: info)
       if !missing.isEmpty {
         remarks.append(
@@ -51,6 +43,19 @@ package struct DatabaseReport: Equatable, Sendable {
       } else if Connection.isRefused(error, by: info, options) {
         objection = "the database refuses these settings: \(error)"
       }
+    }
+  }
+
+  private mutating func lookAtSchema(on connection: Connection) throws(PostgresError) {
+    let state = DatabaseState(connection.executeUnprepared(Orders.health, Parameters()))
+    if state.schema == .missing, let schemas = try Self.unusableSchemas(on: connection) {
+      remarks.append(
+        "the role may not use the schema \(schemas): run 'forkloop setup', or grant usage on schema \(schemas)")
+    } else if let remark = state.remark {
+      remarks.append(remark)
+    }
+    if case .statement = state.fault, let fault = state.fault {
+      remarks.append("the schema can't be looked at: \(fault)")
     }
   }
 

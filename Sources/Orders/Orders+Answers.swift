@@ -149,16 +149,20 @@ extension Orders {
     return rows.rowCount > limit ? rows.integer(count - 1, 0) : nil
   }
 
+  /// Writes as many orders as the page can have, at most `limit`; the last id written if there are more.
   func writeOrders(_ rows: ResultSet, limit: Int) -> Int64? {
     orderRows.gather(rows)
-    let count = min(orderRows.count, limit)
+    let most = min(orderRows.fitting, limit)
+    var count = 0
     writer.byte(UInt8(ascii: "["))
-    for index in 0..<count {
-      if index > 0 { writer.byte(UInt8(ascii: ",")) }
-      orderRows.write(index, of: rows, to: &writer)
+    while count < most, writer.count < Order.longestPage {
+      if count > 0 { writer.byte(UInt8(ascii: ",")) }
+      orderRows.write(count, of: rows, to: &writer)
+      count += 1
     }
     writer.byte(UInt8(ascii: "]"))
-    return orderRows.count > limit ? orderRows.id(count - 1) : nil
+    defer { orderRows.clear() }
+    return orderRows.count > count ? orderRows.id(count - 1) : nil
   }
 }
 

@@ -3,16 +3,12 @@
 import Postgres
 
 extension Orders {
-  private static let tables = [
-    "contact", "product", "tag", #""order""#, "order_line", "order_tag_rel", "idempotency_key",
-  ]
+  private static let tables =
+    Resource.rowStatements.map(\.table) + [#""order""#, "order_line", "order_tag_rel", "idempotency_key"]
 
   /// Table, the columns that are written, and those that are only read. Whatever is no table has no xmin.
   private static let columns = """
-    (values
-      ('contact', '{name,email}'::name[], '{xmin,id}'::name[]),
-      ('product', '{name}', '{xmin,id}'),
-      ('tag', '{name}', '{xmin,id}'),
+    (values \(rowColumns)
       ('"order"', '{name,contact_id}', '{xmin,id}'),
       ('order_line', '{order_id,product_id,quantity,price}', '{xmin,id}'),
       ('order_tag_rel', '{order_id,tag_id}', '{xmin}'),
@@ -20,20 +16,29 @@ extension Orders {
       cross join to_regclass(t.name) r (oid)
     """
 
-  private static let functions = [
-    "text_version(text,bigint)", "line_version(bigint,bigint,bigint,numeric)", "order_row_version(xid,bigint,text)",
-    "entity_tag(bigint)", "entity_tag(numeric)", "tag_link_version(bigint,text)", "whole_number(integer)",
-    "whole_number(bigint)", "whole_number(numeric)", "whole_number(double precision)", "whole_number(text)",
-    "order_entity_tag(bigint)", "order_lock(bigint,text[])",
-    "order_rows(bigint)", "order_ids(bigint,bigint,bigint,bigint,text)",
-    "order_insert(text,bigint,bigint[],integer[],numeric[],bigint[])",
-    "order_insert_unchecked(text,bigint,bigint[],integer[],numeric[],bigint[])",
-    "order_update(bigint,text,bigint,bigint[],integer[],numeric[],bigint[],text[])", "order_delete(bigint,text[])",
-    "contact_rows(bigint)", "contact_insert(text,text)", "contact_update(bigint,text,text,text[])",
-    "contact_delete(bigint,text[])", "product_rows(bigint)", "product_insert(text)",
-    "product_update(bigint,text,text[])", "product_delete(bigint,text[])", "tag_rows(bigint)", "tag_insert(text)",
-    "tag_update(bigint,text,text[])", "tag_delete(bigint,text[])",
-  ]
+  private static let rowColumns = Resource.rowStatements.map {
+    "('\($0.table)', '{\($0.columns.joined(separator: ","))}'::name[], '{xmin,id}'::name[]),"
+  }.joined()
+
+  private static let functions =
+    [
+      "text_version(text,bigint)", "line_version(bigint,bigint,bigint,numeric)", "order_row_version(xid,bigint,text)",
+      "entity_tag(bigint)", "entity_tag(numeric)", "tag_link_version(bigint,text)", "whole_number(integer)",
+      "whole_number(bigint)", "whole_number(numeric)", "whole_number(double precision)", "whole_number(text)",
+      "order_entity_tag(bigint)", "order_lock(bigint,text[])",
+      "order_rows(bigint)", "order_ids(bigint,bigint,bigint,bigint,text)",
+      "order_insert(text,bigint,bigint[],integer[],numeric[],bigint[])",
+      "order_insert_unchecked(text,bigint,bigint[],integer[],numeric[],bigint[])",
+      "order_update(bigint,text,bigint,bigint[],integer[],numeric[],bigint[],text[])", "order_delete(bigint,text[])",
+    ] + Resource.rowStatements.flatMap(functions)
+
+  private static func functions(of rows: RowStatements) -> [String] {
+    let texts = rows.columns.map { _ in "text" }.joined(separator: ",")
+    return [
+      "\(rows.table)_rows(bigint)", "\(rows.table)_insert(\(texts))", "\(rows.table)_update(bigint,\(texts),text[])",
+      "\(rows.table)_delete(bigint,text[])",
+    ]
+  }
 
   private static func array(_ names: [String]) -> String {
     "array[\(names.map { "'\($0)'" }.joined(separator: ", "))]"

@@ -201,11 +201,9 @@ package final class Orders: Application {
     case .success(let value):
       var validation = Validation(isPatch: isPatch)
       var order: OrderInput?
-      switch resource {
-      case .contact: ContactInput(value, &validation)?.append(to: &parameters)
-      case .product: ProductInput(value, &validation)?.append(to: &parameters)
-      case .tag: TagInput(value, &validation)?.append(to: &parameters)
-      case .order:
+      if let row = resource.row {
+        row.init(value, &validation)?.append(to: &parameters)
+      } else {
         order = OrderInput(value, &validation)
         order?.append(to: &parameters)
       }

@@ -79,20 +79,24 @@ extension Problem {
   }
 
   /// The schema's constraints on what clients send; it has looked at that before.
-  private static let ownChecks: Set<String> = [
-    "contact_name_check", "contact_email_check", "product_name_check", "tag_name_check", "order_name_check",
-    "order_line_quantity_check", "order_line_price_check", "contact_name_not_blank", "product_name_not_blank",
-    "tag_name_not_blank", "order_name_not_blank", "order_line_price_finite",
-  ]
+  private static let ownChecks: Set<String> = Set(
+    [
+      "order_name_check", "order_name_not_blank", "order_line_quantity_check", "order_line_price_check",
+      "order_line_price_finite",
+    ]
+      + Resource.rowStatements.flatMap { rows in
+        rows.columns.map { "\(rows.table)_\($0)_check" } + ["\(rows.table)_name_not_blank"]
+      })
 
-  /// Something has to be the only one of its kind. Of our constraints only the names of tags are the client's business.
+  /// Something has to be the only one of its kind. Of our constraints only the names are the client's business.
   private init(violated server: PostgresError.ServerFault, of operation: Operation, fault: String) {
     switch (server.table, server.constraint) {
-    case ("tag", "tag_name_key") where operation.isOnce:
+    case (let table?, let constraint)
+    where constraint == "\(table)_name_key" && Self.tablesOfUniqueNames.contains(table):
       self = .conflict(
-        detail:
-          "The name is taken, or the first request with this Idempotency-Key has just ended: ask again for its answer.")
-    case ("tag", "tag_name_key"): self = .conflict(detail: "The name is taken.")
+        detail: operation.isOnce
+          ? "The name is taken, or the first request with this Idempotency-Key has just ended: ask again for its answer."
+          : "The name is taken.")
     case (let table?, let constraint) where Self.tables.contains(table) && constraint == "\(table)_pkey":
       // An identity gives ids that are there already, as after an import of rows with theirs.
       let name = table == "order" ? #""order""# : table
@@ -130,7 +134,11 @@ extension Problem {
     return problem
   }
 
-  private static let tables: Set<String> = ["contact", "product", "tag", "order", "order_line", "order_tag_rel"]
+  private static let tables = Set(
+    ["order", "order_line", "order_tag_rel"] + Resource.rowStatements.map(\.table))
+
+  private static let tablesOfUniqueNames = Set(
+    Resource.allCases.filter(\.description.hasUniqueName).map(\.rawValue))
 
   /// The database can't be asked.
   static func unavailable(_ error: PostgresError) -> Problem {

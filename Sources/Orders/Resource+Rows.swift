@@ -1,18 +1,39 @@
-// Which statements and which JSON belong to a resource.
+// What belongs to which resource: here the compiler asks for what a new one lacks.
 
 import CGI
 import JSON
 import Postgres
 
 extension Resource {
-  private var rows: RowStatements? {
+  /// What is to be said of those that are one row each; nil: orders.
+  var row: (any RowResource.Type)? {
     switch self {
-    case .contact: Contact.statements
-    case .product: Product.statements
-    case .tag: Tag.statements
+    case .contact: Contact.self
+    case .product: Product.self
+    case .tag: Tag.self
     case .order: nil
     }
   }
+
+  var description: ResourceDescription { row?.description ?? Order.description }
+
+  /// The tables of those that are one row each.
+  static let rowStatements = allCases.compactMap { $0.row?.statements }
+
+  /// Writes one row as an object; an order has more than one row and its own way.
+  @inline(__always)
+  func write(_ rows: ResultSet, row: Int, to writer: inout JSONWriter) {
+    switch self {
+    case .contact: Contact.write(rows, row: row, to: &writer)
+    case .product: Product.write(rows, row: row, to: &writer)
+    case .tag: Tag.write(rows, row: row, to: &writer)
+    case .order: break
+    }
+  }
+}
+
+extension Resource {
+  private var rows: RowStatements? { row?.statements }
 
   func list(_ filters: Order.Filters) -> Statement { rows?.list ?? Order.list(filters) }
   var item: Statement { rows?.item ?? Order.item }
@@ -24,16 +45,11 @@ extension Resource {
   var delete: Statement { rows?.delete ?? Order.delete }
 
   /// How many columns a row has before its version.
-  private var width: Int {
-    switch self {
-    case .contact: 3
-    case .product, .tag: 2
-    case .order: 7
-    }
-  }
+  private var width: Int { rows.map { $0.columns.count + 1 } ?? 7 }
 
   /// Which state of the one object the rows show; nil if they don't say.
   func entityTag(_ rows: ResultSet) -> EntityTag? {
+    let width = width
     var digest: UInt64 = 0
     for row in 0..<rows.rowCount {
       let version = rows.bytes(row, width)
@@ -41,21 +57,6 @@ extension Resource {
       digest &+= UInt64(bitPattern: rows.integer(row, width))
     }
     return EntityTag(digest: digest)
-  }
-
-  /// Writes one row as an object; an order has more than one row and its own way.
-  @inline(__always)
-  func write(_ rows: ResultSet, row: Int, to writer: inout JSONWriter) {
-    switch self {
-    case .contact: Contact.write(rows, row: row, to: &writer)
-    case .product, .tag:
-      writer.raw(#"{"id":"#)
-      writer.raw(rows.bytes(row, 0))
-      writer.raw(#","name":"#)
-      writer.text(rows, row, 1)
-      writer.raw("}")
-    case .order: break
-    }
   }
 }
 
@@ -73,9 +74,9 @@ extension JSONWriter {
 }
 
 extension Orders {
-  /// Every statement that `begin` can ask for, but those of the bench hooks.
+  /// Every statement that `begin` can ask for.
   package static let statements: [Statement] =
-    Contact.statements.all + Product.statements.all + Tag.statements.all + Order.lists
+    Resource.rowStatements.flatMap(\.all) + Order.lists
     + [
       Order.item, Order.insert, Order.insertOrTell, Order.insertOnce, Order.repeatOnly, Order.update, Order.delete,
       health,

@@ -1,4 +1,4 @@
-// The SQL of resources that are one row each: contacts, products and tags.
+// The SQL of resources that are one row each.
 //
 // An entity tag is made of what the row shows and of the transaction that wrote it (xmin): it changes with every change, whoever
 // makes it, and costs no column. Whoever writes has a function of the schema do it, which answers what the table then holds; where
@@ -10,7 +10,10 @@
 import Postgres
 
 /// A table's statements. Their rows are the id, the columns and the version; a list's have no version.
-struct RowStatements: Sendable {
+final class RowStatements: Sendable {
+  let table: String
+  let columns: [String]
+
   /// $1 after, $2 limit + 1.
   let list: Statement
   /// $1 id.
@@ -28,6 +31,8 @@ struct RowStatements: Sendable {
   let delete: Statement
 
   init(_ table: String, columns: [String]) {
+    self.table = table
+    self.columns = columns
     let texts = columns.map { "\($0)::text" }.joined(separator: ", ")
     let version = columns.reduce("xmin::text::bigint") { "text_version(\($1)::text, \($0))" }
     func function(_ name: String, values: Int) -> String {

@@ -4,14 +4,15 @@ import Postgres
 
 package enum Schema {
   package static let migrations = Migrations(
-    steps, tables: ["contact", "product", "tag", "order", "order_line", "order_tag_rel", "idempotency_key"],
+    steps,
+    tables: Resource.rowStatements.map(\.table) + ["order", "order_line", "order_tag_rel", "idempotency_key"],
     routines: [
       "all_versions", "entity_tag", "text_version", "line_version", "order_version", "order_row_version", "order_rows",
       "order_entity_tag", "order_ids", "order_lock", "order_insert", "order_insert_unchecked", "order_update",
       "order_delete", "tag_link_version", "whole_number",
     ]
-      + ["contact", "product", "tag"].flatMap { table in
-        ["rows", "insert", "update", "delete"].map { "\(table)_\($0)" }
+      + Resource.rowStatements.flatMap { rows in
+        ["rows", "insert", "update", "delete"].map { "\(rows.table)_\($0)" }
       })
 
   private static let steps = [

@@ -70,10 +70,14 @@ struct Validation {
     return value
   }
 
-  /// A string without U+0000, of at most `longest` characters (code points, as PostgreSQL counts them), not blank.
+  /// A string without U+0000, of at most `longest` characters (code points, as PostgreSQL counts them), not blank. One that is
+  /// not required may be null: then it is nil, but the empty text where a patch removes it.
   mutating func text(
-    _ object: Members, _ key: UTF8Text, _ pointer: JSONPointer, longest: Int
+    _ object: Members, _ key: UTF8Text, _ pointer: JSONPointer, longest: Int, isRequired: Bool = true
   ) -> UTF8Text? {
+    if !isRequired, object[key] == nil || object[key] == .null {
+      return isPatch && object[key] == .null ? "" : nil
+    }
     guard let value = required(object, key, pointer) else { return nil }
     guard case .string(let text) = value else {
       report(pointer.member(key), .wrongType, "\(key) must be a string, not \(value.kind).")

@@ -4,6 +4,14 @@ import CLinux
 import Glibc
 
 package enum Memory {
+  /// More than this, in bytes, is kept by no buffer for the next time; and after a request or an answer that has more, what it took
+  /// is given back to the system.
+  @inlinable package static var large: Int { 256 << 10 }
+
+  /// Gives back to the system what this process has freed, wherever it lies: what is freed below something that is still used stays
+  /// otherwise. Takes some milliseconds where that is much.
+  package static func trim() { clinux_trim_heap() }
+
   /// Bytes that this process has allocated and not freed, mallinfo(3).
   package static var heap: Int { clinux_heap() }
 

@@ -22,9 +22,18 @@ package struct ClientWatch: Sendable {
   static func isGone(_ interest: pollfd) -> Bool { interest.revents != 0 }
 
   /// Whether it has gone already.
-  package var hasGone: Bool {
+  package var hasGone: Bool { leaves(within: .zero) }
+
+  /// Waits for that long, for less if it goes meanwhile; whether it has. Less than a millisecond counts as one.
+  package func leaves(within duration: Duration) -> Bool {
+    let end = ContinuousClock.now + duration
     var interest = interest
-    return poll(&interest, 1, 0) > 0 && Self.isGone(interest)
+    while true {
+      let left = (end - ContinuousClock.now) / .milliseconds(1)
+      let ready = poll(&interest, 1, Int32(max(0, min(left.rounded(.up), 1e9))))
+      if ready > 0 { return true }
+      if ready == 0, left <= 1e9 { return false }
+    }
   }
 }
 

@@ -170,6 +170,9 @@ struct Exchange: ~Copyable {
   /// Lets a client go that has gone.
   mutating func drop() { closeConnection() }
 
+  /// The request's body is not needed any more.
+  mutating func forgetBody() { request.body = [] }
+
   private func put(_ bytes: [UInt8]) {
     bytes.withUnsafeBytes { bytes in
       var rest = bytes[...]

@@ -245,10 +245,12 @@ struct Worker: ~Copyable {
     database.client = nil
     if hasGone {
       exchange.drop()
+      _ = slot.writes()
       slot.answered()
       slot.countGone()
       return true
     }
+    let isLarge = response.body.count > Memory.large || exchange.request.body.count > Memory.large
     application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
     if let kept = exchange.send(response, keeping: configuration.master.keepsConnections && exchange.isWantedAgain) {
@@ -257,6 +259,11 @@ struct Worker: ~Copyable {
     slot.answered()
     if configuration.master.limits.slow > 0, slot.phases.total > configuration.master.limits.slow {
       tellOfSlowRequest()
+    }
+    if isLarge {
+      response.body = []
+      exchange.forgetBody()
+      Memory.trim()
     }
     return true
   }
@@ -311,9 +318,9 @@ struct Worker: ~Copyable {
   }
 
   /// Should it take too long, the master gives the request up as it does any other.
-  private func sleep(_ duration: Duration, _ then: () -> Step) -> Step {
-    MonotonicClock.sleep(duration)
-    return then()
+  private mutating func sleep(_ duration: Duration, _ then: () -> Step) -> Step {
+    hasGone = database.client?.leaves(within: duration) ?? false
+    return hasGone ? .nobodys : then()
   }
 
   private func tellOfSlowRequest() {

@@ -29,14 +29,16 @@ struct AsyncCommand: ParsableCommand {
     master.drainTimeout = try options.drainTimeout(reader)
     master.daemon = try daemon.configuration(reader)
     try ResponderOptions.refuseClashes(in: master)
+    let application = try options.application(reader)
     var configuration = AsyncConfiguration(
       master, database: try reader.database(state: options.state.state),
       options: try options.connectionOptions(reader, "forkloop async")
-    ) { Orders(mode: .async, isStopping: $0) }
+    ) { application.make(.async, isStopping: $0) }
     try loops.apply(to: &configuration, reader)
     try ResponderOptions.refuseTooFewDescriptors(
       master.daemon, databaseConnections: configuration.databaseConnections)
     try limits.apply(to: &configuration, reader)
+    configuration.mayHalfClose = try options.mayHalfClose(reader)
     return configuration
   }
 
@@ -44,13 +46,15 @@ struct AsyncCommand: ParsableCommand {
     let reader = try SettingsReader(remarks: false)
     var configuration = try configuration(reader)
     let log = try reader.responderLog("async")
+    let application = try options.application(reader)
     configuration.master.remarks = try DatabaseCheck.remarks(
-      configuration.database, configuration.options, isCheck: options.check)
+      configuration.database, configuration.options, for: application, isCheck: options.check)
     if options.check {
       if let remark = configuration.remark { print(remark) }
       DatabaseCheck.show(configuration.master.remarks)
       return try ResponderOptions.rehearse(configuration.master)
     }
+    if let remark = application.remark { log.info("\(remark)") }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try EventLoopServer.run(configuration, invocation, log: log) }
   }

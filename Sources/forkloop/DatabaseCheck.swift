@@ -18,12 +18,12 @@ enum DatabaseCheck {
   /// change. A database that refuses the settings fails a check, and with it a reload; a start goes on, since the database or its
   /// role may be made later, as where all services of a machine start together.
   static func remarks(
-    _ info: ConnectionInfo, _ options: Connection.Options, isCheck: Bool
+    _ info: ConnectionInfo, _ options: Connection.Options, for application: ServedApplication, isCheck: Bool
   ) throws -> [String] {
     // The check before a reload has told it.
     if Invocation.isContinued { return [] }
     var lines: [String] = []
-    for line in look(info, options).split(separator: UInt8(ascii: "\n")) {
+    for line in look(info, options, application).split(separator: UInt8(ascii: "\n")) {
       let text = String(decoding: line.dropFirst(), as: UTF8.self)
       if line.first == refusal { throw CommandFailure(description: text) }
       if line.first == objection, isCheck { throw SettingsError(text) }
@@ -41,13 +41,15 @@ enum DatabaseCheck {
     }
   }
 
-  private static func look(_ info: ConnectionInfo, _ options: Connection.Options) -> [UInt8] {
+  private static func look(
+    _ info: ConnectionInfo, _ options: Connection.Options, _ application: ServedApplication
+  ) -> [UInt8] {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { return [] }
     let here = Descriptor(owning: ends[0])
     let there = Descriptor(owning: ends[1])
     let child = try? ChildProcess.fork(parentDeathSignal: SIGKILL) {
-      let report = DatabaseReport(of: info, options)
+      let report = DatabaseReport(of: info, options, needsSchema: application == .orders)
       let lines =
         (report.refusal.map { ["-\($0)"] } ?? []) + (report.objection.map { ["!\($0)"] } ?? [])
         + report.remarks.map { " \($0)" }

@@ -14,7 +14,7 @@ struct Main {
     InheritedSignals.drop(keepsMask: Invocation.isContinued)
     Descriptor.fillStandardStreams()
     do {
-      if PlainCGI.isAsked { exit(PlainCGI.run(Mode.allCases.map { Orders(mode: $0) }, cgiService)) }
+      if PlainCGI.isAsked { exit(answerCGI()) }
       var command = try Forkloop.parseAsRoot()
       try command.run()
     } catch let code as ExitCode {
@@ -35,12 +35,20 @@ struct Main {
   }
 
   /// For one request, where a web server runs the program as a CGI script.
-  private static func cgiService() throws -> PlainCGI.Service {
-    let reader = try SettingsReader(remarks: false)
-    return PlainCGI.Service(
-      database: try reader.database(state: nil),
-      options: try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi"),
-      log: try reader.log("cgi"))
+  private static func answerCGI() -> Int32 {
+    let settings = Result { () throws(SettingsError) in
+      let reader = try SettingsReader(remarks: false)
+      return (reader: reader, application: try ServedApplication(nil, reader))
+    }
+    // Where the settings are wrong, somebody has to say so.
+    let application = (try? settings.get().application) ?? .orders
+    return PlainCGI.run(Mode.allCases.map { application.make($0) }) {
+      let reader = try settings.get().reader
+      return PlainCGI.Service(
+        database: try reader.database(state: nil),
+        options: try ResponderOptions.parse([]).connectionOptions(reader, "forkloop cgi"),
+        log: try reader.log("cgi"))
+    }
   }
 
   private static func fail(_ message: String, _ code: Int32) -> Never {

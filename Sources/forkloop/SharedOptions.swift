@@ -182,8 +182,27 @@ struct ResponderOptions: ParsableArguments {
       """)
   var prepared: String?
 
+  @Flag(
+    help: """
+      The web server may close its writing side and still wait for its answer; else over TCP it is taken to have gone then, with \
+      its client. [FORKLOOP_HALF_CLOSE=1] (default: off)
+      """)
+  var halfClose = false
+
+  func mayHalfClose(_ reader: SettingsReader) throws(SettingsError) -> Bool {
+    let says = try reader.integer(nil, "", "FORKLOOP_HALF_CLOSE", in: 0...1, default: 0)
+    return halfClose || says == 1
+  }
+
   @Flag(help: "Only check the configuration.")
   var check = false
+
+  @Option(
+    help: """
+      What is served: orders, or workload, whose requests cost what they are told to, for measurements alone. \
+      [FORKLOOP_APPLICATION] (default: orders)
+      """)
+  var application: String?
 
   @OptionGroup var state: StateOption
 
@@ -217,6 +236,10 @@ struct ResponderOptions: ParsableArguments {
     for (flag, address) in [("--listen", master.listen), ("--status-listen", master.status)] {
       if address?.isFile(log) == true { throw SettingsError("--log and \(flag) are the same file: \(log)") }
     }
+  }
+
+  func application(_ reader: SettingsReader) throws(SettingsError) -> ServedApplication {
+    try ServedApplication(application, reader)
   }
 
   func drainDelay(_ reader: SettingsReader) throws(SettingsError) -> Duration {

@@ -46,11 +46,14 @@ struct SyncCommand: ParsableCommand {
     master.keepsConnections = keepAlive || keeps == 1
     master.daemon = try daemon.configuration(reader)
     try ResponderOptions.refuseClashes(in: master)
+    let application = try options.application(reader)
     try ResponderOptions.refuseTooFewDescriptors(master.daemon, databaseConnections: 1)
-    return SyncConfiguration(
+    var configuration = SyncConfiguration(
       master, database: try reader.database(state: options.state.state),
       options: try options.connectionOptions(reader, "forkloop sync")
-    ) { Orders(mode: .sync, isStopping: $0) }
+    ) { application.make(.sync, isStopping: $0) }
+    configuration.mayHalfClose = try options.mayHalfClose(reader)
+    return configuration
   }
 
   private func status(_ reader: SettingsReader, _ listen: ListenAddress) throws -> ListenAddress? {
@@ -67,12 +70,14 @@ struct SyncCommand: ParsableCommand {
     let reader = try SettingsReader(remarks: false)
     var configuration = try configuration(reader)
     let log = try reader.responderLog("sync")
+    let application = try options.application(reader)
     configuration.master.remarks = try DatabaseCheck.remarks(
-      configuration.database, configuration.options, isCheck: options.check)
+      configuration.database, configuration.options, for: application, isCheck: options.check)
     if options.check {
       DatabaseCheck.show(configuration.master.remarks)
       return try ResponderOptions.rehearse(configuration.master)
     }
+    if let remark = application.remark { log.info("\(remark)") }
     let invocation = Invocation(environment: reader.settings.environment)
     try exitUnlessZero { try PreforkServer.run(configuration, invocation, log: log) }
   }

@@ -33,6 +33,29 @@ struct TimersTests {
     #expect(notes.lines == ["b at 1", "e at 1", "d at 3", "a at 5", "c at 5"])
   }
 
+  @Test("gives each who wants a turn alone one, in the order of their asking, and nobody else waits for that")
+  func turnsAlone() async throws {
+    let notes = Notes()
+    try await onLoop(clock: .virtual) { loop in
+      await together(on: loop) { tasks in
+        let first = loop.health.turns.count
+        for name in ["a", "b", "c"] {
+          tasks.add {
+            await withUnsafeContinuation { waiter in loop.inTurn { waiter.resume() } }
+            notes.lines.append("\(name) in \(loop.health.turns.count - first)")
+          }
+        }
+        tasks.add {
+          for _ in 1...2 {
+            await loop.sleep(.zero)
+            notes.lines.append("- in \(loop.health.turns.count - first)")
+          }
+        }
+      }
+    }
+    #expect(notes.lines.sorted() == ["- in 1", "- in 2", "a in 1", "b in 2", "c in 3"])
+  }
+
   @Test("lets time pass only when nobody has anything to do")
   func noTimeForWork() async throws {
     let notes = Notes()

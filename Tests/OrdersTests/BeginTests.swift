@@ -45,7 +45,7 @@ struct BeginTests {
     #expect(operation.parameters == expected)
   }
 
-  @Test("answers OPTIONS and wrong methods with Allow", arguments: ["contact", "product", "tag", "order"])
+  @Test("answers OPTIONS and wrong methods with Allow", arguments: Resource.allCases.map(\.rawValue))
   func methods(_ resource: String) throws {
     let options = try response(application, request("OPTIONS", "/sync/\(resource)"))
     #expect(options.status == .noContent)

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from local_stack import LocalStack, temporary_folder
+from local_stack import LocalStack, emptied, temporary_folder
 from signal_server import SEED
 
 
@@ -32,8 +32,7 @@ def _shared(_template):
 @pytest.fixture
 def stack(_shared):
     """A stack that stands for all tests, its tables empty and its ids starting over. Leave it as it is."""
-    _shared.psql('truncate contact, product, tag, "order", order_line, order_tag_rel, idempotency_key restart identity cascade')
-    yield _shared
+    yield emptied(_shared)
 
 
 @pytest.fixture

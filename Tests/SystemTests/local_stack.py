@@ -231,6 +231,16 @@ def made(template):
     return template
 
 
+def emptied(stack):
+    """The stack, whose tables are empty and whose ids start over, whichever tables there are."""
+    stack.psql("""
+        do $$ begin
+          execute (select 'truncate ' || string_agg(format('%I', tablename), ', ') || ' restart identity cascade'
+                   from pg_tables where schemaname = 'public' and tablename <> 'schema_migration');
+        end $$""")
+    return stack
+
+
 @contextlib.contextmanager
 def locked(stack, table):
     """While nobody can read `table`."""
@@ -240,6 +250,19 @@ def locked(stack, table):
     finally:
         lock.kill()
         lock.wait()
+
+
+@contextlib.contextmanager
+def slow_row(stack, table, id, seconds):
+    """While the responders' reads of one row of `table` take that long: a policy sleeps."""
+    stack.psql(f"""alter table "{table}" enable row level security; create policy free on "{table}" using (true) with check (true);
+                   create policy slow on "{table}" as restrictive for select using (id <> {id} or pg_sleep({seconds}) is not null)""")
+    try:
+        yield
+    finally:
+        # Those that sleep for nobody any more would keep the table.
+        stack.psql("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+        stack.psql(f'drop policy free on "{table}"; drop policy slow on "{table}"; alter table "{table}" disable row level security')
 
 
 def comparable(answer, mode):

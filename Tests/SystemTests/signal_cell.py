@@ -66,8 +66,8 @@ class Cell:
 
     def flags(self):
         if self.mode == "async":
-            return ["--loops", str(WORKERS), "--db-connections", "1", "--drain-timeout", str(DRAIN), "--bench-hooks"] + ["--peer-timeout", "1"] * self.is_never_whole
-        return (["--workers", str(WORKERS), "--drain-timeout", str(DRAIN), "--bench-hooks"] + ["--request-timeout", "1500"] * self.is_never_whole
+            return ["--loops", str(WORKERS), "--db-connections", "1", "--drain-timeout", str(DRAIN)] + ["--peer-timeout", "1"] * self.is_never_whole
+        return (["--workers", str(WORKERS), "--drain-timeout", str(DRAIN)] + ["--request-timeout", "1500"] * self.is_never_whole
                 + ["--keep-alive"] * (self.phase == "parked"))
 
     def start(self):

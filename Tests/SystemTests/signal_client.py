@@ -11,7 +11,7 @@ import time
 
 from fastcgi_client import fastcgi, record
 
-SLOW = 30  # milliseconds that a read of the load takes in the database
+SLOW = 2, 0.03  # a product that a read of the load takes, and for how many seconds it takes the database
 
 
 def post(mode, name, contact):
@@ -166,8 +166,7 @@ class Load:
             if (number + turn) % 3 == 0:
                 asked = self.cell.order("load")
             else:
-                delay = fastcgi(f"/{mode}/contact/1", keep=0, HTTP_BENCH_DELAY=str(SLOW))
-                asked = Asked("load", self.cell.address, delay)
+                asked = Asked("load", self.cell.address, fastcgi(f"/{mode}/product/{SLOW[0]}", keep=0))
             asked.ask()
             self.first.add(number)
             asked.collect(time.monotonic() + 20).close()

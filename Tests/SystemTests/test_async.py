@@ -28,7 +28,7 @@ LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' a
 def settings(**values):
     """A stack whose event loop has settings of its own."""
     with temporary_folder() as folder:
-        stack = LocalStack(folder, FORKLOOP_BENCH_HOOKS=1, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
+        stack = LocalStack(folder, **{f"FORKLOOP_ASYNC_{name.upper()}": value for name, value in values.items()})
         stack.psql(STOCK)
         try:
             yield stack
@@ -38,6 +38,10 @@ def settings(**values):
 
 def status(stack):
     return stack.request("GET", "/async/status").json
+
+
+def server_status(one):
+    return json.loads(one.ask("/status")[1].partition(b"\r\n\r\n")[2])
 
 
 def master(stack):
@@ -187,18 +191,24 @@ def test_a_slow_statement_holds_up_nobody_behind_it():
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forkloop async'"
 
 
-def test_slow_reads_take_a_connection_each_but_for_two_and_the_others_pass_them():
+def test_slow_reads_take_a_connection_each_but_for_two_and_the_others_pass_them(stack):
     """Two of the four are reserved for reads that are known to be fast: else as many slow ones as there are connections stop all."""
-    with settings(db_connections=4, share_reads=0) as stack:
-        assert stack.request("GET", "/async/contact/1").status == 200
-        with Clients(stack, "/async/contact/1", 12, HTTP_BENCH_DELAY="300") as slow:
-            eventually(lambda: stack.psql(SLEEPING) == [("2",)], message="connections stayed idle although reads waited")
-            slow.answers()
-        with Clients(stack, "/async/contact/1", 12, HTTP_BENCH_DELAY="500") as slow:
-            eventually(lambda: status(stack)["database"]["slow_queue"] == 10, message="the slow ones do not wait for each other")
-            assert stack.request("GET", "/async/contact/1").status == 200
-            assert status(stack)["requests_under_way"] > 4, "a fast read waited for the slow ones before it"
-            assert all(b"200 OK" in answer for answer in slow.answers())
+    few = {"FORKLOOP_ASYNC_DB_CONNECTIONS": 4, "FORKLOOP_ASYNC_SHARE_READS": 0}
+    with responder("async", "--application", "workload", DB_HOST=stack.path("run"), **few) as one, contextlib.ExitStack() as exits:
+        assert one.ask("/work")[0] == 200
+
+        def slow(milliseconds):
+            return [exits.enter_context(one.send("/work", query=f"time={milliseconds}")) for _ in range(12)]
+
+        clients = slow(300)
+        eventually(lambda: stack.psql(SLEEPING) == [("2",)], message="connections stayed idle although reads waited")
+        for client in clients:
+            answer(client)
+        clients = slow(500)
+        eventually(lambda: server_status(one)["database"]["slow_queue"] == 10, message="the slow ones do not wait for each other")
+        assert one.ask("/work")[0] == 200
+        assert server_status(one)["requests_under_way"] > 4, "a fast read waited for the slow ones before it"
+        assert all(b"200 OK" in answer(client) for client in clients)
 
 
 # Limits

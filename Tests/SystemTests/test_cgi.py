@@ -135,7 +135,7 @@ def test_a_script_answers_whatever_its_arguments_are(stocked, arguments):
 # Settings that can't be used, and what of each nobody but the log may know.
 WRONG = [
     {"DB_PORT": "secret"}, {"DB_HOST": "", "DATABASE_URL": "secret://"}, {"FORKLOOP_STATEMENT_TIMEOUT": "secret"}, {"FORKLOOP_LOG_LEVEL": "secret"},
-    {"FORKLOOP_PREPARED": "secret"}, {"FORKLOOP_BENCH_HOOKS": "secret"}, {"PGSSLMODE": "secret"}, {"PGCONNECT_TIMEOUT": "secret"}]
+    {"FORKLOOP_PREPARED": "secret"}, {"FORKLOOP_APPLICATION": "secret"}, {"PGSSLMODE": "secret"}, {"PGCONNECT_TIMEOUT": "secret"}]
 
 
 @pytest.mark.parametrize("setting", WRONG, ids=str)

@@ -63,7 +63,7 @@ def shown(quick, tmp_path_factory):
 def test_a_quick_run_runs_everything(quick):
     out, done, data = quick
     assert data["isComplete"] and [s["name"] for s in data["scenarios"]] == SCENARIOS
-    assert data["answersThatDiffer"] == [] and len(data["answersCompared"]) == 7
+    assert data["answersThatDiffer"] == [] and len(data["answersCompared"]) == 15
     for scenario in data["scenarios"]:
         for cell in scenario["cells"]:
             assert len(cell["samples"]) == 2 * data["repeats"], f"{scenario['name']}: as often there as back"

@@ -132,7 +132,7 @@ TEXTS = [",", '"', '\\"', MARKS, '"1",', 'W/"1",', "W/", " ", "*,", '",', "1", "
 # Of a variable, the method that it comes with and the statuses that there may be.
 VARIABLES = {
     "HTTP_IF_MATCH": ("DELETE", {400, 404, 412}), "HTTP_IF_NONE_MATCH": ("GET", {200, 304, 400}), "HTTP_IDEMPOTENCY_KEY": ("POST", {400}),
-    "HTTP_TRACEPARENT": ("GET", {200}), "HTTP_X_REQUEST_ID": ("GET", {200}), "CONTENT_TYPE": ("POST", {400, 415}), "HTTP_BENCH_STATEMENTS": ("GET", {200}),
+    "HTTP_TRACEPARENT": ("GET", {200}), "HTTP_X_REQUEST_ID": ("GET", {200}), "CONTENT_TYPE": ("POST", {400, 415}),
     "REQUEST_METHOD": ("GET", {405}), "CONTENT_LENGTH": ("POST", {400, 413}), "HTTP_COOKIE": ("GET", {200}),
 }
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fastcgi_client import answer
-from local_stack import MODES, PROGRAM, children, clean_environment, eventually, locked, temporary_folder
+from local_stack import MODES, PROGRAM, children, clean_environment, eventually, locked, slow_row, temporary_folder
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
 
@@ -18,12 +18,13 @@ LOCKED = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' a
 SLEEPING = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forkloop async'"
 LIGHT = ("/contact/2", "/health", "/product/1", "/tag/1", "/contact", "/tag", "/order")
 WRITES = [("/contact/1", "PATCH", b'{"name":"w"}')] * 12
-SLOW = [("/contact/1", "GET", b"", "", {"HTTP_BENCH_DELAY": "9000"})] * 12
+# Of nothing that the light ones read: one of its rows is slow.
+SLOW = [("/product",)] * 12
 
 
 @contextlib.contextmanager
 def loop(stack, connections, **settings):
-    with responder("async", DB_HOST=stack.path("run"), FORKLOOP_BENCH_HOOKS=1,
+    with responder("async", DB_HOST=stack.path("run"),
                    **{"FORKLOOP_STATEMENT_TIMEOUT": 9500, "FORKLOOP_ASYNC_DB_CONNECTIONS": connections, "FORKLOOP_ASYNC_SHARE_READS": 0, **settings}) as one:
         yield one
 
@@ -45,6 +46,8 @@ def database(one):
 def waiting(stack, one, requests, count):
     """While `requests` wait in the database, `count` of them at work there and the rest before it."""
     with contextlib.ExitStack() as exits:
+        # Once all have gone, nobody needs to wait for the end of what is at work.
+        exits.callback(stack.psql, "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'forkloop async' and wait_event = 'PgSleep'", "postgres")
         lock = stack.psql_open("begin; select from contact where id = 1 for update")
         exits.callback(lock.wait)
         exits.callback(lock.kill)
@@ -56,8 +59,6 @@ def waiting(stack, one, requests, count):
             clients.append(exits.enter_context(send(one, *request)))
         eventually(lambda: at_work() == count, 5, f"{at_work()} and not {count} are at work in the database")
         yield clients
-        # Nobody needs to wait for their end.
-        stack.psql("select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'forkloop async' and wait_event = 'PgSleep'", "postgres")
 
 
 def send(one, path, method="GET", body=b"", query="", fields={}):
@@ -80,7 +81,7 @@ def answers_reads(one, paths=LIGHT):
 @pytest.mark.parametrize("requests", [WRITES, SLOW, WRITES + SLOW], ids=["writes", "slow reads", "both"])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "never run"])
 def test_reads_are_answered_while_any_number_of_others_wait(stocked, connections, requests, known):
-    with loop(stocked, connections) as one:
+    with slow_row(stocked, "product", 2, 9), loop(stocked, connections) as one:
         if known:
             try_out(one)
         reserved = min(2, connections - 1)
@@ -207,13 +208,13 @@ def test_one_hiccup_makes_no_read_slow(stocked):
 
 def test_slow_reads_that_are_given_up_for_others_are_answered_in_the_end(stocked):
     """Nothing but the trial is free for them, and others want it: so they get more time each time."""
-    with loop(stocked, 3) as one:
+    with slow_row(stocked, "product", 2, 0.7), loop(stocked, 3) as one:
         try_out(one)
         with waiting(stocked, one, WRITES, 1), contextlib.ExitStack() as exits:
-            slow = [exits.enter_context(send(one, "/contact/1", fields={"HTTP_BENCH_DELAY": "700"})) for _ in range(2)]
+            slow = [exits.enter_context(send(one, "/product")) for _ in range(2)]
             for _ in range(3):
-                hold_up(stocked, one, "/product/1", "product", 2)
-                answers_reads(one, ["/product/1"])
+                hold_up(stocked, one, "/tag/1", "tag", 2)
+                answers_reads(one, ["/tag/1"])
             for client in slow:
                 client.settimeout(9)
                 assert answer(client)[:11] == b"Status: 200", database(one)

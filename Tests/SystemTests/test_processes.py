@@ -17,7 +17,7 @@ import time
 import pytest
 
 from fastcgi_client import answer, fastcgi
-from local_stack import MODES, PROGRAM, clean_environment, command_line, descendants, eventually, free_port, is_running, temporary_folder
+from local_stack import MODES, PROGRAM, clean_environment, command_line, descendants, eventually, free_port, is_running, listens, temporary_folder
 from daemon import copy_of_program, lowest_free_descriptor, processor_time, responder, stays
 
 
@@ -517,16 +517,17 @@ def test_a_stopped_loop_is_replaced(stack):
         assert server.ends() == 0
 
 
-def test_a_loop_that_hangs_is_replaced_and_the_log_says_what_it_was_doing(stocked):
-    with responder(stocked, "async", max_turn=2000, FORKLOOP_BENCH_HOOKS=1) as server:
+def test_a_loop_that_hangs_is_replaced_and_the_log_says_what_it_was_doing(stack):
+    with responder(stack, "async", max_turn=2000, FORKLOOP_APPLICATION="workload", waits=False) as server:
+        answers = lambda: server.process.poll() is None and listens(server.address) and b"Status: 200" in server.ask("work")
+        eventually(answers, message="it did not start")
         (loop,) = server.workers()
-        assert server.answers()
         with server.connect() as client:
-            client.sendall(fastcgi("/async/contact/1", keep=0, HTTP_BENCH_SPIN="9000000", HTTP_X_REQUEST_ID="the-one"))
+            client.sendall(fastcgi("/async/work", query="processor=9000000", keep=0, HTTP_X_REQUEST_ID="the-one"))
             eventually(lambda: server.workers() not in ([loop], []), 8, "it was not replaced")
-        server.says("last with GET /async/contact/1")
+        server.says("last with GET /async/work")
         assert "request=the-one" in server.log()
-        assert server.answers()
+        assert answers()
 
 
 @pytest.mark.parametrize("text", ["1", "1999", "-5", "x"])

@@ -506,8 +506,8 @@ def test_setups_that_begin_at_once_wait_for_each_other(given):
     assert sum("made the database" in text for text in said) == 1 and said.count("the database is set up\n") == 4, said
 
 
-def test_the_readmes_setup_works_beside_an_env_file_that_was_copied_from_the_example(given, tmp_path):
-    command = re.search(r"^sudo -u postgres env (.*) forkloop setup", (ROOT / "README.md").read_text(), re.M)[1]
+def test_the_setup_that_the_docs_show_works_beside_an_env_file_that_was_copied_from_the_example(given, tmp_path):
+    command = re.search(r"^sudo -u postgres env (.*) forkloop setup", (ROOT / "docs/security.md").read_text(), re.M)[1]
     settings = dict(pair.split("=") for pair in command.split())
     (tmp_path / ".env").write_text((ROOT / ".env.example").read_text())
     done = subprocess.run([PROGRAM, "setup", "--owner", given.owner, "--role", "forkloop"], capture_output=True, text=True, cwd=tmp_path,

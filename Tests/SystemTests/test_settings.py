@@ -122,7 +122,7 @@ def test_a_reload_tells_once_of_a_setting_that_has_been_misspelt(stack, mode):
 
 
 def test_no_setting_that_the_help_names_is_told_of():
-    meant = {name: "" for name in settings()} | {"FORKLOOP_PORT": 1, "FORKLOOP_SYNC_WORKERS": 1, "FORKLOOP_BENCH_HOOKS": 1, "FORKLOOP_SYNC_KEEP_ALIVE": 1}
+    meant = {name: "" for name in settings()} | {"FORKLOOP_PORT": 1, "FORKLOOP_SYNC_WORKERS": 1, "FORKLOOP_APPLICATION": "workload", "FORKLOOP_SYNC_KEEP_ALIVE": 1}
     assert run("sync", "--check", "--listen", "unix:/tmp/x.sock", **meant).stderr == ""
 
 
@@ -303,9 +303,9 @@ def test_every_setting_of_the_code_is_in_the_help():
             assert {f"FORKLOOP_SYNC_{name}", f"FORKLOOP_ASYNC_{name}"} <= set(settings()), f"{path}: no help names {name}"
 
 
-def readme_rows():
-    """Of the README's table: the names that a row is about, its flags and its default."""
-    text = pathlib.Path(ROOT, "README.md").read_text()
+def told_rows():
+    """Of the table of docs/operation.md: the names that a row is about, its flags and its default."""
+    text = pathlib.Path(ROOT, "docs/operation.md").read_text()
     for names, flags, default in re.findall(r"^\| (`(?:FORKLOOP_|DB_HOST)[^|]*) \|([^|]*)\|([^|]*)\|$", text, re.MULTILINE):
         expanded, whole = [], ""
         for name in re.findall(r"`([A-Z_{},]+)`", names):
@@ -318,9 +318,9 @@ def readme_rows():
         yield expanded, re.findall(r"--[a-z-]+", flags), default
 
 
-def test_the_readme_tells_every_setting_with_its_flag_and_default():
+def test_the_page_of_operation_tells_every_setting_with_its_flag_and_default():
     told = {}
-    for names, flags, default in readme_rows():
+    for names, flags, default in told_rows():
         numbers = re.findall(r"\d+", default)
         for name in names:
             told[name] = default
@@ -328,17 +328,17 @@ def test_the_readme_tells_every_setting_with_its_flag_and_default():
                 continue
             setting = settings()[name]
             negated = setting.flag and setting.flag.replace("--", "--no-", 1)
-            assert setting.flag is None or {setting.flag, negated} & set(flags), f"{name}: {setting.flag} is not in the README"
+            assert setting.flag is None or {setting.flag, negated} & set(flags), f"{name}: {setting.flag} is not in docs/operation.md"
             expected = setting.default if as_set(setting.default) else None
             if (expected or "").isdigit():
-                assert numbers[:1] == [expected], f"{name}: the README says '{default}', the help {expected}"
+                assert numbers[:1] == [expected], f"{name}: docs/operation.md says '{default}', the help {expected}"
                 # Of several in one row each has the next number; of `{SYNC,ASYNC}` both the same.
                 numbers = numbers[1:] if len(names) > 1 and numbers[1:] else numbers
             elif expected:
-                assert re.search(rf"\b{re.escape(expected)}\b", default), f"{name}: the README says '{default}', the help {expected}"
-    assert set(settings()) <= set(told), f"not in the README: {sorted(set(settings()) - set(told))}"
+                assert re.search(rf"\b{re.escape(expected)}\b", default), f"{name}: docs/operation.md says '{default}', the help {expected}"
+    assert set(settings()) <= set(told), f"not in docs/operation.md: {sorted(set(settings()) - set(told))}"
     known = set(settings()) | {"DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DATABASE_URL"}
-    assert set(told) <= known, f"in the README alone: {sorted(set(told) - known)}"
+    assert set(told) <= known, f"in docs/operation.md alone: {sorted(set(told) - known)}"
 
 
 def example():

@@ -12,9 +12,9 @@ import random
 
 import pytest
 
-from local_stack import MODES
+from local_stack import MODES, slow_row
 from signal_cell import Cell
-from signal_client import Database
+from signal_client import SLOW, Database
 from signal_model import KINDS, PHASES, SIGNALS
 from signal_server import SEED
 
@@ -25,7 +25,7 @@ WIDTH = max(2, 8 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 STOCK = """
     insert into contact (name, email) select repeat('😀', 250), repeat('e', 300) || '@b' from generate_series(1, 1000);
     insert into contact (name, email) select 'c', 'c@b' from generate_series(1, 200);
-    insert into product (name) values ('p')"""
+    insert into product (name) values ('p'), ('slow')"""
 
 
 def cells(mode, first):
@@ -60,7 +60,7 @@ def test_whatever_signal_follows_another_no_request_is_lost_and_a_stop_stops(sta
     for database in everybody:
         sessions.put(database)
     try:
-        with concurrent.futures.ThreadPoolExecutor(WIDTH) as threads:
+        with slow_row(stack, "product", *SLOW), concurrent.futures.ThreadPoolExecutor(WIDTH) as threads:
             done = list(threads.map(run, enumerate(cells(mode, first))))
     finally:
         for database in everybody:

@@ -83,8 +83,8 @@ ProxyPass "/async/" "unix:{run}/async.sock|fcgi://async/async/" retry=0
 
 
 def private(name):
-    """The README's lines that keep others from the pages about the servers, for addresses that are none of ours."""
-    lines = pathlib.Path(ROOT, "README.md").read_text().split("```\n<LocationMatch")[1].split("```")[0]
+    """The lines of docs/install.md that keep others from the pages about the servers, for addresses that are none of ours."""
+    lines = pathlib.Path(ROOT, "docs/install.md").read_text().split("```\n<LocationMatch")[1].split("```")[0]
     apache, rest = f"<LocationMatch{lines}".split("http-request deny")
     haproxy, caddy = f"http-request deny{rest}".split("\n", 1)
     parts = {"apache2": apache, "haproxy": haproxy, "caddy": caddy}[name]

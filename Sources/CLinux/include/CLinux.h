@@ -76,6 +76,8 @@ int clinux_end_soon_on(int signal, unsigned seconds);
 
 // Bytes that this process has allocated and not freed, mallinfo(3).
 size_t clinux_heap(void);
+// Gives what has been freed back to the system, malloc_trim(3).
+void clinux_trim_heap(void);
 
 // memfd_create(2): `size` bytes of shared memory, all zero, without a name in the file system.
 int clinux_shared_memory(const char *name, size_t size);

@@ -5,8 +5,10 @@ import Postgres
 import Text
 
 /// `{name, email}` as a client sends it; what a merge patch leaves out is nil.
-struct ContactInput: Sendable {
-  static let longestEmail = 320
+struct Contact: RowResource {
+  static let statements = RowStatements("contact", columns: ["name", "email"])
+
+  private static let longestEmail = 320
 
   let name: UTF8Text?
   let email: UTF8Text?
@@ -32,16 +34,7 @@ struct ContactInput: Sendable {
     parameters.append(name)
     parameters.append(email)
   }
-}
 
-extension UTF8Text {
-  fileprivate static let emailKey: UTF8Text = "email"
-}
-
-enum Contact {
-  static let statements = RowStatements("contact", columns: ["name", "email"])
-
-  /// Columns id, name, email.
   static func write(_ rows: ResultSet, row: Int, to writer: inout JSONWriter) {
     writer.raw(#"{"id":"#)
     writer.raw(rows.bytes(row, 0))
@@ -51,4 +44,18 @@ enum Contact {
     writer.text(rows, row, 2)
     writer.raw("}")
   }
+
+  static let description = ResourceDescription(
+    fields: [
+      "name": OpenAPI.name,
+      "email": [
+        "type": "string", "maxLength": OpenAPI.number(longestEmail), "pattern": #"^[^@\u0000]+@[^@\u0000]+$"#,
+        "description": "One @ with something on both sides, and without U+0000.",
+      ],
+    ], required: ["name", "email"],
+    input: ["name": "Ann", "email": "ann@example.org"], patch: ["email": "ann@example.com"], isReferredTo: true)
+}
+
+extension UTF8Text {
+  fileprivate static let emailKey: UTF8Text = "email"
 }

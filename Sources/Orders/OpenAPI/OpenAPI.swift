@@ -91,7 +91,8 @@ package enum OpenAPI {
       "operationId": id("List", mode, resource, "s"),
       "summary": "List \(resource.rawValue)s",
       "description": """
-      In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first costs.
+      In the order of their ids. Where there are more, `Link` leads to the next page, which costs what the first \
+      costs.\(resource == .order ? orderPages : "")
       """,
       "parameters": parameters(Page.parameters(of: resource) + ["if_match", "if_none_match_read"]),
       "responses": [
@@ -99,11 +100,17 @@ package enum OpenAPI {
           "description": "A page of \(resource.rawValue)s.",
           "headers": refs("ETag", "Link"),
           "content": json(
-            ["type": "array", "items": schema(resource.schema)], example: .array([example(resource)])),
+            ["type": "array", "items": schema(resource.schema)], example: .array([resource.description.made])),
         ]
       ] + answers("304", "400", "412", "414", "422", "500", "503", "504"),
     ]
   }
+
+  private static let orderPages = """
+     A page also ends before the order with which its lines would come to more than \(Order.mostLines), or its tags to more than \
+    \(Order.mostLinks), and with the one that brings its JSON to \(Order.longestPage) bytes: it then has fewer than `limit`, at \
+    least one.
+    """
 
   private static func creation(_ resource: Resource, _ mode: Mode) -> JSONValue {
     let known: JSONValue = ["id": "$response.body#/id"]
@@ -116,13 +123,13 @@ package enum OpenAPI {
       "parameters": parameters(["idempotency_key", "if_match", "if_none_match"]),
       "requestBody": [
         "required": true,
-        "content": json(schema("New\(resource.schema)"), example: input(resource)),
+        "content": json(schema("New\(resource.schema)"), example: resource.description.input),
       ],
       "responses": [
         "201": [
           "description": "The \(resource.rawValue), as GET shows it.",
           "headers": refs("ETag", "Location", "Idempotency-Replayed"),
-          "content": json(schema(resource.schema), example: example(resource)),
+          "content": json(schema(resource.schema), example: resource.description.made),
           "links": ["read": link("Read"), "change": link("Change"), "delete": link("Delete")],
         ]
       ] + answers("400", "409", "412", "413", "414", "415", "422", "500", "503", "504"),
@@ -138,14 +145,14 @@ package enum OpenAPI {
         "200": [
           "description": "The \(resource.rawValue).",
           "headers": refs("ETag"),
-          "content": json(schema(resource.schema), example: example(resource)),
+          "content": json(schema(resource.schema), example: resource.description.made),
         ]
       ] + answers("304", "400", "404", "412", "414", "422", "500", "503", "504"),
     ]
   }
 
   private static func change(_ resource: Resource, _ mode: Mode) -> JSONValue {
-    let body: JSONValue = ["schema": schema("\(resource.schema)Patch"), "example": patch(resource)]
+    let body: JSONValue = ["schema": schema("\(resource.schema)Patch"), "example": resource.description.patch]
     return [
       "operationId": id("Change", mode, resource),
       "summary": "Change \(resource.article) \(resource.rawValue)",
@@ -159,29 +166,36 @@ package enum OpenAPI {
         "200": [
           "description": "The \(resource.rawValue) as it is now.",
           "headers": refs("ETag"),
-          "content": json(schema(resource.schema), example: changed(resource)),
+          "content": json(schema(resource.schema), example: resource.description.changed),
         ]
       ]
         + answers(
           // The others have no name that can be taken, and refer to nothing that can go meanwhile.
-          resource == .tag || resource == .order
+          resource == .order || resource.description.hasUniqueName
             ? ["400", "404", "409", "412", "413", "414", "415-patch", "422", "500", "503", "504"]
             : ["400", "404", "412", "413", "414", "415-patch", "422", "500", "503", "504"]),
     ]
   }
 
   private static func deletion(_ resource: Resource, _ mode: Mode) -> JSONValue {
-    [
+    let others: JSONValue =
+      if resource == .order {
+        ["description": "Its lines and tag links go along."]
+      } else if resource.description.isReferredTo {
+        ["description": "What an order refers to can't be deleted."]
+      } else {
+        [:]
+      }
+    return [
       "operationId": id("Delete", mode, resource),
       "summary": "Delete \(resource.article) \(resource.rawValue)",
-      "description": resource == .order
-        ? "Its lines and tag links go along." : "What an order refers to can't be deleted.",
+    ] + others + [
       "parameters": parameters(["id", "if_match", "if_none_match"]),
       "responses": ["204": ["description": "It is gone."]]
         + answers(
-          resource == .order
-            ? ["400", "404", "412", "414", "422", "500", "503", "504"]
-            : ["400", "404", "409", "412", "414", "422", "500", "503", "504"]),
+          resource.description.isReferredTo
+            ? ["400", "404", "409", "412", "414", "422", "500", "503", "504"]
+            : ["400", "404", "412", "414", "422", "500", "503", "504"]),
     ]
   }
 

@@ -21,9 +21,12 @@ struct OrderRows {
     /// How far orders have been written.
     var cursor = 0
 
+    /// How many entries there is memory for when there are none.
+    static let mostKept = 8_192
+
     mutating func clear() {
       // A page of the largest orders should not stay in memory for good.
-      entries.removeAll(keepingCapacity: entries.capacity < 65_536)
+      entries.removeAll(keepingCapacity: entries.capacity <= Self.mostKept)
       isSorted = true
       cursor = 0
     }
@@ -36,6 +39,9 @@ struct OrderRows {
     mutating func sort() {
       if !isSorted { entries.sort(by: Entry.precedes) }
     }
+
+    /// The order of an entry; nil if there are not so many.
+    func order(at index: Int) -> Int64? { index < entries.count ? entries[index].order : nil }
 
     /// The row at a position, in a part that has one order's only.
     func row(at position: Int64) -> Int? {
@@ -64,17 +70,31 @@ struct OrderRows {
   private var tags = Part()
   private var names = Part()
 
+  /// The first order of which it is known that a page that begins with the first of these can't have it, too.
+  private var firstTooMany: Int64?
+
   /// Orders gathered.
   var count: Int { orders.entries.count }
+
+  /// How many of them one page can have: at least one, if there is any.
+  var fitting: Int {
+    guard let firstTooMany else { return count }
+    return min(count, max(1, orders.entries.firstIndex { $0.order >= firstTooMany } ?? count))
+  }
+
+  /// Lets go of the rows' places, and of the memory for them if that is much.
+  mutating func clear() {
+    orders.clear()
+    lines.clear()
+    tags.clear()
+    names.clear()
+  }
 
   func id(_ index: Int) -> Int64 { orders.entries[index].order }
 
   /// Sorts the rows into their orders. The columns are described at the statements.
   mutating func gather(_ rows: ResultSet) {
-    orders.clear()
-    lines.clear()
-    tags.clear()
-    names.clear()
+    clear()
     for row in 0..<rows.rowCount {
       let kind = rows.bytes(row, 1)
       if kind.isEmpty { continue }
@@ -90,6 +110,8 @@ struct OrderRows {
     lines.sort()
     tags.sort()
     names.sort()
+    firstTooMany = lines.order(at: Order.mostLines)
+    if let order = tags.order(at: Order.mostLinks) { firstTooMany = min(order, firstTooMany ?? order) }
     // Names of their own are a list's, which has no versions.
     guard rows.columnCount == Self.listWidth else { return }
     var isHidden = false

@@ -5,7 +5,9 @@ import Postgres
 import Text
 
 /// `{name}` as a client sends it; what a merge patch leaves out is nil.
-struct TagInput: Sendable {
+struct Tag: RowResource {
+  static let statements = RowStatements("tag", columns: ["name"])
+
   let name: UTF8Text?
 
   init?(_ value: JSONValue, _ validation: inout Validation) {
@@ -14,8 +16,17 @@ struct TagInput: Sendable {
   }
 
   func append(to parameters: inout Parameters) { parameters.append(name) }
-}
 
-enum Tag {
-  static let statements = RowStatements("tag", columns: ["name"])
+  @inline(__always)
+  static func write(_ rows: ResultSet, row: Int, to writer: inout JSONWriter) {
+    writer.raw(#"{"id":"#)
+    writer.raw(rows.bytes(row, 0))
+    writer.raw(#","name":"#)
+    writer.text(rows, row, 1)
+    writer.raw("}")
+  }
+
+  static let description = ResourceDescription(
+    fields: ["name": OpenAPI.name], required: ["name"], input: ["name": "gift"], patch: ["name": "errands"],
+    hasUniqueName: true, isReferredTo: true)
 }
