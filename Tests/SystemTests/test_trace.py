@@ -218,13 +218,15 @@ def small(can_trace):
 ORDER = {"name": "SO1", "contact_id": 1, "order_lines": [{"product_id": 1, "quantity": 3, "price": 0.25}], "tag_ids": [1]}
 # The system calls of the responder for a sequential request, at most. Whether one needs more is a decision: it is taken here.
 MOST = [
-    ("GET", "/contact/1", None, {"sync": 9.1, "async": 6.1}),
-    ("GET", "/order?limit=20", None, {"sync": 9.1, "async": 6.1}),
-    ("POST", "/order", ORDER, {"sync": 9.1, "async": 6.1}),
+    ("GET", "/contact/1", None, {"sync": 9.1, "async": 4.1}),
+    ("GET", "/order?limit=20", None, {"sync": 9.1, "async": 4.1}),
+    ("POST", "/order", ORDER, {"sync": 9.1, "async": 4.1}),
 ]
 REQUESTS = 100
-# A worker looks whether it has been told to end every 10 ms, however many requests it answers meanwhile.
-BY_THE_CLOCK = {"rt_sigpending"}
+# A worker looks whether it has been told to end every 10 ms, however many requests it answers meanwhile. A loop waits twice for a
+# request, for its bytes and for the rows; and once more where a timer has come between, on a slow machine more often.
+BY_THE_CLOCK = {"rt_sigpending", "epoll_wait", "epoll_pwait2"}
+MOST_WAITS = 2.7
 
 
 def ask(client, method, path, body):
@@ -250,8 +252,10 @@ def test_a_sequential_request_costs_its_responder_so_many_system_calls(small, tm
                 ask(client, method, f"/{mode}{path}", body)
         rows = re.findall(r"^\s*(\d+)\s+(\w+)$", (tmp_path / "calls").read_text(), re.M)
         names = sorted((name, int(number) / REQUESTS) for number, name in rows if name not in {"total", *BY_THE_CLOCK})
+        waits = sum(int(number) for number, name in rows if name in {"epoll_wait", "epoll_pwait2"}) / REQUESTS
+        assert waits <= MOST_WAITS, f"{method} /{mode}{path}: the loop waits {waits} times per request"
         counts.append((sum(number for _, number in names), names))
     client.close()
     each, names = min(counts)
     print(f"{method} /{mode}{path}: {each:.2f}", names)
-    assert 4 < each <= most[mode], f"{method} /{mode}{path}: {each:.2f} system calls per request, not {most[mode]}: {names}"
+    assert 3.9 < each <= most[mode], f"{method} /{mode}{path}: {each:.2f} system calls per request, not {most[mode]}: {names}"
