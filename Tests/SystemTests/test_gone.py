@@ -1,4 +1,4 @@
-"""Clients that go before their answer: the pool stops waiting for a read that nobody wants, and has the server give it up."""
+"""Clients that go before their answer: nobody waits for a read any more that nobody wants, and the server is told to give it up."""
 
 import contextlib
 import json
@@ -13,17 +13,24 @@ from local_stack import eventually, locked
 
 from responder import responder
 
-ACTIVE = "select count(*) from pg_stat_activity where application_name = 'forkloop sync' and state = 'active'"
+ACTIVE = "select count(*) from pg_stat_activity where application_name in ('forkloop sync', 'forkloop async') and state = 'active'"
+MODES = ["sync", "async"]
 
 
 @contextlib.contextmanager
-def pool(stack, *flags, workers=4, **settings):
-    with responder("sync", "--application", "workload", "--workers", str(workers), *flags, DB_HOST=stack.path("run"), **settings) as one:
+def workload(stack, *flags, mode="sync", workers=4, **settings):
+    size = ("--workers", str(workers)) if mode == "sync" else ()
+    with responder(mode, "--application", "workload", *size, *flags, DB_HOST=stack.path("run"), **settings) as one:
         yield one
 
 
 def active(stack):
     return int(stack.psql(ACTIVE)[0][0])
+
+
+def told_of(one):
+    """How many have gone by the pool's count, or statements been given up by the loop's."""
+    return counter(one, "gone_requests") if one.mode == "sync" else json.loads(one.ask("/status")[1].split(b"\r\n\r\n", 1)[1])["database"]["cancelled"]
 
 
 def counter(one, name):
@@ -54,16 +61,17 @@ READS = {
 
 @pytest.mark.parametrize("flags", [(), ("--prepared", "off")], ids=["prepared", "not prepared"])
 @pytest.mark.parametrize("query", READS.values(), ids=READS)
-def test_a_read_that_nobody_waits_for_is_given_up(stack, query, flags):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_read_that_nobody_waits_for_is_given_up(stack, mode, query, flags):
     """Workers are free, and the server does nothing for those who have gone."""
-    with pool(stack, *flags) as one:
+    with workload(stack, *flags, mode=mode) as one:
         clients = [one.send("/work", query=query) for _ in range(4)]
-        eventually(lambda: active(stack) == 4, message="the statements have not begun")
+        eventually(lambda: active(stack) >= 4, message="the statements have not begun")
         for client in clients:
             client.close()
         eventually(lambda: active(stack) == 0, 5, "statements went on for nobody")
         assert one.ask("/work", query="rows=1&bytes=5")[0] == 200
-        assert counter(one, "gone_requests") == 4
+        assert told_of(one) >= 4
         assert told(one) == []
 
 
@@ -79,26 +87,43 @@ def test_so_is_one_that_waits_to_be_prepared(stocked):
 
 
 def test_a_wait_for_something_else_ends_too(stack):
-    with pool(stack, workers=1) as one:
+    with workload(stack, workers=1) as one:
         one.send("/work", query="wait=10000").close()
         assert one.ask("/work")[0] == 200
         assert counter(one, "gone_requests") == 1
 
 
-def test_a_write_goes_on_to_its_end(stack):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_write_goes_on_to_its_end(stack, mode):
     """What it has come to is what is asked for with its key."""
-    with pool(stack) as one:
-        one.send("/work", "POST", query="time=1000").close()
+    with workload(stack, mode=mode) as one:
+        client = one.send("/work", "POST", query="time=1000")
         eventually(lambda: active(stack) == 1)
+        client.close()
         time.sleep(0.2)
         assert active(stack) == 1, "the write was given up"
         eventually(lambda: active(stack) == 0)
-        assert counter(one, "gone_requests") == 0
+        assert told_of(one) == 0
+
+
+def test_a_shared_read_is_given_up_when_the_last_one_has_gone(stack):
+    with workload(stack, mode="async") as one:
+        shared = dict(query="time=1500&share=rows&key=5&rows=1&bytes=3")
+        staying, *leaving = [one.send("/work", **shared) for _ in range(3)]
+        eventually(lambda: active(stack) == 1)
+        for client in leaving:
+            client.close()
+        assert answer(staying).startswith(b"Status: 200") and told_of(one) == 0
+        clients = [one.send("/work", **shared) for _ in range(3)]
+        eventually(lambda: active(stack) == 1)
+        for client in clients:
+            client.close()
+        eventually(lambda: active(stack) == 0 and told_of(one) == 1, 5, "it went on for nobody")
 
 
 def test_one_that_went_in_the_queue_costs_the_database_nothing(stack):
     """Whoever may have waited for long is looked at before its statement."""
-    with pool(stack, workers=1) as one:
+    with workload(stack, workers=1) as one:
         first = one.send("/work", query="time=300&distribution=fixed")
         eventually(lambda: active(stack) == 1)
         for _ in range(200):
@@ -107,10 +132,11 @@ def test_one_that_went_in_the_queue_costs_the_database_nothing(stack):
         eventually(lambda: counter(one, "gone_requests") == 200, message="those who have gone were not seen")
 
 
-def test_nobody_else_is_hit(stack):
+@pytest.mark.parametrize("mode", MODES)
+def test_nobody_else_is_hit(stack, mode):
     """Clients that go at random moments, and others whose answers are their own."""
     random.seed(5)
-    with pool(stack) as one:
+    with workload(stack, mode=mode) as one:
         for number in range(150):
             leaving = one.send("/work", query="time=30&distribution=exponential&rows=2&bytes=9")
             time.sleep(random.random() * 0.03)
