@@ -64,9 +64,10 @@ package struct Query {
     continuation = .all(then)
   }
 
-  /// The next step.
+  /// The next step. Of `.cancelled`, which is what comes where nobody waits any more, nothing is made.
   package func then(_ results: QueryResults) -> Step {
-    switch continuation {
+    if case .failure(.cancelled) = results.first { return .nobodys }
+    return switch continuation {
     case .one(let then): then(results.first)
     case .all(let then): then([results.first] + results.others)
     }
@@ -79,6 +80,11 @@ package struct Query {
     case .all(let then): then([result])
     }
   }
+}
+
+extension Step {
+  /// Of what nobody waits for nothing is made.
+  package static var nobodys: Step { .respond(Response(.serviceUnavailable)) }
 }
 
 /// What has come of a query's statements, in their order.

@@ -80,7 +80,7 @@ final class ClientConnection {
     }
     // A peer that has closed only its writing side may wait for its answers. Over TCP that looks like one that has gone, as
     // nginx goes when its client has gone, and is taken for it.
-    if server.peersAreLocal { watch.hangUp = .closed }
+    if server.peersAreLocal || server.configuration.mayHalfClose { watch.hangUp = .closed }
     watch.onHangUp = { [self] in
       hasGone = true
       for request in underWay { request.abandon() }
@@ -182,7 +182,7 @@ final class ClientConnection {
 
   private func begin(_ request: RequestUnderWay) -> Step {
     server.shows(request.request)
-    if request.isAbandoned { return .respond(Response(.serviceUnavailable)) }
+    if request.isAbandoned { return .nobodys }
     if request.isTooLarge { return .respond(application.refuse(.headerTooLarge)) }
     if let page = server.statusPage(for: request.request) { return .respond(page) }
     return request.begin(by: application)

@@ -14,6 +14,8 @@ package struct AsyncConfiguration: Sendable {
   package var databaseConnections = 8
   /// Whether equal reads that wait together are answered together.
   package var sharesReads = true
+  /// Whether the web server may close its writing side and still wait for its answer.
+  package var mayHalfClose = false
   /// Connections of the web server that each loop holds; more wait to be accepted.
   package var connections = 20_000
   /// How long a request may take to arrive, and a client to take its answer.

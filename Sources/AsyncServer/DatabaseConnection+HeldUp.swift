@@ -6,7 +6,7 @@ extension DatabaseConnection {
   /// Whether a statement runs here behind which no other should be put. What was sent together often waits for the same: where one has
   /// stood still, nothing is put behind the others either.
   func isHeldUp(_ now: UInt64) -> Bool {
-    depth > 0 && (endsWithSlow || stoodStill || isAt(longerThan: StatementTimes.hindrance, now))
+    isCancelling || depth > 0 && (endsWithSlow || stoodStill || isAt(longerThan: StatementTimes.hindrance, now))
   }
 
   /// The server has answered something.
@@ -38,17 +38,39 @@ extension DatabaseConnection {
   /// Has the server give up the read that it is at, if that has taken so long that others are better off without it: it is sent
   /// again where slow ones go. Behind one that has been given up others often wait for the same.
   func giveUpRead(_ now: UInt64) {
-    guard !isCancelling, let cancellation, let statement = oldestRead else { return }
+    guard !isCancelling, let statement = oldestRead else { return }
     guard isAt(longerThan: wasCancelled ? StatementTimes.hindrance : StatementTimes.blockade, now) else { return }
-    isCancelling = true
+    if cancel() { pool.isGivenUp(statement) }
+  }
+
+  /// Has the server give up the read that it is at if all who waited for it have gone, unless it is about to end by itself: to ask for
+  /// that costs PostgreSQL a process. Nothing else may be under way here, and nothing is sent before both the statement and the
+  /// cancel have ended (`isHeldUp`): it must never hit a neighbour.
+  func giveUpForNobody(_ now: UInt64) {
+    guard !isCancelling, depth == 1, isAt(longerThan: StatementTimes.hindrance, now) else { return }
+    let isRead = expected.contains {
+      if case .result(let execution) = $0 { execution.isForNobody && execution.statement.isReadOnly } else { false }
+    }
+    if isRead, cancel() { pool.counters.cancelled += 1 }
+  }
+
+  /// Asks the server to give up what it is at; false where too many are being asked already.
+  private func cancel() -> Bool {
+    guard let cancellation, pool.cancels < Self.mostCancels else { return false }
+    self.cancelling = cancellation
     wasCancelled = true
-    pool.isGivenUp(statement)
+    pool.cancels += 1
     // On a thread of the runtime's own, since libpq makes its caller wait.
     loop.spawn { [self] in
       await withTaskExecutorPreference(globalConcurrentExecutor) { cancellation.send() }
-      isCancelling = false
+      if self.cancelling === cancellation { self.cancelling = nil }
+      pool.cancels -= 1
     }
+    return true
   }
+
+  /// How many servers may be asked to give something up at a time: each takes a thread for as long as it does not answer.
+  private static let mostCancels = 64
 
   /// Has the reads behind the oldest statement sent elsewhere, each once: what comes of them here is nobody's.
   func giveReadsBack() {

@@ -64,7 +64,8 @@ final class DatabaseConnection {
   /// Whether something that is on its way has been behind a statement that stood still, and may stand still as well.
   var stoodStill = false
   /// Whether the server is being asked to give up a read, and whether one that is on its way may be given up for that.
-  var isCancelling = false
+  var isCancelling: Bool { cancelling != nil }
+  var cancelling: Cancellation?
   var wasCancelled = false
   /// The attempt to connect that is under way.
   private var attempt: ConnectionAttempt?
@@ -129,6 +130,8 @@ final class DatabaseConnection {
     uncommitted = []
     stoodStill = false
     wasCancelled = false
+    // Should it come now, it finds nobody.
+    cancelling = nil
     preparations = Preparations(areUsed: options.prepares)
     preparationError = nil
     answered = []

@@ -178,6 +178,7 @@ extension DatabasePool {
           for connection in connections where connection.isStuck(loop.now) { connection.giveReadsBack() }
         }
         clearReserved()
+        for connection in connections { connection.giveUpForNobody(loop.now) }
       } while connections.contains { $0.depth > 0 }
       isLookedAfter = false
     }

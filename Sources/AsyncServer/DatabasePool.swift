@@ -17,6 +17,8 @@ final class DatabasePool {
   private var reads = SharedReads()
   /// The reserved connections are the ready ones before this.
   var reservedEnd = 0
+  /// How many connections' servers are being asked to give something up.
+  var cancels = 0
   /// Whether somebody looks for what is held up.
   var isLookedAfter = false
   var counters = Counters()
@@ -31,6 +33,7 @@ final class DatabasePool {
     var refused: UInt64 = 0
     var repeated: UInt64 = 0
     var abandoned: UInt64 = 0
+    var cancelled: UInt64 = 0
   }
 
   /// What a turn of the loop was spent on.

@@ -64,6 +64,9 @@ final class Execution {
   /// Nobody waits, any more or yet.
   var isAbandoned: Bool { first == nil && others.isEmpty }
 
+  /// All who have wanted it have gone, and it can't be taken back.
+  var isForNobody: Bool { first.map { $0.hasGone } ?? false && others.allSatisfy(\.hasGone) }
+
   /// Counts `id` among those who want it.
   func join(_ id: ObjectIdentifier) {
     if first == nil { first = Waiter(id: id) } else { others.append(Waiter(id: id)) }
@@ -150,9 +153,7 @@ struct Outcome {
 extension Query {
   /// The next step. Of what nobody waits for nothing is made.
   func then(_ outcome: Outcome) -> Step {
-    guard let execution = outcome.first, let result = execution.result else {
-      return .respond(Response(.serviceUnavailable))
-    }
+    guard let execution = outcome.first, let result = execution.result else { return .nobodys }
     if !outcome.others.isEmpty {
       return then(QueryResults(result, outcome.others.map { $0.result ?? .failure(.cancelled) }))
     }

@@ -74,7 +74,7 @@ final class RequestUnderWay {
   /// Waits for time to pass, then takes a step. Of what nobody waits for nothing is made.
   func sleep(_ duration: Duration, on loop: EventLoop, _ then: () -> Step) async -> Step {
     await sleep(duration, on: loop)
-    return isAbandoned ? .respond(Response(.serviceUnavailable)) : then()
+    return isAbandoned ? .nobodys : then()
   }
 
   /// Waits for time to pass, for less where it is abandoned.

@@ -78,6 +78,7 @@ struct StatusPage {
     number("refused", pool.counters.refused, &writer)
     number("repeated_reads", pool.counters.repeated, &writer)
     number("abandoned", pool.counters.abandoned, &writer)
+    number("cancelled", pool.counters.cancelled, &writer)
     writer.raw(#","connections":["#)
     for (index, connection) in pool.connections.enumerated() {
       if index > 0 { writer.raw(",") }
@@ -146,6 +147,8 @@ struct StatusPage {
     text.counter("repeated_reads", "Statements that were sent again on another connection.", pool.counters.repeated)
     text.counter("refused_requests", "Requests that found the database away or its queue full.", pool.counters.refused)
     text.counter("abandoned_requests", "Requests whose client had gone before they were sent.", pool.counters.abandoned)
+    text.counter(
+      "cancelled_statements", "Statements that were given up since their clients had gone.", pool.counters.cancelled)
     text.latency("request_seconds", "Time from a request's last byte to its answer.", totals)
     return text.finished()
   }

@@ -21,6 +21,10 @@ extension Connection {
 
   /// By the name that `Preparations` gives it; by its own where there are none.
   package func prepare(_ statement: Statement, as name: String? = nil) throws(PostgresError) {
+    if client != nil {
+      _ = try result(of: sendPrepare(statement, as: name ?? statement.preparedName)).get()
+      return
+    }
     let result = (name ?? statement.preparedName).withCString { PQprepare(handle, $0, statement.sql, 0, nil) }
     _ = try outcome(owning: result).get()
   }
@@ -33,6 +37,7 @@ extension Connection {
     _ statement: Statement, as name: String? = nil, _ parameters: Parameters
   ) -> QueryResult {
     defer { dropNotifications() }
+    guard client == nil else { return result(of: send(statement, as: name, parameters)) }
     let result = parameters.withPointers { values in
       (name ?? statement.preparedName).withCString {
         PQexecPrepared(handle, $0, Int32(parameters.count), values, nil, nil, 0)
@@ -45,10 +50,28 @@ extension Connection {
   package func executeUnprepared(
     _ statement: Statement, _ parameters: Parameters
   ) -> QueryResult {
-    outcome(
+    guard client == nil else { return result(of: sendUnprepared(statement, parameters)) }
+    return outcome(
       owning: parameters.withPointers {
         PQexecParams(handle, statement.sql, Int32(parameters.count), nil, $0, nil, nil, 0)
       })
+  }
+
+  /// Looks after a client while `body` executes what it waits for; nil if it goes meanwhile, and the server is told to give that up.
+  /// Where that could not be told in time, the connection is of no use any more: `isAlive` is false.
+  package func whileThere<Result>(_ client: ClientWatch?, _ body: () -> Result) -> Result? {
+    (self.client, departure) = (client, .none)
+    defer { self.client = nil }
+    let result = body()
+    return departure == .none ? result : nil
+  }
+
+  /// What a statement that was sent by itself has come to.
+  private func result(of isSent: Bool) -> QueryResult {
+    guard isSent else { return .failure(.connectionLost(message)) }
+    var last: QueryResult?
+    while let next = nextResult() { last = outcome(owning: next) }
+    return last ?? .failure(.connectionLost(message))
   }
 
   /// Prepares a statement, which may take some milliseconds at most: it waits where a table is locked.
@@ -77,7 +100,7 @@ extension Connection {
     var isLimited = false
     var closings = 0
     while closings < 2 {
-      guard let next = PQgetResult(handle) else {
+      guard let next = nextResult() else {
         closings += 1
         continue
       }
@@ -130,7 +153,7 @@ extension Connection {
     var result: QueryResult?
     var closings = 0
     while closings < 2 {
-      guard let next = PQgetResult(handle) else {
+      guard let next = nextResult() else {
         closings += 1
         continue
       }

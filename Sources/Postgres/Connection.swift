@@ -9,6 +9,9 @@ import Glibc
 /// Not Sendable: one thread owns it. It holds what libpq holds and nothing else.
 package final class Connection {
   let handle: OpaquePointer
+  /// Who waits for what is executed, while somebody looks after that; and what has become of it.
+  var client: ClientWatch?
+  var departure = Departure.none
 
   /// What every connection of ours asks for beside where to go.
   package struct Options: Equatable, Sendable {
@@ -76,7 +79,7 @@ package final class Connection {
   package var socket: Int32 { PQsocket(handle) }
 
   /// Whether libpq still believes in the connection.
-  package var isAlive: Bool { PQstatus(handle) == CONNECTION_OK }
+  package var isAlive: Bool { departure != .stuck && PQstatus(handle) == CONNECTION_OK }
 
   /// Whether the server is one of those that we know the SQL of: 13 or later.
   package var serverVersion: Int { Int(PQserverVersion(handle)) }

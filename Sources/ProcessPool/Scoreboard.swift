@@ -64,6 +64,7 @@ package struct Scoreboard: @unchecked Sendable {
     package let recycled: Atomic<UInt64>
     package let timedOut: Atomic<UInt64>
     package let shed: Atomic<UInt64>
+    package let gone: Atomic<UInt64>
     package let crashed: Atomic<UInt64>
     package let maxChildrenReached: Atomic<UInt64>
     package let maxActive: Atomic<UInt64>

@@ -22,6 +22,14 @@ package struct WorkerSlot {
   /// How long before the last connection the answer before it had gone, in nanoseconds.
   package private(set) var timeBefore: UInt64 = 0
 
+  /// A connection accepted so soon after the answer before, in nanoseconds, had been waiting.
+  package static let immediately: UInt64 = 10_000
+  /// Since when there has always been a connection waiting.
+  private var busySince: UInt64 = 0
+
+  /// Whether the request may have waited to be accepted for longer than that, in nanoseconds.
+  package func mayHaveWaited(longerThan limit: UInt64) -> Bool { began - busySince > limit }
+
   /// How long the last request was in each phase, in nanoseconds.
   package struct Phases {
     package var reading: UInt64 = 0
@@ -55,6 +63,7 @@ package struct WorkerSlot {
   package mutating func accepted() {
     began = MonotonicClock.now
     timeBefore = began - lastAnswer
+    if timeBefore >= Self.immediately { busySince = began }
     connections &+= 1
     slot.pointee.counters.connections.store(connections, ordering: .relaxed)
     slot.pointee.requestStarted.store(began, ordering: .relaxed)
@@ -158,6 +167,7 @@ package struct WorkerSlot {
     slot.pointee.counters.add(duration)
   }
 
+  package func countGone() { header.pointee.gone.wrappingAdd(1, ordering: .relaxed) }
   package func countShed() { header.pointee.shed.wrappingAdd(1, ordering: .relaxed) }
   package func countSlow() { header.pointee.slowRequests.wrappingAdd(1, ordering: .relaxed) }
   package func countRecycled() { header.pointee.recycled.wrappingAdd(1, ordering: .relaxed) }

@@ -36,6 +36,8 @@ struct BlockingDatabase {
   /// How long a request may take, in nanoseconds; 0: for ever.
   private let requestTime: UInt64
   private let userSaysLimit: Bool
+  /// Who waits for what is executed; nil: nobody looks whether it has gone.
+  var client: ClientWatch?
 
   init(_ info: ConnectionInfo, _ options: Connection.Options, requestTime: UInt64 = 0, log: Logger) {
     self.info = info
@@ -132,8 +134,10 @@ struct BlockingDatabase {
       return nil
     }
     let began = MonotonicClock.now
-    let results = connection.execute(all, as: names)
+    let client = all.allSatisfy(\.statement.isReadOnly) ? client : nil
+    let results = connection.whileThere(client) { connection.execute(all, as: names) }
     if !connection.isAlive { self.connection = nil }
+    guard let results else { return all.map { _ in .failure(.cancelled) } }
     return results.map { result in
       guard case .failure(let error) = result, error.isCancellation, connection.isAlive else { return result }
       return .failure(judged(error, after: MonotonicClock.now - began, nil, on: connection))
@@ -187,14 +191,19 @@ struct BlockingDatabase {
       let connection = try connection(preparedFor: byName ? statement : nil, since)
       let began = MonotonicClock.now
       let limit = limit(for: statement, since: since)
-      let result: QueryResult
-      if let limit {
-        let name = byName ? preparations.name(of: statement) : nil
-        result = connection.execute(statement, as: name, parameters, within: limit)
-      } else if byName {
-        result = connection.execute(statement, as: preparations.name(of: statement), parameters)
-      } else {
-        result = connection.executeUnprepared(statement, parameters)
+      // A write goes on to its end: its outcome is what is asked for with its key.
+      let result = connection.whileThere(statement.isReadOnly ? client : nil) {
+        if let limit {
+          connection.execute(statement, as: byName ? preparations.name(of: statement) : nil, parameters, within: limit)
+        } else if byName {
+          connection.execute(statement, as: preparations.name(of: statement), parameters)
+        } else {
+          connection.executeUnprepared(statement, parameters)
+        }
+      }
+      guard let result else {
+        if !connection.isAlive { self.connection = nil }
+        return .failure(.cancelled)
       }
       guard case .failure(let error) = result else { return result }
       if case .connectionLost = error { self.connection = nil }
@@ -229,16 +238,24 @@ struct BlockingDatabase {
     if let former = preparations.prepare(statement) { connection.deallocate(former) }
     do throws(PostgresError) {
       let name = preparations.name(of: statement)
-      if let limit = limit(for: statement, since: since) {
-        try connection.prepare(statement, as: name, within: limit)
-      } else {
-        try connection.prepare(statement, as: name)
+      let limit = limit(for: statement, since: since)
+      // It waits, too, where a table is locked.
+      let result: Result<Void, PostgresError>? = connection.whileThere(statement.isReadOnly ? client : nil) {
+        Result { () throws(PostgresError) in
+          if let limit {
+            try connection.prepare(statement, as: name, within: limit)
+          } else {
+            try connection.prepare(statement, as: name)
+          }
+        }
       }
+      try (result ?? .failure(.cancelled)).get()
     } catch {
       // It is known already, by its name and so its text.
       if error.isKnownPreparation { return connection }
       preparations.couldNotPrepare(statement)
       if case .connectionLost = error { self.connection = nil }
+      if !connection.isAlive { self.connection = nil }
       throw error.beforeSending
     }
     return connection

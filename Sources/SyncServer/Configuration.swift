@@ -10,6 +10,8 @@ package struct SyncConfiguration: Sendable {
   package var options: Connection.Options
   /// How long a peer may take to send or to take the next bytes, in seconds.
   package var peerTimeout = 30
+  /// Whether the web server may close its writing side and still wait for its answer.
+  package var mayHalfClose = false
   /// What each worker serves.
   package let application: ApplicationFactory
 

@@ -167,6 +167,9 @@ struct Exchange: ~Copyable {
     return handle.pointee.ipcFd
   }
 
+  /// Lets a client go that has gone.
+  mutating func drop() { closeConnection() }
+
   /// The request's body is not needed any more.
   mutating func forgetBody() { request.body = [] }
 

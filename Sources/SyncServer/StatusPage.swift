@@ -24,6 +24,7 @@ struct StatusPage {
     var recycled: UInt64
     var timedOut: UInt64
     var shed: UInt64
+    var gone: UInt64
     var crashed: UInt64
     var reloads: UInt64
     var maxChildrenReached: UInt64
@@ -46,6 +47,7 @@ struct StatusPage {
       recycled: header.pointee.recycled.load(ordering: .relaxed),
       timedOut: header.pointee.timedOut.load(ordering: .relaxed),
       shed: header.pointee.shed.load(ordering: .relaxed),
+      gone: header.pointee.gone.load(ordering: .relaxed),
       crashed: header.pointee.crashed.load(ordering: .relaxed),
       reloads: header.pointee.reloads.load(ordering: .relaxed),
       maxChildrenReached: header.pointee.maxChildrenReached.load(ordering: .relaxed),
@@ -104,6 +106,7 @@ struct StatusPage {
     number("slow_requests", counters.slowRequests, &writer)
     number("timed_out_requests", counters.timedOut, &writer)
     number("shed_requests", counters.shed, &writer)
+    number("gone_requests", counters.gone, &writer)
     number("recycled_workers", counters.recycled, &writer)
     number("crashed_workers", counters.crashed, &writer)
     writer.raw(#","workers":["#)
@@ -149,6 +152,7 @@ struct StatusPage {
     text.counter("timed_out_requests", "Requests that took longer than --request-timeout.", counters.timedOut)
     text.counter("shed_requests", "Requests that waited longer than --max-queue-wait.", counters.shed)
     text.counter("workers_recycled", "Workers that were replaced.", counters.recycled)
+    text.counter("gone_requests", "Requests whose client had gone before their answer.", counters.gone)
     text.counter("workers_crashed", "Workers that ended otherwise.", counters.crashed)
     text.counter(
       "workers_limit_reached", "Times that a worker more was wanted than there may be.", counters.maxChildrenReached)

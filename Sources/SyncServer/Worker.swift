@@ -28,14 +28,17 @@ struct Worker: ~Copyable {
 
   private static let signalInterval: UInt64 = 10_000_000
   private var nextSignalCheck: UInt64 = 0
-  /// A connection accepted so soon after the answer before, in nanoseconds, had been waiting.
-  private static let immediately: UInt64 = 10_000
   /// For how many milliseconds nobody is accepted when there are no descriptors for them.
   private static let pause: Int32 = 100
   /// Whether the last connection that was to be accepted could not be for want of descriptors.
   private var isExhausted = false
-  /// Whether the request has waited for so long that its client may have gone.
+  /// Whether the request has waited for so long that its client may have gone; whether it has; and whether there was time for that
+  /// in the queue.
   private var isTooLate = false
+  private var hasGone = false
+  private var mayHaveWaited: Bool { slot.mayHaveWaited(longerThan: Self.patience) }
+  private static let patience: UInt64 = 10_000_000
+  private let peersAreLocal: Bool
   /// Whether nobody is let in any more: who closed the listener tells us to end in a moment.
   private var isClosed = false
   /// After how many requests memory is looked at: reading /proc costs a few microseconds.
@@ -50,6 +53,7 @@ struct Worker: ~Copyable {
     database = BlockingDatabase(
       configuration.database, configuration.options, requestTime: configuration.master.limits.requestTime, log: log)
     ownID = Array(Request.newID())
+    peersAreLocal = ListeningSocket.isLocal(context.listener)
     let limits = configuration.master.limits
     // Where requests have a time limit, it is the peer's too.
     exchange = Exchange(
@@ -115,7 +119,7 @@ struct Worker: ~Copyable {
 
   /// Whether the queue may hold somebody, since the request before was there as soon as the one before that had been answered:
   /// then it costs a system call less to accept first, and otherwise to wait first.
-  private var somebodyMayWait: Bool { slot.timeBefore < Self.immediately }
+  private var somebodyMayWait: Bool { slot.timeBefore < WorkerSlot.immediately }
 
   /// For how many milliseconds nobody is accepted, because there are no descriptors, nobody is let in any more, or there is no
   /// database connection: others have one, and can answer what could only be refused here, and that very quickly.
@@ -220,6 +224,7 @@ struct Worker: ~Copyable {
 
   private mutating func serve(_ connection: Int32, isNew: Bool) -> Bool {
     slot.accepted()
+    hasGone = false
     let patience = configuration.master.limits.queueWait
     let hasWaitedTooLong =
       isNew && patience > 0 && context.scoreboard.acceptedOneThatWaited(longerThan: patience, now: MonotonicClock.now)
@@ -233,9 +238,18 @@ struct Worker: ~Copyable {
     if exchange.request.method != .get, exchange.request.method != .head { clinux_choose_emergency_answer(1) }
     slot.shows(
       method: exchange.request.method.rawValue, path: exchange.request.path, requestID: exchange.request.requestID)
+    database.client = ClientWatch(connection, isLocal: peersAreLocal, mayHalfClose: configuration.mayHalfClose)
     isTooLate = hasWaitedTooLong && !application.isLivenessCheck(exchange.request)
     var response = respond(to: exchange.request)
     clinux_end_emergency_answer()
+    database.client = nil
+    if hasGone {
+      exchange.drop()
+      _ = slot.writes()
+      slot.answered()
+      slot.countGone()
+      return true
+    }
     let isLarge = response.body.count > Memory.large || exchange.request.body.count > Memory.large
     application.seal(&response, for: exchange.request, slot.writes())
     log.report(response, to: exchange.request)
@@ -291,16 +305,22 @@ struct Worker: ~Copyable {
   private mutating func execute(_ query: Query) -> QueryResults {
     slot.asksDatabase()
     clinux_set_emergency_answer_database(slot.databaseBegan, 0)
-    let results = database.execute(query, since: slot.began)
+    let results: QueryResults
+    if mayHaveWaited, let client = database.client, client.hasGone {
+      results = QueryResults(.failure(.cancelled))
+    } else {
+      results = database.execute(query, since: slot.began)
+    }
+    if case .failure(.cancelled) = results.first { hasGone = true }
     slot.hasDatabasesAnswer()
     clinux_set_emergency_answer_database(slot.databaseBegan, slot.databaseEnded)
     return results
   }
 
   /// Should it take too long, the master gives the request up as it does any other.
-  private func sleep(_ duration: Duration, _ then: () -> Step) -> Step {
-    MonotonicClock.sleep(duration)
-    return then()
+  private mutating func sleep(_ duration: Duration, _ then: () -> Step) -> Step {
+    hasGone = database.client?.leaves(within: duration) ?? false
+    return hasGone ? .nobodys : then()
   }
 
   private func tellOfSlowRequest() {

@@ -38,6 +38,7 @@ struct AsyncCommand: ParsableCommand {
     try ResponderOptions.refuseTooFewDescriptors(
       master.daemon, databaseConnections: configuration.databaseConnections)
     try limits.apply(to: &configuration, reader)
+    configuration.mayHalfClose = try options.mayHalfClose(reader)
     return configuration
   }
 

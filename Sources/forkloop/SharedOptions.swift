@@ -182,6 +182,18 @@ struct ResponderOptions: ParsableArguments {
       """)
   var prepared: String?
 
+  @Flag(
+    help: """
+      The web server may close its writing side and still wait for its answer; else over TCP it is taken to have gone then, with \
+      its client. [FORKLOOP_HALF_CLOSE=1] (default: off)
+      """)
+  var halfClose = false
+
+  func mayHalfClose(_ reader: SettingsReader) throws(SettingsError) -> Bool {
+    let says = try reader.integer(nil, "", "FORKLOOP_HALF_CLOSE", in: 0...1, default: 0)
+    return halfClose || says == 1
+  }
+
   @Flag(help: "Only check the configuration.")
   var check = false
 

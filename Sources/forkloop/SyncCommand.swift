@@ -48,10 +48,12 @@ struct SyncCommand: ParsableCommand {
     try ResponderOptions.refuseClashes(in: master)
     let application = try options.application(reader)
     try ResponderOptions.refuseTooFewDescriptors(master.daemon, databaseConnections: 1)
-    return SyncConfiguration(
+    var configuration = SyncConfiguration(
       master, database: try reader.database(state: options.state.state),
       options: try options.connectionOptions(reader, "forkloop sync")
     ) { application.make(.sync, isStopping: $0) }
+    configuration.mayHalfClose = try options.mayHalfClose(reader)
+    return configuration
   }
 
   private func status(_ reader: SettingsReader, _ listen: ListenAddress) throws -> ListenAddress? {
