@@ -22,7 +22,7 @@ package struct WorkerSlot {
   /// How long before the last connection the answer before it had gone, in nanoseconds.
   package private(set) var timeBefore: UInt64 = 0
 
-  /// A connection accepted so soon after the answer before, in nanoseconds, had been waiting.
+  /// What takes no longer, in nanoseconds, was there already.
   package static let immediately: UInt64 = 10_000
   /// Since when there has always been a connection waiting.
   private var busySince: UInt64 = 0
@@ -59,11 +59,11 @@ package struct WorkerSlot {
   package func isReady() { enter(.idle, MonotonicClock.now) }
   package func isDraining() { enter(.draining, MonotonicClock.now) }
 
-  /// A connection was accepted.
-  package mutating func accepted() {
+  /// A connection was accepted; whether its worker had to wait for it.
+  package mutating func accepted(afterBlocking hasBlocked: Bool) {
     began = MonotonicClock.now
     timeBefore = began - lastAnswer
-    if timeBefore >= Self.immediately { busySince = began }
+    if hasBlocked { busySince = began }
     connections &+= 1
     slot.pointee.counters.connections.store(connections, ordering: .relaxed)
     slot.pointee.requestStarted.store(began, ordering: .relaxed)

@@ -36,6 +36,8 @@ struct Worker: ~Copyable {
   /// in the queue.
   private var isTooLate = false
   private var hasGone = false
+  /// Whether the worker has waited for the connection, and not the connection for it.
+  private var hasBlocked = true
   private var mayHaveWaited: Bool { slot.mayHaveWaited(longerThan: Self.patience) }
   private static let patience: UInt64 = 10_000_000
   private let peersAreLocal: Bool
@@ -95,9 +97,12 @@ struct Worker: ~Copyable {
       waiting.watch(database: database.socket, generation: database.generation)
       let pause = pauseForOthers()
       // Somebody in the queue need not be announced first. Where connections are parked, whoever comes first is.
+      hasBlocked = false
       var hasServed = pause == 0 && context.kept == nil && somebodyMayWait && serveNext()
       if !hasServed {
+        let waitBegan = MonotonicClock.now
         let event = pause > 0 ? waiting.rest(pause) : waiting.wait(atMost: waitLimit())
+        hasBlocked = MonotonicClock.now - waitBegan > WorkerSlot.immediately
         isExhausted = false
         switch event {
         // Others may have found a database connection meanwhile.
@@ -223,7 +228,7 @@ struct Worker: ~Copyable {
   }
 
   private mutating func serve(_ connection: Int32, isNew: Bool) -> Bool {
-    slot.accepted()
+    slot.accepted(afterBlocking: hasBlocked)
     hasGone = false
     let patience = configuration.master.limits.queueWait
     let hasWaitedTooLong =

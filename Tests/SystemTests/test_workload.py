@@ -226,7 +226,7 @@ def test_equal_reads_are_executed_once_where_they_may_be_shared(stack, share, st
         return counted() - before, [got["data"] for got in answers]
 
     with workload(stack, "async", FORKLOOP_ASYNC_DB_CONNECTIONS=2) as one:
-        loop, = children(one.process.pid)
+        loop, = eventually(lambda: children(one.process.pid))
         assert at_once([f"time=50&rows=1&bytes=2&key=7&share={share}"] * 6) == (statements, [["7."]] * 6)
         assert at_once([f"rows=1&bytes=2&key={key}&share={share}" for key in range(4)]) == (4, [[f"{key}."] for key in range(4)])
         several = f"statements=2&together=1&rows=1&bytes=2&key=7&share={share}"
