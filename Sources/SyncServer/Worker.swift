@@ -14,24 +14,24 @@ import ProcessPool
 /// TERM: answer what stands in the queue, then end. QUIT: end after the request under way. ALRM: the request under way
 /// has taken too long; tell its client and end.
 struct Worker: ~Copyable {
-  private let configuration: SyncConfiguration
-  private let context: WorkerContext
-  private let log: Logger
+  let configuration: SyncConfiguration
+  let context: WorkerContext
+  let log: Logger
   private let application: any Application
   private var database: BlockingDatabase
   private var exchange: Exchange
-  private var slot: WorkerSlot
+  var slot: WorkerSlot
   /// The id of a request of which nothing has been read.
   private let ownID: [UInt8]
   /// Requests after which it ends; 0: never.
-  private let mostRequests: UInt64
+  let mostRequests: UInt64
 
-  private static let signalInterval: UInt64 = 10_000_000
-  private var nextSignalCheck: UInt64 = 0
+  static let signalInterval: UInt64 = 10_000_000
+  var nextSignalCheck: UInt64 = 0
   /// For how many milliseconds nobody is accepted when there are no descriptors for them.
-  private static let pause: Int32 = 100
+  static let pause: Int32 = 100
   /// Whether the last connection that was to be accepted could not be for want of descriptors.
-  private var isExhausted = false
+  var isExhausted = false
   /// Whether the request has waited for so long that its client may have gone; whether it has; and whether there was time for that
   /// in the queue.
   private var isTooLate = false
@@ -44,7 +44,7 @@ struct Worker: ~Copyable {
   /// Whether nobody is let in any more: who closed the listener tells us to end in a moment.
   private var isClosed = false
   /// After how many requests memory is looked at: reading /proc costs a few microseconds.
-  private static let memoryInterval: UInt64 = 16
+  static let memoryInterval: UInt64 = 16
 
   init(_ configuration: SyncConfiguration, _ context: WorkerContext, log: Logger) {
     self.configuration = configuration
@@ -142,63 +142,8 @@ struct Worker: ~Copyable {
     return 1_000
   }
 
-  /// Whether TERM or QUIT has come. While the listener is ready, epoll_pwait returns without letting a signal in: then what
-  /// is pending is looked at, now and then between requests, and always if it was ready for nothing, as it is when nobody
-  /// is let in any more.
-  private mutating func isToldToEnd(hasServed: Bool) -> Bool {
-    if clinux_flagged() != 0 { return true }
-    guard !hasServed || slot.lastAnswer >= nextSignalCheck else { return false }
-    nextSignalCheck = slot.lastAnswer + Self.signalInterval
-    let pending = SignalSet.pending
-    if pending.contains(SIGUSR1), SignalSet([SIGUSR1]).wait(timeout: .zero) != nil { reopenLog() }
-    return pending.contains(SIGTERM) || pending.contains(SIGQUIT)
-  }
-
-  private func reopenLog() {
-    guard let path = configuration.master.daemon.logFile else { return }
-    do throws(SystemError) { try LogOutput.open(path) } catch {
-      log.error("the log \(path) can't be reopened: \(error)")
-    }
-  }
-
-  /// Ends without leaving anybody behind who has been let in.
-  private mutating func leave(_ waiting: inout WorkerWait) {
-    waiting.close()
-    // Somebody may have been announced to us just before.
-    _ = serveNext()
-    if !slot.isGivenUp { _ = serveParked() }
-    if slot.isGivenUp { return }
-    guard clinux_flagged() == SIGTERM || SignalSet.isPending(SIGTERM) else { return slot.isDraining() }
-    let deadline = MonotonicClock.now + configuration.master.drainTimeout.nanoseconds
-    // What stands in the queue has been accepted as far as its client can tell.
-    while getppid() == context.master, MonotonicClock.now < deadline, !slot.isGivenUp,
-      serveParked() || context.scoreboard.mayTakeOneMore() && serveNext() || waitsForDescriptors()
-    {}
-    slot.isDraining()
-  }
-
-  /// Whether a connection may still stand in the queue for which there was no descriptor; waits a little if so.
-  private mutating func waitsForDescriptors() -> Bool {
-    guard isExhausted else { return false }
-    isExhausted = false
-    usleep(UInt32(Self.pause) * 1_000)
-    return true
-  }
-
-  /// Whether it is time to give its place to a new worker: never in the middle of a request.
-  private func hasHadEnough() -> Bool {
-    let limit = configuration.master.limits.memory
-    let isOld = mostRequests > 0 && slot.requests >= mostRequests
-    let isFat =
-      limit > 0 && slot.requests > 0 && slot.requests % Self.memoryInterval == 0
-      && Memory.resident(of: getpid()) > limit
-    guard isOld || isFat else { return false }
-    slot.countRecycled()
-    return true
-  }
-
   /// Accepts one connection and answers its request; false if nobody was waiting, or can be accepted now.
-  private mutating func serveNext() -> Bool {
+  mutating func serveNext() -> Bool {
     let connection: Int32
     switch Acceptance.next(of: context.listener, nonblocking: false) {
     case .connection(let number): connection = number
@@ -221,7 +166,7 @@ struct Worker: ~Copyable {
   }
 
   /// Takes a connection that was parked and answers its request; false if there is none.
-  private mutating func serveParked() -> Bool {
+  mutating func serveParked() -> Bool {
     guard let kept = context.kept else { return false }
     let connection = clinux_receive_descriptor(kept.exit)
     return connection >= 0 && serve(connection, isNew: false)
