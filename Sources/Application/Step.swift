@@ -15,7 +15,7 @@ package enum Step {
 
 /// One statement or several that do not depend on one another, and what becomes of their rows.
 ///
-/// The pool sends several in one pipeline, the loop spreads them over its connections; each is a transaction of its own. For statements
+/// The pool sends several reads in one pipeline, the loop spreads them over its connections; each is a transaction of its own. For statements
 /// that do depend on one another the closure of the first returns the query of the second.
 package struct Query {
   /// The statements, the first apart: nearly always there is no other.

@@ -125,10 +125,18 @@ final class ClientConnection {
     if request == nil {
       if isReading { return nil }
       isReading = true
-      while request == nil, !hasEnded {
-        if await !read() { hasEnded = true }
+      while request == nil, !isOver {
+        if isFull, !arrived.isEmpty {
+          // What is held back goes on when there is space for its answer.
+          await changed()
+        } else if hasEnded {
+          break
+        } else if await !read() {
+          hasEnded = true
+        }
         request = takeArrived()
       }
+      if isOver { hasEnded = true }
       isReading = false
     }
     guard let request else { return nil }
@@ -140,10 +148,13 @@ final class ClientConnection {
   /// The first that has arrived, unless as many are being answered as may be. Then it is held back, and whoever has answered one goes
   /// on with it.
   private func takeArrived() -> RequestUnderWay? {
-    guard underWay.count - arrived.count < mostAtATime, let request = arrived.popFirst() else { return nil }
+    guard !isFull, underWay.count - arrived.count < mostAtATime, let request = arrived.popFirst() else { return nil }
     assembler.begun(request.id)
     return request
   }
+
+  /// Whether the peer has so many answers to take that no more are made.
+  private var isFull: Bool { unsent.count - sentCount > Self.longestBacklog }
 
   private func close() {
     watch.cancel()
@@ -246,7 +257,7 @@ final class ClientConnection {
       await changed()
     }
     // A peer that does not take its answers is not asked for more.
-    while !isOver, unsent.count - sentCount > Self.longestBacklog { await changed() }
+    while !isOver, isFull { await changed() }
     if isOver { return false }
     let transfer = Transfer.read(descriptor.number, into: server.readBuffer)
     mayHoldMore = transfer == .bytes(server.readBuffer.count)

@@ -62,9 +62,14 @@ final class DatabasePool {
     let began = loop.now
     // What has been done in part is not refused because others wait.
     let isContinued = request.execution?.result != nil
-    request.wants(execution(of: query.first, query.sharing, isContinued))
+    request.wants(
+      execution(of: query.first, query.sharing, isContinued, needing: isContinued ? 0 : 1 + query.others.count))
     if !query.others.isEmpty {
-      for other in query.others { request.wantsToo(execution(of: other, query.sharing, isContinued)) }
+      // All or none: the first has been refused where there is no room for all.
+      if let execution = request.execution, case .failure? = execution.result {
+        return Outcome(first: execution, others: query.others.map { _ in execution })
+      }
+      for other in query.others { request.wantsToo(execution(of: other, query.sharing, isContinued, needing: 0)) }
     }
     while let execution = request.awaited {
       await withUnsafeContinuation { execution.resume($0, for: ObjectIdentifier(request)) }
@@ -76,17 +81,20 @@ final class DatabasePool {
   /// Whether there is a connection, or one that has just broken and is being made again.
   private var hasProspects: Bool { connections.contains { $0.isReady || $0.isReturning } }
 
-  private func refusal(of statement: Statement, isContinued: Bool) -> PostgresError? {
+  /// Why there can't be `count` statements more, of which this is the first; 0: as many as there are.
+  private func refusal(of statement: Statement, needing count: Int) -> PostgresError? {
     guard hasProspects else { return lastError }
-    if isContinued { return nil }
+    if count == 0 { return nil }
     // However many wait for slow ones, fast ones may come; and however many writes wait, reads may.
-    let hasRoom = waiting.hasRoom(lane(of: statement), for: statement, limit: configuration.queueLimit)
+    let hasRoom = waiting.hasRoom(lane(of: statement), for: statement, limit: configuration.queueLimit - (count - 1))
     return hasRoom ? nil : .queueFull
   }
 
   /// The execution that will answer a statement: one that is waiting already and asks for the same, or a new one.
-  private func execution(of bound: BoundStatement, _ sharing: Query.Sharing, _ isContinued: Bool) -> Execution {
-    if let refusal = refusal(of: bound.statement, isContinued: isContinued) {
+  private func execution(
+    of bound: BoundStatement, _ sharing: Query.Sharing, _ isContinued: Bool, needing count: Int
+  ) -> Execution {
+    if let refusal = refusal(of: bound.statement, needing: count) {
       counters.refused += 1
       return Execution(bound, failed: refusal)
     }

@@ -22,9 +22,8 @@ final class RequestUnderWay {
   private var others: [Execution] = []
   /// For how long it has waited for the database, in nanoseconds.
   var databaseTime: UInt64 = 0
-  /// Its task while it waits for time to pass, and how often it has.
-  private var sleeper: UnsafeContinuation<Void, Never>?
-  private var sleeps = 0
+  /// Whether it waits for time to pass.
+  private var sleep: Sleep?
   /// Nobody wants its answer any more; whether that is because the web server has said so.
   private(set) var isAbandoned = false
   private(set) var isAborted = false
@@ -77,28 +76,35 @@ final class RequestUnderWay {
     return isAbandoned ? .nobodys : then()
   }
 
-  /// Waits for time to pass, for less where it is abandoned.
+  /// Waits for time to pass, for less where it is abandoned. What stays until then is a timer, and nothing of the request.
   func sleep(_ duration: Duration, on loop: EventLoop) async {
     if isAbandoned { return }
-    sleeps += 1
-    let sleep = sleeps
-    loop.spawn { [self] in
+    let sleep = Sleep()
+    self.sleep = sleep
+    loop.spawn {
       await loop.sleep(duration)
-      if sleeps == sleep { wakeUp() }
+      sleep.end()
     }
-    await withUnsafeContinuation { sleeper = $0 }
+    await withUnsafeContinuation { sleep.task = $0 }
+    self.sleep = nil
   }
 
-  private func wakeUp() {
-    sleeper?.resume()
-    sleeper = nil
+  /// A task that waits for time to pass.
+  private final class Sleep {
+    var task: UnsafeContinuation<Void, Never>?
+
+    func end() {
+      let task = task
+      self.task = nil
+      task?.resume()
+    }
   }
 
   func abandon() {
     isAbandoned = true
     execution?.leave(ObjectIdentifier(self))
     for other in others { other.leave(ObjectIdentifier(self)) }
-    wakeUp()
+    sleep?.end()
   }
 
   /// ABORT_REQUEST (FastCGI 1.0 §5.4).

@@ -79,7 +79,7 @@ extension Master {
         _ = startDrainingWorker()
       } else if kept?.parked.isEmpty ?? true {
         log.info("stopped")
-        return 0
+        return hasBrokenOff ? 1 : 0
       }
     }
     guard MonotonicClock.now >= deadline else { return nil }

@@ -238,13 +238,13 @@ extension Master {
     kill(process, SIGALRM)
   }
 
-  /// Kills a loop whose turns do not go on: it hangs, or has been stopped. Everybody on it would wait for ever.
+  /// Kills a loop that does not go on: it hangs, or has been stopped. Everybody on it would wait for ever.
   private mutating func enforceTurnLimit(_ process: pid_t, _ sinceLastLook: UInt64) {
     let limit = configuration.limits.turn
     guard limit > 0, let child = children[process], let slot = child.slot, !child.hasStoodStill else { return }
-    let turn = scoreboard.lastTurn(slot)
-    guard turn == child.lastTurn else {
-      children[process]?.lastTurn = turn
+    let progress = scoreboard.progress(slot)
+    guard progress == child.progress else {
+      children[process]?.progress = progress
       children[process]?.stillFor = 0
       return
     }
@@ -277,6 +277,7 @@ extension Master {
         if hasSeenEmptyQueue { queueIsEmpty = true }
         continue
       }
+      if child.isDraining, ending.exitCode == 1 { hasBrokenOff = true }
       let now = MonotonicClock.now
       log.warning("worker \(ending.process) \(ending)")
       if child.killAt != .max || child.hasStoodStill || ending.exitCode == Self.timedOut { continue }

@@ -27,7 +27,7 @@ package struct Master: ~Copyable {
     /// Whether it was killed for a loop that stood still.
     var hasStoodStill = false
     /// The last turn of its loop that was seen, and for how long it has been the last, in nanoseconds.
-    var lastTurn: UInt64 = 0
+    var progress: UInt64 = 0
     var stillFor: UInt64 = 0
   }
 
@@ -86,6 +86,8 @@ package struct Master: ~Copyable {
   var drainDeadline: UInt64?
   /// Whether a worker has found nobody in the listen queue since nobody is let in any more.
   var queueIsEmpty = false
+  /// Whether one has ended in a drain with requests that it had not answered.
+  var hasBrokenOff = false
   /// When the pool was last looked at.
   var lastLook: UInt64 = 0
 

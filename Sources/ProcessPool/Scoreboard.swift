@@ -216,8 +216,11 @@ package struct Scoreboard: @unchecked Sendable {
   /// Whether the request of a worker has been given up, and the worker is still there.
   func isGivenUp(_ index: Int) -> Bool { slot(index).pointee.underWay.load(ordering: .relaxed) == Self.givenUp }
 
-  /// When the last turn of a loop began, in monotonic nanoseconds; 0 before the first.
-  func lastTurn(_ index: Int) -> UInt64 { slot(index).pointee.lastTurn.load(ordering: .relaxed) }
+  /// What changes with each turn of a loop, and with each request that it answers: many that compute may be answered in one turn.
+  func progress(_ index: Int) -> UInt64 {
+    slot(index).pointee.lastTurn.load(ordering: .relaxed)
+      &+ slot(index).pointee.counters.requests.load(ordering: .relaxed)
+  }
 
   /// All workers, the totals of those that have ended not among them.
   package func reports() -> [WorkerReport] { (0..<slotsUsed).compactMap(report) }

@@ -116,8 +116,11 @@ struct BlockingDatabase {
     }
   }
 
-  /// Nil where they can't be sent together: without a connection, and where each has to say its time limit.
+  /// Nil where they can't be sent together: without a connection, where each has to say its time limit, and writes of a request that has
+  /// one.
   private mutating func pipelined(_ all: [BoundStatement], _ since: UInt64) -> [QueryResult]? {
+    // Each of several writes must have ended before the request is given up, and none knows how long those before it take.
+    guard requestTime == 0 || all.allSatisfy(\.statement.isReadOnly) else { return nil }
     var names: [String?] = []
     do throws(PostgresError) {
       for bound in all {

@@ -61,6 +61,12 @@ struct Problem: Error {
   }
 
   private init(_ error: PostgresError) {
+    if case .connectionLost = error {
+      // Retry-After would be an invitation to write twice.
+      self.init(.serviceUnavailable, "The database went away while it was at this.")
+      fault = "\(error)"
+      return
+    }
     guard case .statement(let server) = error else {
       self = .unavailable("The database can't be reached at the moment.", fault: "\(error)")
       return

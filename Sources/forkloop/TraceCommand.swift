@@ -71,6 +71,10 @@ struct TraceCommand: ParsableCommand {
   private func refuseUnwritable(_ path: String) throws(LocalStackError) {
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    var status = stat()
+    if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+      throw LocalStackError("can't write \(path): it is a folder")
+    }
     guard access(access(path, F_OK) == 0 ? path : folder, W_OK) == 0 else {
       throw LocalStackError("can't write \(path): \(String(cString: strerror(errno)))")
     }

@@ -8,11 +8,12 @@ import re
 import select
 import signal
 import subprocess
+import time
 
 import pytest
 
 import daemon
-from fastcgi_client import answer
+from fastcgi_client import answer, connect_to, fastcgi, record
 from local_stack import MODES, PROGRAM, ROOT, children, eventually, listens
 from proxy import in_front_of
 from responder import ONE_CONNECTION, responder
@@ -265,3 +266,79 @@ def test_a_worker_that_waits_answers_nobody_else(stack):
         assert b"200 OK" in answer(second)
         assert select.select([first], [], [], 0)[0], "the second was answered while the first waited"
         assert b"200 OK" in answer(first)
+
+
+# --- what a loop holds for those who take nothing, or have gone
+
+def heap(one):
+    return parsed(one.ask("/status")[1])["memory"]["heap_bytes"]
+
+
+def test_for_a_peer_that_takes_no_answers_no_more_are_made(stack):
+    """Requests that are held back are begun when there is space for their answers, not when others have been answered."""
+    with workload(stack, "async") as one, connect_to(one.path) as client:
+        client.sendall(b"".join(renumbered(fastcgi("/async/work", query="rows=1&bytes=1048576"), number) for number in range(1, 201)))
+        eventually(lambda: parsed(one.ask("/status")[1])["memory"]["backlogged_answers"] > 0)
+        time.sleep(1)  # In which all would have been made.
+        assert heap(one) < 100 << 20
+        answered = 0
+        client.settimeout(60)
+        with client.makefile("rb") as answers:
+            while answered < 200:
+                header = answers.read(8)
+                answers.read(int.from_bytes(header[4:6], "big") + header[6])
+                answered += header[1] == 3
+
+
+def renumbered(records, number):
+    """Records with another request id."""
+    out, at = bytearray(records), 0
+    while at < len(out):
+        out[at + 2:at + 4] = number.to_bytes(2, "big")
+        at += 8 + int.from_bytes(out[at + 4:at + 6], "big") + out[at + 6]
+    return bytes(out)
+
+
+def test_nothing_is_kept_of_a_request_that_was_given_up_while_it_waited(stack):
+    """But its timer."""
+    whole = fastcgi("/async/work", query="statements=0&wait=10000", HTTP_X_FILL="y" * 60_000)
+    with workload(stack, "async") as one, connect_to(one.path) as client, client.makefile("rb") as answers:
+        before = heap(one)
+        for _ in range(500):
+            client.sendall(whole)
+            while parsed(one.ask("/status")[1])["requests_under_way"] < 2:
+                pass
+            client.sendall(record(2))
+            while (header := answers.read(8))[1] != 3:
+                answers.read(int.from_bytes(header[4:6], "big") + header[6])
+            answers.read(int.from_bytes(header[4:6], "big") + header[6])
+        assert heap(one) - before < 8 << 20
+
+
+def test_of_several_statements_all_are_taken_or_none(stack):
+    with workload(stack, "async", FORKLOOP_ASYNC_DB_QUEUE=5) as one:
+        assert one.ask("/work")[0] == 200
+        before = parsed(one.ask("/status")[1])["database"]["statements"]
+        assert one.ask("/work", "POST", query="statements=20&together=1")[0] == 503
+        assert parsed(one.ask("/status")[1])["database"]["statements"] == before
+        assert one.ask("/work", "POST", query="statements=5&together=1")[0] == 200
+
+
+def test_a_loop_that_answers_one_after_another_for_long_does_not_stand_still(stack):
+    """Of many that compute, all may be answered in one turn: that is slow, and no hang."""
+    with workload(stack, "async", FORKLOOP_ASYNC_MAX_TURN=2000) as one:
+        one.ask("/work")
+        clients = [one.send("/work", query="processor=400000&statements=0") for _ in range(8)]
+        assert [answer(client).split(b"\r\n")[0] for client in clients] == [b"Status: 200 OK"] * 8
+        assert "killed" not in one.log.read_text()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_drain_that_breaks_somebody_off_says_so_by_its_exit_code(stack, mode):
+    with daemon.responder(stack, mode, waits=False, FORKLOOP_APPLICATION="workload", FORKLOOP_DRAIN_TIMEOUT=1) as server:
+        eventually(lambda: listens(server.address))
+        with server.connect() as client:
+            client.sendall(fastcgi(f"/{mode}/work", query="wait=9000"))
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 1
