@@ -1,5 +1,6 @@
 // What is held up on a database connection by something slow, and what is done about it.
 
+import Platform
 import Postgres
 
 extension DatabaseConnection {
@@ -56,17 +57,23 @@ extension DatabaseConnection {
 
   /// Asks the server to give up what it is at; false where too many are being asked already.
   private func cancel() -> Bool {
-    guard let cancellation, pool.cancels < Self.mostCancels else { return false }
+    guard pool.cancels < Self.mostCancels, let cancellation, let end = cancellation.start() else { return false }
     self.cancelling = cancellation
     wasCancelled = true
     pool.cancels += 1
-    // On a thread of the runtime's own, since libpq makes its caller wait.
     loop.spawn { [self] in
-      await withTaskExecutorPreference(globalConcurrentExecutor) { cancellation.send() }
+      await hasEnded(Descriptor(owning: end))
       if self.cancelling === cancellation { self.cancelling = nil }
       pool.cancels -= 1
     }
     return true
+  }
+
+  /// Waits until a cancel is over.
+  private func hasEnded(_ end: consuming Descriptor) async {
+    guard let watch = try? loop.watch(end.number, for: .readable, edgeTriggered: false) else { return }
+    await watch.readable()
+    watch.cancel()
   }
 
   /// How many servers may be asked to give something up at a time: each takes a thread for as long as it does not answer.

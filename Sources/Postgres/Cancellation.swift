@@ -4,9 +4,7 @@ import CPostgres
 import Glibc
 
 /// What it takes to ask for that, apart from the connection. Owns the `PGcancel`.
-///
-/// Unchecked Sendable: it never changes, and libpq lets any thread send it.
-package final class Cancellation: @unchecked Sendable {
+package final class Cancellation {
   private let handle: OpaquePointer
 
   /// nil where libpq has no memory for it.
@@ -17,20 +15,19 @@ package final class Cancellation: @unchecked Sendable {
 
   deinit { PQfreeCancel(handle) }
 
-  /// Connects, asks, and waits until the server has taken note. Whatever the server is at then is given up, if anything: it need
-  /// not be what it was at before.
-  package func send() {
+  /// Connects, asks, and waits until the server has taken note: PQcancel has no limit of its own.
+  fileprivate func send() {
     var reason = [CChar](repeating: 0, count: 256)
     PQcancel(handle, &reason, Int32(reason.count))
   }
 
-  /// As `send`, but waits for some milliseconds at most: libpq has no limit of its own, so it waits on a thread that is left behind then.
-  /// Whether the server has taken note. If not, it may do so later: the connection must be closed.
-  package func send(within milliseconds: Int32) -> Bool {
+  /// Asks on a thread of its own. Whatever the server is at then is given up, if anything: it need not be what it was at before. A
+  /// descriptor, which is the caller's, that can be read from (there is nothing but the end) when the server has taken note, or can't
+  /// be asked; nil where there is no thread or descriptor to be had.
+  package func start() -> Int32? {
     var ends: [Int32] = [-1, -1]
-    guard pipe(&ends) == 0 else { return false }
+    guard pipe(&ends) == 0 else { return nil }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    defer { close(ends[0]) }
     let call = Unmanaged.passRetained(Call(self, end: ends[1]))
     // Signals are for the thread that there was before.
     var all = sigset_t()
@@ -45,14 +42,23 @@ package final class Cancellation: @unchecked Sendable {
     }
     guard pthread_create(&thread, nil, body, call.toOpaque()) == 0 else {
       call.release()
-      return false
+      close(ends[0])
+      return nil
     }
     pthread_detach(thread)
-    var interest = pollfd(fd: ends[0], events: Int16(POLLIN), revents: 0)
+    return ends[0]
+  }
+
+  /// Asks, and waits for some milliseconds at most. Whether the server has taken note. If not, it may do so later: the connection must be
+  /// closed.
+  package func send(within milliseconds: Int32) -> Bool {
+    guard let end = start() else { return false }
+    defer { close(end) }
+    var interest = pollfd(fd: end, events: Int16(POLLIN), revents: 0)
     return poll(&interest, 1, milliseconds) > 0
   }
 
-  /// One asking on a thread of its own, and the pipe that it closes when it is over.
+  /// One asking, and the pipe's end that it closes when it is over.
   private final class Call {
     private let cancellation: Cancellation
     private let end: Int32

@@ -60,5 +60,5 @@ def test_a_loop_s_tasks_are_started_in_one_place():
     assert found == {"Sources/EventLoop/EventLoop.swift"}
     claims = {str(path.relative_to(ROOT)) for path in pathlib.Path(ROOT, "Sources").rglob("*.swift")
               if "@unchecked Sendable" in path.read_text()}
-    # The executor; shared memory; what libpq allows any thread to use (PQcancel).
-    assert claims == {"Sources/EventLoop/EventLoop.swift", "Sources/ProcessPool/Scoreboard.swift", "Sources/Postgres/Cancellation.swift"}
+    # The executor; shared memory.
+    assert claims == {"Sources/EventLoop/EventLoop.swift", "Sources/ProcessPool/Scoreboard.swift"}
