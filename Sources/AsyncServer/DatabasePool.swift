@@ -65,7 +65,7 @@ final class DatabasePool {
     request.wants(
       execution(of: query.first, query.sharing, isContinued, needing: isContinued ? 0 : 1 + query.others.count))
     if !query.others.isEmpty {
-      // All or none: the first has been refused where there is no room for all.
+      // All or none: the first has been refused where there is no space for all.
       if let execution = request.execution, case .failure? = execution.result {
         return Outcome(first: execution, others: query.others.map { _ in execution })
       }
