@@ -26,6 +26,7 @@ class NotMeasured(Exception):
 
 def run(description, measure, **flags):
     """Runs a finding and ends with its exit code. `measure(options)` gives what speaks against the claim; nothing, if it holds."""
+    sys.stdout.reconfigure(line_buffering=True)
     name = pathlib.Path(sys.argv[0]).name
     cli = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--quick", action="store_true", help="fewer and shorter measurements, for a test")
@@ -34,7 +35,7 @@ def run(description, measure, **flags):
         cli.add_argument(f"--{flag}", type=type(default), default=default, help=text)
     options = cli.parse_args()
     try:
-        print(machine(), flush=True)
+        print(machine())
         against = measure(options)
     except (NotMeasured, AssertionError, OSError, subprocess.SubprocessError) as error:
         print(f"\nIt could not be measured: {error}", file=sys.stderr)
@@ -59,7 +60,7 @@ def machine():
     system = first(r'^PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text())
     model = first(r"^model name\s*:(.*)", pathlib.Path("/proc/cpuinfo").read_text())
     return (f"{len(os.sched_getaffinity(0))} × {model}, load {os.getloadavg()[0]:.1f}; {system}, Linux {platform.release()}\n"
-            f"forkloop {said(PROGRAM, '--version').strip()}, nginx {first(r'nginx/(.*)', said('/usr/sbin/nginx', '-v'))}, "
+            f"forkloop {first('(.*)', said(PROGRAM, '--version'))}, nginx {first(r'nginx/(.*)', said('/usr/sbin/nginx', '-v'))}, "
             f"PostgreSQL {first(r'([0-9.]+)', said('psql', '--version'))}, Python {platform.python_version()}\n")
 
 
