@@ -41,6 +41,12 @@ def run(script, *arguments, program=PROGRAM, code):
     return done.stdout + done.stderr
 
 
+def make(*arguments):
+    """As from a shell, though the tests were started by make."""
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, env=outside)
+
+
 def test_each_finding_has_a_script_a_page_and_a_graph():
     assert {path.stem for path in PAGES.iterdir()} == {script.name for script in SCRIPTS} and len(SCRIPTS) == 2
     assert len(list(PAGES.iterdir())) == 2 * len(SCRIPTS)
@@ -65,7 +71,7 @@ def test_a_graph_shows_the_run_that_its_page_tells(script):
 
 @each_finding
 def test_make_redoes_a_finding(script):
-    done = subprocess.run(["make", "-n", "finding", f"N={script.name.split('-')[0]}", "ARGS=--quick"], cwd=ROOT, capture_output=True, text=True)
+    done = make("-n", "finding", f"N={script.name.split('-')[0]}", "ARGS=--quick")
     lines = done.stdout.splitlines()
     assert lines[-1].endswith(f" benchmarks/findings/{script.name} --quick"), done
     assert any("swift build" in line for line in lines[:-1]), "it does not build the program first"
@@ -73,7 +79,7 @@ def test_make_redoes_a_finding(script):
 
 @pytest.mark.parametrize("number", ["", "9"])
 def test_make_tells_which_findings_there_are(number):
-    done = subprocess.run(["make", "finding", f"N={number}"], cwd=ROOT, capture_output=True, text=True)
+    done = make("finding", f"N={number}")
     assert done.returncode != 0 and all(script.name in done.stderr for script in SCRIPTS), done
 
 
