@@ -16,7 +16,7 @@ ARGS ?=
 # How many system tests go on at the same time: more than there are processors, since most of them wait.
 TEST_PROCESSES ?= 4
 
-.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean tutorial
+.PHONY: up compare test test-long test-signals unit-test system-test build build-tests run-unit-tests run-system-tests system-test-needs assets packages compare-packages test-packages format lint clean tutorial finding
 
 up: build assets
 	@exec $(PROGRAM) up $(ARGS)
@@ -40,6 +40,13 @@ dev: packages assets
 
 compare: build compare-packages
 	@exec $(PROGRAM) compare $(ARGS)
+
+# Redoes a finding of docs/findings, as in: make finding N=1
+FINDING = $(wildcard benchmarks/findings/$(N)-*)
+finding:
+	@[ -n "$(N)" ] && [ -n "$(FINDING)" ] || { echo "N is one of:"; ls benchmarks/findings | grep '^[0-9]'; exit 2; } >&2
+	@$(MAKE) --no-print-directory build
+	@exec /usr/bin/python3 $(FINDING) $(ARGS)
 
 # Both kinds of tests at the same time, once all is built. What the unit tests say is told in the end, not in between.
 test: build-tests system-test-needs
