@@ -273,7 +273,7 @@ def test_nothing_is_left_when_up_itself_is_killed():
 
 
 def test_a_slow_reader_does_not_hold_up_the_loop(stocked):
-    stocked.psql("insert into \"order\" (name, contact_id) select repeat('x', 400), 1 from generate_series(1, 1000);"
+    stocked.psql("insert into \"order\" (name, contact_id) select repeat('x', 255), 1 from generate_series(1, 1000);"
                  "insert into order_line (order_id, product_id, quantity, price) select o, 1, 1, 1 from generate_series(1, 1000) o, generate_series(1, 30)")
     with connect(stocked, "async") as slow, connect(stocked, "async") as other:
         slow.sendall(fastcgi("/async/order", query="limit=1000"))

@@ -523,7 +523,7 @@ def test_a_loop_that_hangs_is_replaced_and_the_log_says_what_it_was_doing(stack)
         eventually(answers, message="it did not start")
         (loop,) = server.workers()
         with server.connect() as client:
-            client.sendall(fastcgi("/async/work", query="processor=9000000", keep=0, HTTP_X_REQUEST_ID="the-one"))
+            client.sendall(fastcgi("/async/work", query="processor=5000000", keep=0, HTTP_X_REQUEST_ID="the-one"))
             eventually(lambda: server.workers() not in ([loop], []), 8, "it was not replaced")
         server.says("last with GET /async/work")
         assert "request=the-one" in server.log()
