@@ -129,11 +129,12 @@ extension Connection {
     if PQenterPipelineMode(handle) == 1 {
       var sent = 0
       for (bound, name) in zip(all, names) {
+        sent += 1
+        // Where nothing can be sent any more, the server may have said why.
         guard
           name.map({ send(bound.statement, as: $0, bound.parameters) })
             ?? sendUnprepared(bound.statement, bound.parameters), sendSync()
         else { break }
-        sent += 1
       }
       do throws(PostgresError) {
         while results.count < sent { results.append(try resultBeforeSync()) }
