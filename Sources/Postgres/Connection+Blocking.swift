@@ -124,6 +124,8 @@ extension Connection {
   /// Executes statements that do not depend on one another, by their names where they have one here: sent together, each in a
   /// transaction of its own. Their results in their order; of those that the connection's end has left without one, that.
   package func execute(_ all: [BoundStatement], as names: [String?]) -> [QueryResult] {
+    // An end that has come already is no statement's; found while sending, libpq would forget its reason.
+    guard stillAliveAfterReading() else { return all.map { _ in .failure(.unavailable(message)) } }
     var results: [QueryResult] = []
     var end: PostgresError?
     if PQenterPipelineMode(handle) == 1 {

@@ -96,7 +96,10 @@ struct TogetherTests {
       let results = connection.execute(all, as: all.map { byName ? $0.statement.preparedName : nil })
       #expect(words(results) == ["1", "lost", "lost", "lost"])
       #expect(!connection.isAlive)
-      #expect(words(connection.execute(all, as: all.map { _ in nil })) == ["lost", "lost", "lost", "lost"])
+      #expect(
+        words(connection.execute(all, as: all.map { _ in nil })) == [
+          "unavailable", "unavailable", "unavailable", "unavailable",
+        ])
       let other = try Connection.connect(to: info, options)
       #expect(try numbers(other) == [1], "what was told is what has happened")
     }
@@ -120,7 +123,8 @@ struct TogetherTests {
       Glibc.poll(&entry, 1, 10_000)
       let all = [bound(add, 1), bound(divide, 1), bound(add, 2)]
       let results = connection.execute(all, as: all.map { $0.statement.preparedName })
-      #expect(words(results) == [word, word, word])
+      // Where libpq finds the connection's end while it sends, it forgets the server's reason.
+      #expect(words(results) == [word, word, word] || words(results) == ["lost", "lost", "lost"])
       #expect(!connection.isAlive)
       #expect(try numbers(other) == [])
     }
