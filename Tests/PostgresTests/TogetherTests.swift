@@ -94,7 +94,9 @@ struct TogetherTests {
       try connection.prepare(end)
       let all = [bound(add, 1), BoundStatement(end), bound(add, 2), bound(add, 3)]
       let results = connection.execute(all, as: all.map { byName ? $0.statement.preparedName : nil })
-      #expect(words(results) == ["1", "lost", "lost", "lost"])
+      // What libpq has read it forgets where it finds the connection's end while it sends.
+      #expect(["1", "lost"].contains(words(results)[0]))
+      #expect(words(results)[1...] == ["lost", "lost", "lost"])
       #expect(!connection.isAlive)
       #expect(
         words(connection.execute(all, as: all.map { _ in nil })) == [
