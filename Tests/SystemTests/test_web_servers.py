@@ -3,11 +3,14 @@
 import concurrent.futures
 import contextlib
 import http.client
+import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -182,3 +185,31 @@ def test_the_readme_s_lines_keep_others_from_the_pages_about_the_servers(stocked
             answer = request(port, method, path)
             assert answer.status in (403, 404) and b"mode" not in answer.body and b"forkloop_" not in answer.body, (method, path, answer)
     assert request(port, "GET", "/async/health").status == 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reload_loses_no_request(stocked, server, mode):
+    """Connections that were idle are closed about half a second after HUP, when each client asks again: reads and writes alike."""
+    name, port = server
+    master = stocked.children(mode)[0]
+
+    def ask(number, connection):
+        path, method, body = (f"/{mode}/contact/1", "GET", None) if number % 2 else (f"/{mode}/tag", "POST", json.dumps({"name": f"{name} {mode} {time.monotonic_ns()} {number}"}))
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    with concurrent.futures.ThreadPoolExecutor(24) as threads, contextlib.ExitStack() as exits:
+        clients = [exits.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30))) for _ in range(24)]
+        before = int(stocked.psql("select count(*) from tag")[0][0])
+        written = 0
+        for pause in (0, 0.45, 0.5, 0.55, 0.6):
+            for wait in (0, pause):
+                if wait or not pause:
+                    os.kill(master, signal.SIGHUP)
+                time.sleep(wait)
+                statuses = list(threads.map(ask, range(24), clients))
+                assert statuses == [201, 200] * 12, f"{name}, {pause} s after HUP: {statuses}"
+                written += 12
+        assert int(stocked.psql("select count(*) from tag")[0][0]) - before == written
