@@ -69,11 +69,15 @@ extension DatabaseConnection {
     return true
   }
 
-  /// Waits until a cancel is over.
+  /// Waits until a cancel is over. Where that can't be seen, the connection is given up: the cancel must find nobody else on it.
   private func hasEnded(_ end: consuming Descriptor) async {
-    guard let watch = try? loop.watch(end.number, for: .readable, edgeTriggered: false) else { return }
-    await watch.readable()
-    watch.cancel()
+    guard let ended = try? loop.watch(end.number, for: .readable, edgeTriggered: false) else {
+      connection = nil
+      watch?.interrupt()
+      return
+    }
+    await ended.readable()
+    ended.cancel()
   }
 
   /// How many servers may be asked to give something up at a time: each takes a thread for as long as it does not answer.

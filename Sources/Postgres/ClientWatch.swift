@@ -32,7 +32,7 @@ package struct ClientWatch: Sendable {
       let left = (end - ContinuousClock.now) / .milliseconds(1)
       let ready = poll(&interest, 1, Int32(max(0, min(left.rounded(.up), 1e9))))
       if ready > 0 { return true }
-      if ready == 0, left <= 1e9 { return false }
+      if ready == 0 ? left <= 1e9 : errno != EINTR { return false }
     }
   }
 }
@@ -79,8 +79,10 @@ extension Connection {
     guard let client else { return true }
     // What TLS has decrypted shows in no poll.
     if PQsslInUse(handle) == 1, consumeInput(), PQisBusy(handle) == 0 { return true }
-    var interests = [pollfd(fd: socket, events: Int16(POLLIN), revents: 0), client.interest]
-    while poll(&interests, 2, -1) < 0, errno == EINTR {}
+    // On the stack: each statement waits here.
+    var interests: InlineArray<2, pollfd> = [pollfd(fd: socket, events: Int16(POLLIN), revents: 0), client.interest]
+    var span = interests.mutableSpan
+    span.withUnsafeMutableBufferPointer { while poll($0.baseAddress, 2, -1) < 0, errno == EINTR {} }
     if interests[0].revents != 0 || !ClientWatch.isGone(interests[1]) || isReadable(within: Self.grace) { return true }
     let isNoted = Cancellation(of: self)?.send(within: Self.cancelLimit) ?? false
     departure = isNoted ? .cancelled(until: Self.milliseconds + Int64(Self.cancelLimit)) : .stuck

@@ -96,29 +96,7 @@ extension Connection {
       dropNotifications()
     }
     guard sendLimit(milliseconds), send(), sendSync() else { return .failure(.connectionLost(message)) }
-    var result: QueryResult?
-    var isLimited = false
-    var closings = 0
-    while closings < 2 {
-      guard let next = nextResult() else {
-        closings += 1
-        continue
-      }
-      closings = 0
-      switch PQresultStatus(next) {
-      case PGRES_PIPELINE_SYNC:
-        PQclear(next)
-        return result ?? .failure(.connectionLost(message))
-      case PGRES_PIPELINE_ABORTED: PQclear(next)
-      default:
-        let outcome = outcome(owning: next)
-        // The limit's own, the statement's, and what the commit has come to if it fails.
-        if case .success = outcome, !isLimited { isLimited = true } else { result = outcome }
-      }
-    }
-    // Without a Sync nothing is committed.
-    if case .failure? = result, let result { return result }
-    return .failure(.connectionLost(message))
+    do throws(PostgresError) { return try resultBeforeSync(behindLimit: true) } catch { return .failure(error) }
   }
 
   /// Executes statements that do not depend on one another, by their names where they have one here: sent together, each in a
@@ -150,10 +128,12 @@ extension Connection {
     return results
   }
 
-  /// What the statement before the next Sync has come to, or its commit if that fails. Throws where no Sync comes any more: without
-  /// it nothing is committed, nor is libpq to be believed (see `nextEvent`) but where the server has not looked at the statement.
-  private func resultBeforeSync() throws(PostgresError) -> QueryResult {
+  /// What the statement before the next Sync has come to, or its commit if that fails; `behindLimit`: the limit's own result comes
+  /// before. Throws where no Sync comes any more: without it nothing is committed, nor is libpq to be believed (see `nextEvent`) but
+  /// where a statement, or the server at its end, has said why not.
+  private func resultBeforeSync(behindLimit: Bool = false) throws(PostgresError) -> QueryResult {
     var result: QueryResult?
+    var isLimited = !behindLimit
     var closings = 0
     while closings < 2 {
       guard let next = nextResult() else {
@@ -168,13 +148,19 @@ extension Connection {
       case PGRES_PIPELINE_ABORTED: PQclear(next)
       default:
         let outcome = outcome(owning: next)
+        if case .success = outcome, !isLimited {
+          isLimited = true
+          continue
+        }
         // Behind why the server has ended the session libpq tells that it has.
         if case .failure(.unavailable)? = result { continue }
         result = outcome
       }
     }
-    if case .failure(let error)? = result, case .unavailable = error { throw error }
-    throw .connectionLost(message)
+    guard case .failure(let error)? = result else { throw .connectionLost(message) }
+    // What a statement has failed with is its own; a session's end is that of all behind it, too.
+    if case .statement = error { return .failure(error) }
+    throw error
   }
 
   /// Executes SQL as it is, several statements allowed if there are no parameters.
